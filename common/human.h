@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace switchyard {
+
+// 1536 -> "1.5 KiB", for people.
+std::string HumanBytes(uint64_t bytes);
+
+// "12", "512KiB", "1.5 GiB", "80G" (= GiB), "2GB" (= 10^9): bytes. INVALID_ARGUMENT says what is
+// understood.
+absl::StatusOr<uint64_t> ParseBytes(const std::string& text);
+
+// "90s", "15m", "2h", "500ms" or plain seconds, as nanoseconds.
+absl::StatusOr<int64_t> ParseDuration(const std::string& text);
+
+}  // namespace switchyard

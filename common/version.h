@@ -1,0 +1,7 @@
+#pragma once
+
+namespace switchyard {
+
+const char* Version();
+
+}  // namespace switchyard

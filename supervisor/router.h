@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "supervisor/ports.h"
+
+namespace switchyard::supervisor {
+
+using RequestId = uint64_t;
+template <typename T>
+using Reply = std::function<void(absl::StatusOr<T>)>;
+
+struct ModelEntry {
+  v1::Model model;       // checkpoint resolved to an absolute path
+  v1::Plan plan;
+  absl::Status problem;  // not OK: the model is FAILED from the start (cannot be planned, never fits)
+};
+
+struct RouterOptions {
+  std::vector<Device> devices;
+  uint64_t host_budget_bytes = 0;
+  std::string cache_dir;
+  std::string default_model;
+  uint32_t worker_threads = 0;
+  uint32_t queue_limit = 1024;           // requests that wait for one model
+  Nanos drain_timeout = 10 * kSecond;
+  bool prefetch_at_start = true;
+  uint64_t sink_limit_bytes = 1 << 20;   // then the sequence is suspended
+  Nanos sink_timeout = 60 * kSecond;     // and ended after this
+};
+
+// Owns all state of the supervisor: models, workers, leases, masters, requests, switches. Runs on one
+// thread (the event loop's); every method is called there and none blocks. It asks the pure scheduler
+// and eviction what to do, and does it through the ports.
+class Router {
+ public:
+  struct Ports {
+    WorkerLauncher* launcher;
+    MasterStore* masters;
+    Timers* timers;
+    HealthPort* health;
+  };
+  Router(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports);
+  ~Router();
+
+  // Starts workers and background prefetches.
+  void Start();
+  // Refuses what is new, lets what runs finish for `grace`, ends the rest with a status, ends the
+  // workers; then calls `done` once. A second call cuts the grace to nothing.
+  void Drain(Nanos grace, std::function<void()> done);
+
+  // Inference. The sink lives until the router has called Finish, or the server Cancel.
+  RequestId Generate(v1::GenerateRequest request, Nanos deadline /* absolute; 0: none */,
+                     std::shared_ptr<GenerateSink> sink);
+  void CancelRequest(RequestId id);  // the client is gone; the sink's Finish is not called
+  void OnSinkDrained(RequestId id);
+  void Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply);
+  void Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply);
+  v1::ListModelsReply ListModels() const;
+  absl::StatusOr<v1::ModelStatus> GetModel(const std::string& name) const;
+
+  // Control.
+  void Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink);
+  void Unload(const std::string& model, Reply<v1::UnloadReply> reply);
+  void Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);
+  absl::Status Pin(const std::string& model, bool pinned);
+  v1::Status GetStatus() const;
+  void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
+  void StopWatching(const StatusSink* sink);
+  // Replaces the catalog; what is unchanged goes on undisturbed.
+  v1::ReloadConfigReply Reload(std::vector<ModelEntry> catalog);
+
+  // From the world.
+  void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
+  void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
+  void OnForeignBytes(const std::string& device, uint64_t bytes);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace switchyard::supervisor
