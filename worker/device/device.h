@@ -1,0 +1,78 @@
+#pragma once
+
+// A device behind one interface: `cpu` here, CUDA beside it. Nothing above this folder knows which.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace switchyard::worker {
+
+// A cudaStream_t; null on the CPU, where work has finished when a call returns (kernels::Stream).
+using StreamHandle = void*;
+
+// Reserved device addresses of which parts are committed. Addresses never change, so captured graphs
+// and bound weights stay valid over any number of commits and releases.
+class Arena {
+ public:
+  virtual ~Arena() = default;
+  virtual std::byte* base() const = 0;
+  virtual uint64_t reserved_bytes() const = 0;
+  virtual uint64_t granularity() const = 0;  // offsets and sizes of Commit and Release are multiples
+  // Makes [offset, offset + bytes) usable; contents undefined. RESOURCE_EXHAUSTED if the device has no
+  // room; then nothing of the range is committed. Committing what is committed is an error of ours.
+  virtual absl::Status Commit(uint64_t offset, uint64_t bytes) = 0;
+  // Gives the memory back, really. Nothing may be using the range.
+  virtual absl::Status Release(uint64_t offset, uint64_t bytes) = 0;
+  virtual uint64_t committed_bytes() const = 0;
+};
+
+// Bytes of the fixed part of the lease.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual void* data() const = 0;
+  virtual uint64_t bytes() const = 0;
+};
+
+// A point in a stream's work.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual absl::Status Synchronize() = 0;  // blocks the host until the point is reached
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;  // "cpu" or a GPU's UUID
+
+  virtual absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes) = 0;  // zeroed
+
+  virtual StreamHandle compute_stream() = 0;
+  virtual StreamHandle copy_stream() = 0;
+  // Host to device and back, in the order of the stream. Host memory stays valid until synchronized.
+  virtual absl::Status Upload(void* device, const void* host, uint64_t bytes, StreamHandle stream) = 0;
+  virtual absl::Status Download(void* host, const void* device, uint64_t bytes,
+                                StreamHandle stream) = 0;
+  virtual absl::Status CopyOnDevice(void* to, const void* from, uint64_t bytes,
+                                    StreamHandle stream) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Event>> Record(StreamHandle stream) = 0;
+  // Work launched on `stream` from now on waits for the event.
+  virtual absl::Status Wait(StreamHandle stream, Event& event) = 0;
+  virtual absl::Status Synchronize(StreamHandle stream) = 0;
+
+  // Makes host memory fast to copy from (cudaHostRegister); nothing to do on the CPU.
+  virtual absl::Status RegisterHost(const void* data, uint64_t bytes) = 0;
+  virtual absl::Status UnregisterHost(const void* data) = 0;
+};
+
+// `threads`: for copies; 0 is one per core.
+std::unique_ptr<Device> MakeCpuDevice(int threads);
+
+}  // namespace switchyard::worker
