@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "supervisor/catalog.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -16,28 +18,22 @@ using RequestId = uint64_t;
 template <typename T>
 using Reply = std::function<void(absl::StatusOr<T>)>;
 
-struct ModelEntry {
-  v1::Model model;       // checkpoint resolved to an absolute path
-  v1::Plan plan;
-  absl::Status problem;  // not OK: the model is FAILED from the start (cannot be planned, never fits)
-};
-
 struct RouterOptions {
   std::vector<Device> devices;
   uint64_t host_budget_bytes = 0;
   std::string cache_dir;
   std::string default_model;
   uint32_t worker_threads = 0;
-  uint32_t queue_limit = 1024;           // requests that wait for one model
+  uint32_t queue_limit = 1024;  // requests that wait for one model
   Nanos drain_timeout = 10 * kSecond;
   bool prefetch_at_start = true;
-  uint64_t sink_limit_bytes = 1 << 20;   // then the sequence is suspended
-  Nanos sink_timeout = 60 * kSecond;     // and ended after this
+  uint64_t sink_limit_bytes = 1 << 20;  // then the sequence is suspended
+  Nanos sink_timeout = 60 * kSecond;    // and ended after this
 };
 
-// Owns all state of the supervisor: models, workers, leases, masters, requests, switches. Runs on one
-// thread (the event loop's); every method is called there and none blocks. It asks the pure scheduler
-// and eviction what to do, and does it through the ports.
+// Owns all state of the supervisor: models, workers, leases, masters, requests, switches. Runs on
+// one thread (the event loop's); every method is called there and none blocks. It asks the pure
+// scheduler and eviction what to do, and does it through the ports.
 class Router {
  public:
   struct Ports {
@@ -80,6 +76,9 @@ class Router {
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
   void OnForeignBytes(const std::string& device, uint64_t bytes);
+  // What our workers hold on `device`, to be taken from what is used there; nullopt while a lease
+  // is in motion, when nobody can tell ours from strangers'.
+  std::optional<uint64_t> SettledBytes(const std::string& device) const;
 
  private:
   class Impl;

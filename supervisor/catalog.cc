@@ -1,0 +1,267 @@
+#include "supervisor/catalog.h"
+
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/human.h"
+#include "common/json.h"
+#include "common/status_macros.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+namespace fs = std::filesystem;
+using google::protobuf::Message;
+using google::protobuf::TextFormat;
+
+constexpr uint64_t kMaxFileBytes = 1 << 20;
+constexpr uint32_t kMaxContext = 1 << 24;
+constexpr uint32_t kMaxSequences = 256;
+constexpr uint32_t kMaxPrefillChunk = 1 << 16;
+constexpr uint32_t kMaxThreads = 1024;
+constexpr uint32_t kMaxQueue = 1 << 20;
+
+// A parsed file that still knows where each field stood.
+class ParsedText : private google::protobuf::io::ErrorCollector {
+ public:
+  explicit ParsedText(std::string path) : path_(std::move(path)) {}
+
+  absl::Status Parse(const std::string& text, Message* message) {
+    message_ = message;
+    TextFormat::Parser parser;
+    parser.RecordErrorsTo(this);
+    parser.WriteLocationsTo(&tree_);
+    if (!parser.ParseFromString(text, message)) {
+      return absl::InvalidArgumentError(
+          errors_.empty()
+              ? absl::StrCat(path_, ": not a ", message->GetTypeName(), " in text format")
+              : absl::StrJoin(errors_, "\n"));
+    }
+    return absl::OkStatus();
+  }
+
+  // An error that points at `field`, or at the file's start if the field is not there.
+  absl::Status Error(const char* field, const std::string& what) const {
+    const auto* descriptor = message_->GetDescriptor()->FindFieldByName(field);
+    const auto place = tree_.GetLocation(descriptor, descriptor->is_repeated() ? 0 : -1);
+    return absl::InvalidArgumentError(absl::StrCat(path_, ":", std::max(place.line, 0) + 1, ":",
+                                                   std::max(place.column, 0) + 1, ": ", field, ": ",
+                                                   what));
+  }
+
+ private:
+  void AddError(int line, google::protobuf::io::ColumnNumber column,
+                const std::string& message) override {
+    errors_.push_back(absl::StrCat(path_, ":", line + 1, ":", column + 1, ": ", message));
+  }
+
+  std::string path_;
+  const Message* message_ = nullptr;
+  TextFormat::ParseInfoTree tree_;
+  std::vector<std::string> errors_;
+};
+
+absl::Status CheckMost(const ParsedText& file, const char* field, uint64_t value, uint64_t most) {
+  if (value <= most) return absl::OkStatus();
+  return file.Error(field, absl::StrCat(value, " is more than ", most));
+}
+
+absl::Status CheckDuration(const ParsedText& file, const char* field,
+                           const google::protobuf::Duration& duration) {
+  constexpr int64_t kMostSeconds = 10LL * 365 * 86400;
+  if (duration.seconds() < 0 || duration.nanos() < 0 || duration.nanos() > 999'999'999 ||
+      duration.seconds() > kMostSeconds) {
+    return file.Error(field, "must be from 0 to ten years, with nanos below 10^9");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckModel(const ParsedText& file, const v1::Model& model) {
+  if (!ValidModelName(model.name())) {
+    return file.Error("name", absl::StrCat("\"", absl::CHexEscape(model.name()),
+                                           "\" does not match [A-Za-z0-9][A-Za-z0-9._-]{0,63}"));
+  }
+  if (model.checkpoint().empty()) return file.Error("checkpoint", "the directory is missing");
+  RETURN_IF_ERROR(CheckMost(file, "context_length", model.context_length(), kMaxContext));
+  RETURN_IF_ERROR(CheckMost(file, "max_sequences", model.max_sequences(), kMaxSequences));
+  RETURN_IF_ERROR(CheckMost(file, "prefill_chunk", model.prefill_chunk(), kMaxPrefillChunk));
+  if (model.has_idle_timeout()) {
+    RETURN_IF_ERROR(CheckDuration(file, "idle_timeout", model.idle_timeout()));
+  }
+  if (!v1::Quantization_IsValid(model.quantize())) {
+    return file.Error("quantize", absl::StrCat(model.quantize(), " is not a quantization"));
+  }
+  if (!v1::KvCacheType_IsValid(model.kv_cache())) {
+    return file.Error("kv_cache", absl::StrCat(model.kv_cache(), " is not a type of KV cache"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckConfig(const ParsedText& file, const v1::SupervisorConfig& config) {
+  RETURN_IF_ERROR(CheckMost(file, "queue_limit", config.queue_limit(), kMaxQueue));
+  RETURN_IF_ERROR(CheckMost(file, "worker_threads", config.worker_threads(), kMaxThreads));
+  if (config.has_drain_timeout()) {
+    RETURN_IF_ERROR(CheckDuration(file, "drain_timeout", config.drain_timeout()));
+  }
+  if (config.has_shutdown_timeout()) {
+    RETURN_IF_ERROR(CheckDuration(file, "shutdown_timeout", config.shutdown_timeout()));
+  }
+  if (!config.default_model().empty() && !ValidModelName(config.default_model())) {
+    return file.Error("default_model", "is not a model's name");
+  }
+  if (!v1::SupervisorConfig_ControlAccess_IsValid(config.control())) {
+    return file.Error("control", absl::StrCat(config.control(), " is not LOOPBACK or UNIX_ONLY"));
+  }
+  if (!config.host_memory().empty()) {
+    if (auto size = ParseBytes(config.host_memory()); !size.ok()) {
+      return file.Error("host_memory", std::string(size.status().message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string ResolvedAgainst(const std::string& path, const std::string& file) {
+  std::error_code ignored;
+  fs::path resolved = fs::absolute(fs::path(file), ignored).parent_path() / path;
+  return resolved.lexically_normal().string();
+}
+
+// Where one model goes, and why not elsewhere.
+ModelEntry PlanModel(const v1::Model& model, const std::vector<Device>& devices,
+                     uint64_t host_budget, const Planner& planner) {
+  ModelEntry entry;
+  entry.model = model;
+  bool known_device = model.device().empty();
+  for (const Device& device : devices) {
+    if (!model.device().empty() && model.device() != device.name) continue;
+    known_device = true;
+    absl::StatusOr<v1::Plan> plan = planner(model, device.name);
+    absl::Status fits = plan.ok() ? CheckFits(*plan, device, host_budget) : plan.status();
+    if (plan.ok() && (fits.ok() || entry.plan.model().empty())) entry.plan = *plan;
+    if (fits.ok() || entry.problem.ok()) entry.problem = fits;  // the first device's reason is told
+    if (fits.ok() || entry.model.device().empty()) entry.model.set_device(device.name);
+    if (fits.ok()) return entry;
+  }
+  if (!known_device) {
+    std::vector<std::string> names;
+    for (const Device& device : devices) names.push_back(device.name);
+    entry.problem = absl::FailedPreconditionError(
+        absl::StrCat(model.name(), " asks for device ", model.device(), ", but there is only ",
+                     absl::StrJoin(names, ", ")));
+  }
+  return entry;
+}
+
+}  // namespace
+
+bool ValidModelName(const std::string& name) {
+  if (name.empty() || name.size() > 64 || !absl::ascii_isalnum(name[0])) return false;
+  return std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  });
+}
+
+absl::StatusOr<v1::Model> ParseModel(const std::string& text, const std::string& path) {
+  v1::Model model;
+  ParsedText file(path);
+  RETURN_IF_ERROR(file.Parse(text, &model));
+  RETURN_IF_ERROR(CheckModel(file, model));
+  model.set_checkpoint(ResolvedAgainst(model.checkpoint(), path));
+  return model;
+}
+
+absl::StatusOr<v1::SupervisorConfig> ParseConfig(const std::string& text, const std::string& path) {
+  v1::SupervisorConfig config;
+  ParsedText file(path);
+  RETURN_IF_ERROR(file.Parse(text, &config));
+  RETURN_IF_ERROR(CheckConfig(file, config));
+  return config;
+}
+
+absl::StatusOr<v1::SupervisorConfig> LoadConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxFileBytes));
+  return ParseConfig(text, path);
+}
+
+absl::StatusOr<std::vector<v1::Model>> LoadModels(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::string> paths;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".textproto") paths.push_back(it->path().string());
+  }
+  if (error) {
+    return absl::NotFoundError(absl::StrCat("cannot read ", directory, ": ", error.message()));
+  }
+  if (paths.empty()) {
+    return absl::NotFoundError(absl::StrCat("no *.textproto file in ", directory));
+  }
+  std::sort(paths.begin(), paths.end());
+  std::vector<v1::Model> models;
+  std::map<std::string, std::string> file_of;
+  for (const std::string& path : paths) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxFileBytes));
+    ASSIGN_OR_RETURN(v1::Model model, ParseModel(text, path));
+    auto [it, fresh] = file_of.emplace(model.name(), path);
+    if (!fresh) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("two models are named ", model.name(), ": ", it->second, " and ", path));
+    }
+    models.push_back(std::move(model));
+  }
+  return models;
+}
+
+std::vector<ModelEntry> PlanCatalog(const std::vector<v1::Model>& models,
+                                    const std::vector<Device>& devices, uint64_t host_budget,
+                                    const Planner& planner) {
+  std::vector<ModelEntry> entries;
+  for (const v1::Model& model : models) {
+    entries.push_back(PlanModel(model, devices, host_budget, planner));
+  }
+  return entries;
+}
+
+Needs NeedsOf(const v1::Plan& plan) {
+  Needs needs;
+  needs.fixed = plan.fixed_bytes();
+  needs.image = plan.image_bytes();
+  needs.chunk = std::max<uint64_t>(plan.chunk_bytes(), 1);
+  needs.kv_smallest = plan.kv_smallest_bytes();
+  needs.kv_useful = std::max(plan.kv_useful_bytes(), plan.kv_smallest_bytes());
+  needs.kv_granule = std::max<uint64_t>(plan.kv_granule_bytes(), 1);
+  return needs;
+}
+
+absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host_budget) {
+  const Needs needs = NeedsOf(plan);
+  const uint64_t usable =
+      device.capacity_bytes - std::min(device.reserve_bytes, device.capacity_bytes);
+  uint64_t smallest = 0;
+  if (__builtin_add_overflow(needs.fixed, needs.image, &smallest) ||
+      __builtin_add_overflow(smallest, needs.kv_smallest, &smallest) || smallest > usable) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        plan.model(), " needs ", HumanBytes(needs.Smallest().total()), " (fixed ",
+        HumanBytes(needs.fixed), " + weights ", HumanBytes(needs.image), " + smallest KV pool ",
+        HumanBytes(needs.kv_smallest), "), but ", device.name, " has ",
+        HumanBytes(device.capacity_bytes), ", of which ", HumanBytes(device.reserve_bytes),
+        " are kept in reserve: ", HumanBytes(usable),
+        " can be leased. Use a larger device, a shorter context_length or a quantized model"));
+  }
+  if (needs.image > host_budget) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(plan.model(), " needs ", HumanBytes(needs.image),
+                     " of host memory for its master, but the host budget is ",
+                     HumanBytes(host_budget), ". Raise host_memory or use a quantized model"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace switchyard::supervisor

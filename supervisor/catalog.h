@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "supervisor/bytes.h"
+#include "supervisor/ports.h"
+#include "switchyard/v1/model.pb.h"
+
+namespace switchyard::supervisor {
+
+struct ModelEntry {
+  v1::Model model;  // checkpoint resolved to an absolute path, device to one of ours
+  v1::Plan plan;
+  absl::Status
+      problem;  // not OK: the model is FAILED from the start (cannot be planned, never fits)
+};
+
+// Reads every *.textproto of `directory`, in the order of the file names. INVALID_ARGUMENT names
+// file:line:column; nothing is returned unless all of it is good.
+absl::StatusOr<std::vector<v1::Model>> LoadModels(const std::string& directory);
+
+// One models.d entry from text. `path` opens messages and is what `checkpoint` is relative to.
+absl::StatusOr<v1::Model> ParseModel(const std::string& text, const std::string& path);
+
+// Reads the supervisor's configuration file. Flags are laid over it by the caller.
+absl::StatusOr<v1::SupervisorConfig> LoadConfig(const std::string& path);
+absl::StatusOr<v1::SupervisorConfig> ParseConfig(const std::string& text, const std::string& path);
+
+// Whether `name` may name a model: [A-Za-z0-9][A-Za-z0-9._-]{0,63}.
+bool ValidModelName(const std::string& name);
+
+// Computes the plan of one model for one device (`switchyard-worker --plan`).
+using Planner =
+    std::function<absl::StatusOr<v1::Plan>(const v1::Model& model, const std::string& device)>;
+
+// Plans every model, on the device it names or else on the first where it fits. What cannot be
+// planned or can never fit stays in the catalog with its problem, so that status can show it.
+std::vector<ModelEntry> PlanCatalog(const std::vector<v1::Model>& models,
+                                    const std::vector<Device>& devices, uint64_t host_budget,
+                                    const Planner& planner);
+
+Needs NeedsOf(const v1::Plan& plan);
+
+// FAILED_PRECONDITION, with the arithmetic, if the smallest lease can never fit on `device`, or the
+// master into the host budget.
+absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host_budget);
+
+}  // namespace switchyard::supervisor

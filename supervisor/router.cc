@@ -1,0 +1,309 @@
+#include "supervisor/router.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+// At the end workers get this long to go by themselves: the process exits within drain + 2 s.
+constexpr Nanos kShutdownPatience = kSecond;
+
+Router::Impl::Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports)
+    : options_(std::move(options)),
+      ports_(ports),
+      state_(options_.host_budget_bytes, ports.timers) {
+  for (const Device& device : options_.devices) {
+    state_.devices.push_back(std::make_unique<DeviceSlot>(device, ports_.timers));
+  }
+  for (ModelEntry& entry : catalog) AddModel(std::move(entry));
+  state_.default_model = options_.default_model;
+  ChooseDefault();
+  state_.started_at = Now();
+}
+
+Router::Impl::~Impl() = default;
+
+ModelRecord& Router::Impl::AddModel(ModelEntry entry) {
+  const std::string name = entry.model.name();
+  auto model = std::make_unique<ModelRecord>(std::move(entry), ports_.timers);
+  ModelRecord& added = *model;
+  state_.models[name] = std::move(model);
+  state_.order.push_back(name);
+  Install(added);
+  return added;
+}
+
+// Takes over what `model.entry` says; the model has no worker, lease or master.
+void Router::Impl::Install(ModelRecord& model) {
+  model.needs = NeedsOf(model.entry.plan);
+  model.pinned = model.entry.model.pinned();
+  model.device = 0;
+  for (size_t i = 0; i < options_.devices.size(); ++i) {
+    if (options_.devices[i].name == model.entry.model.device()) model.device = i;
+  }
+  model.failures = FailureLog{};
+  const bool usable = model.entry.problem.ok();
+  model.launch_wanted = usable;
+  model.residency_wanted = usable && model.pinned;
+  model.master.prefetch = usable && options_.prefetch_at_start;
+  model.last_use = Now();
+}
+
+// The configured one while it exists, else the first pinned one, else the first.
+void Router::Impl::ChooseDefault() {
+  if (Find(state_.default_model) != nullptr) return;
+  state_.default_model.clear();
+  for (const std::string& name : state_.order) {
+    if (state_.default_model.empty() ||
+        (Find(name)->pinned && !Find(state_.default_model)->pinned)) {
+      state_.default_model = name;
+    }
+  }
+}
+
+void Router::Impl::Start() {
+  dirty_ = true;
+  Pump();
+}
+
+void Router::Impl::Arm(Alarm& alarm, Nanos delay, std::function<void()> fire) {
+  alarm.Set(delay, [this, fire = std::move(fire)] {
+    dirty_ = true;
+    fire();
+    Pump();
+  });
+}
+
+ModelRecord* Router::Impl::Find(const std::string& name) {
+  auto it = state_.models.find(name);
+  return it == state_.models.end() ? nullptr : it->second.get();
+}
+const ModelRecord* Router::Impl::Find(const std::string& name) const {
+  auto it = state_.models.find(name);
+  return it == state_.models.end() ? nullptr : it->second.get();
+}
+
+absl::StatusOr<ModelRecord*> Router::Impl::Resolve(const std::string& name) {
+  if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
+  ModelRecord* model = Find(name.empty() ? state_.default_model : name);
+  if (model == nullptr || model->leave == Leave::kRemove) {
+    return absl::NotFoundError(name.empty() ? std::string("there is no default model")
+                                            : absl::StrCat("there is no model named ", name));
+  }
+  return model;
+}
+
+// Why the model takes no requests now, if so.
+absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
+  // A new configuration is on its way in; it may be a good one.
+  if (model.leave == Leave::kReplace) return absl::OkStatus();
+  if (!model.entry.problem.ok()) {
+    return absl::FailedPreconditionError(std::string(model.entry.problem.message()));
+  }
+  if (model.failures.failed) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        model.name(), " has failed ", model.failures.in_a_row, " times in a row; `switchyard load ",
+        model.name(), "` tries again: ", model.failures.last));
+  }
+  if (model.worker.quarantined) {
+    return absl::UnavailableError(
+        absl::StrCat("the worker of ", model.name(), " does not end; its memory is not back"));
+  }
+  return absl::OkStatus();
+}
+
+// Notes a use: resets what counts as least recently used and idle.
+void Router::Impl::Touch(ModelRecord& model) {
+  model.last_use = Now();
+  const auto& timeout = model.entry.model.idle_timeout();
+  const Nanos idle = timeout.seconds() * kSecond + timeout.nanos();
+  if (!model.entry.model.has_idle_timeout() || idle <= 0) return;
+  const std::string name = model.name();
+  Arm(model.idle, idle, [this, name] {
+    if (ModelRecord* m = Find(name)) Sleep(*m);
+  });
+}
+
+// Starts whatever has become possible, until nothing more does.
+void Router::Impl::Pump() {
+  if (pumping_) return;
+  pumping_ = true;
+  const bool decides = dirty_;  // most messages are tokens, and change no decision
+  // Each round may make another one useful (a refused request frees a place); rounds end because
+  // every one of them uses up what it acts on. The bound only keeps a mistake of ours from
+  // spinning.
+  for (int round = 0; dirty_ && round < 100; ++round) {
+    dirty_ = false;
+    status_changed_ = true;
+    const std::vector<std::string> names = state_.order;
+    for (const std::string& name : names) PumpLeave(name);
+    for (const std::string& name : state_.order) PumpWorker(*Find(name));
+    PumpMasters();
+    for (size_t i = 0; i < state_.devices.size(); ++i) PumpDevice(i);
+    PumpSwitches();
+  }
+  pumping_ = false;
+  if (decides) PumpHealth();
+  PumpWatchers();
+  if (decides) PumpShutdown();
+}
+
+void Router::Impl::Drain(Nanos grace, std::function<void()> done) {
+  if (state_.draining) {
+    if (!state_.ending) EndEverything();
+    Pump();
+    return;
+  }
+  state_.draining = true;
+  state_.drained = std::move(done);
+  LogInfo("draining: ", state_.requests.size(), " requests in flight");
+  const absl::Status why = absl::UnavailableError("the supervisor is shutting down");
+  while (!state_.switches.empty()) FailSwitch(state_.switches.front().model, why);
+  for (const auto& [name, model] : state_.models) {
+    FinishPrefetches(*model, why);
+    model->residency_wanted = false;
+    model->launch_wanted = false;
+    model->master.prefetch = false;
+  }
+  dirty_ = true;
+  Arm(state_.shutdown_alarm, grace, [this] {
+    if (!state_.ending) EndEverything();
+  });
+  Pump();
+}
+
+void Router::Impl::EndEverything() {
+  state_.ending = true;
+  state_.shutdown_alarm.Clear();
+  std::vector<RequestId> ids;
+  for (const auto& [id, request] : state_.requests) ids.push_back(id);
+  for (RequestId id : ids) {
+    Request& request = *FindRequest(id);
+    const char* what = "the supervisor is shutting down";
+    EndRequest(request,
+               request.has_tokens ? absl::AbortedError(what) : absl::UnavailableError(what), true);
+  }
+  for (const auto& [name, model] : state_.models) {
+    EndCalls(*model, absl::UnavailableError("the supervisor is shutting down"));
+    model->worker.relaunch.Clear();
+    if (model->worker.phase != Phase::kNone && model->worker.phase != Phase::kEnding) {
+      EndWorker(*model, kShutdownPatience);
+    } else if (model->worker.phase == Phase::kEnding) {
+      model->worker.port->Terminate(true);
+    }
+  }
+}
+
+// Draining: nothing in flight ends it early; when every worker is gone, says so.
+void Router::Impl::PumpShutdown() {
+  if (!state_.draining || !state_.drained) return;
+  if (!state_.ending && state_.requests.empty() && state_.calls.empty()) EndEverything();
+  if (!state_.ending) return;
+  for (const auto& [name, model] : state_.models) {
+    if (model->worker.phase != Phase::kNone && !model->worker.quarantined) return;
+  }
+  for (const auto& [name, model] : state_.models) {
+    DiscardMaster(*model);
+    for (auto& reply : model->unload_replies) reply(v1::UnloadReply());
+    model->unload_replies.clear();
+  }
+  for (const auto& watcher : state_.watchers) {
+    watcher->sink->Finish(absl::UnavailableError("the supervisor is shutting down"));
+  }
+  state_.watchers.clear();
+  auto done = std::move(state_.drained);
+  state_.drained = nullptr;
+  if (done) done();  // may end the router: nothing after this
+}
+
+Router::Router(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(catalog), ports)) {}
+Router::~Router() = default;
+
+void Router::Start() { impl_->Start(); }
+void Router::Drain(Nanos grace, std::function<void()> done) {
+  impl_->Drain(grace, std::move(done));
+}
+RequestId Router::Generate(v1::GenerateRequest request, Nanos deadline,
+                           std::shared_ptr<GenerateSink> sink) {
+  return impl_->Generate(std::move(request), deadline, std::move(sink));
+}
+void Router::CancelRequest(RequestId id) { impl_->CancelRequest(id); }
+void Router::OnSinkDrained(RequestId id) { impl_->OnSinkDrained(id); }
+v1::ListModelsReply Router::ListModels() const { return impl_->ListModels(); }
+absl::StatusOr<v1::ModelStatus> Router::GetModel(const std::string& name) const {
+  return impl_->GetModel(name);
+}
+void Router::Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink) {
+  impl_->Switch(model, make_default, std::move(sink));
+}
+void Router::Unload(const std::string& model, Reply<v1::UnloadReply> reply) {
+  impl_->Unload(model, std::move(reply));
+}
+void Router::Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply) {
+  impl_->Prefetch(model, std::move(reply));
+}
+absl::Status Router::Pin(const std::string& model, bool pinned) {
+  return impl_->Pin(model, pinned);
+}
+v1::Status Router::GetStatus() const { return impl_->GetStatus(); }
+void Router::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink) {
+  impl_->WatchStatus(min_interval_ms, std::move(sink));
+}
+void Router::StopWatching(const StatusSink* sink) { impl_->StopWatching(sink); }
+v1::ReloadConfigReply Router::Reload(std::vector<ModelEntry> catalog) {
+  return impl_->Reload(std::move(catalog));
+}
+void Router::OnWorkerMessage(Incarnation worker, const v1::FromWorker& message) {
+  impl_->OnWorkerMessage(worker, message);
+}
+void Router::OnWorkerGone(Incarnation worker, const WorkerExit& exit) {
+  impl_->OnWorkerGone(worker, exit);
+}
+void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
+  impl_->OnForeignBytes(device, bytes);
+}
+std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
+  return impl_->SettledBytes(device);
+}
+
+void Router::Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply) {
+  const uint64_t id = impl_->NextId();
+  const std::string model = request.model();
+  v1::ToWorker message;
+  message.mutable_tokenize()->set_request_id(id);
+  *message.mutable_tokenize()->mutable_request() = std::move(request);
+  impl_->StartCall(
+      model, std::move(message),
+      [reply = std::move(reply)](absl::Status status, const v1::FromWorker* from) {
+        if (status.ok()) {
+          reply(from->tokenize().reply());
+        } else {
+          reply(std::move(status));
+        }
+      },
+      id);
+}
+
+void Router::Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply) {
+  const uint64_t id = impl_->NextId();
+  const std::string model = request.model();
+  v1::ToWorker message;
+  message.mutable_detokenize()->set_request_id(id);
+  *message.mutable_detokenize()->mutable_request() = std::move(request);
+  impl_->StartCall(
+      model, std::move(message),
+      [reply = std::move(reply)](absl::Status status, const v1::FromWorker* from) {
+        if (status.ok()) {
+          reply(from->detokenize().reply());
+        } else {
+          reply(std::move(status));
+        }
+      },
+      id);
+}
+
+}  // namespace switchyard::supervisor

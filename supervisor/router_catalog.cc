@@ -1,0 +1,153 @@
+// What changes the set of models, and their standing: Pin, Unload, Reload.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kEndPatience = 10 * kSecond;
+
+// What a running worker does not care about.
+v1::Model WithoutPolicy(v1::Model model) {
+  model.clear_pinned();
+  model.clear_idle_timeout();
+  return model;
+}
+
+bool Same(const google::protobuf::Message& a, const google::protobuf::Message& b) {
+  return a.SerializeAsString() == b.SerializeAsString();
+}
+
+}  // namespace
+
+absl::Status Router::Impl::Pin(const std::string& name, bool pinned) {
+  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  if (!found.ok()) return found.status();
+  if (absl::Status status = Refusal(**found); !status.ok()) return status;
+  (*found)->pinned = pinned;
+  if (!pinned) (*found)->residency_wanted = false;
+  dirty_ = true;
+  Pump();
+  return absl::OkStatus();
+}
+
+void Router::Impl::Unload(const std::string& name, Reply<v1::UnloadReply> reply) {
+  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  if (!found.ok()) return reply(found.status());
+  ModelRecord& model = **found;
+  if (model.worker.quarantined) return reply(Refusal(model));
+  model.unload_replies.push_back(std::move(reply));
+  BeginLeave(model, Leave::kUnload);
+  Pump();
+}
+
+// The model ends: running sequences may finish within the drain timeout. A model that is replaced
+// keeps what waits for it.
+void Router::Impl::BeginLeave(ModelRecord& model, Leave why) {
+  model.leave = std::max(model.leave, why);
+  model.residency_wanted = model.launch_wanted = model.master.prefetch = false;
+  dirty_ = true;
+  const std::string name = model.name();
+  DeviceSlot& device = DeviceOf(model);
+  if (device.swap && device.swap->model == name) AbortSwap(device);
+  const char* verb = why == Leave::kRemove ? " was removed" : " is being unloaded";
+  const absl::Status status = absl::UnavailableError(absl::StrCat(name, verb));
+  FinishPrefetches(model, status);
+  if (why == Leave::kReplace) {
+    TakeBackWaiting(model);
+  } else {
+    FailSwitch(name, status);
+    EndWaiting(model, status);
+    EndCalls(model, status);
+  }
+  if (model.leave_deadline.armed() || model.leave_overdue) return;
+  Arm(model.leave_deadline, options_.drain_timeout, [this, name] {
+    if (ModelRecord* late = Find(name)) late->leave_overdue = true;
+  });
+}
+
+void Router::Impl::PumpLeave(const std::string& name) {
+  ModelRecord& model = *Find(name);
+  if (model.leave == Leave::kNo) return;
+  const bool busy = model.running > 0 && !model.leave_overdue;
+  if (model.worker.phase == Phase::kNone) return CompleteLeave(model);
+  if (!busy) EndWorker(model, kEndPatience);
+}
+
+// Its worker has been reaped: nothing of it is left but the master.
+void Router::Impl::CompleteLeave(ModelRecord& model) {
+  const std::string name = model.name();
+  const Leave why = model.leave;
+  DiscardMaster(model);
+  model.leave = Leave::kNo;
+  model.leave_overdue = false;
+  model.leave_deadline.Clear();
+  model.idle.Clear();
+  dirty_ = true;
+  auto replies = std::move(model.unload_replies);
+  model.unload_replies.clear();
+  if (model.replacement) {
+    model.entry = *std::exchange(model.replacement, std::nullopt);
+    Install(model);
+    if (absl::Status refusal = Refusal(model); !refusal.ok()) {
+      FailDemand(model, refusal);
+      EndWaiting(model, refusal);
+      EndCalls(model, refusal);
+    }
+  } else if (why == Leave::kRemove) {
+    const absl::Status gone = absl::NotFoundError(absl::StrCat(name, " was removed"));
+    EndWaiting(model, gone);
+    EndCalls(model, gone);
+    state_.models.erase(name);
+    state_.order.erase(std::find(state_.order.begin(), state_.order.end(), name));
+    ChooseDefault();
+  }
+  for (auto& reply : replies) reply(v1::UnloadReply());
+}
+
+v1::ReloadConfigReply Router::Impl::Reload(std::vector<ModelEntry> catalog) {
+  v1::ReloadConfigReply reply;
+  std::set<std::string> kept;
+  for (ModelEntry& entry : catalog) {
+    const std::string name = entry.model.name();
+    kept.insert(name);
+    ModelRecord* model = Find(name);
+    if (model == nullptr) {
+      reply.add_added(name);
+      AddModel(std::move(entry));
+      continue;
+    }
+    const ModelEntry& old = model->replacement ? *model->replacement : model->entry;
+    const bool same_policy = Same(old.model, entry.model);
+    const bool same_work = Same(WithoutPolicy(old.model), WithoutPolicy(entry.model)) &&
+                           Same(old.plan, entry.plan) && old.problem == entry.problem &&
+                           model->leave != Leave::kRemove;
+    if (same_work && same_policy) continue;
+    (model->leave == Leave::kRemove ? reply.add_added(name) : reply.add_changed(name));
+    if (same_work && model->leave == Leave::kNo) {
+      model->pinned = entry.model.pinned();
+      model->entry = std::move(entry);
+      Touch(*model);
+      continue;
+    }
+    model->replacement = std::move(entry);
+    model->leave = Leave::kNo;  // also takes back a removal
+    BeginLeave(*model, Leave::kReplace);
+  }
+  for (const auto& [name, model] : state_.models) {
+    if (kept.count(name) > 0 || model->leave == Leave::kRemove) continue;
+    reply.add_removed(name);
+    model->replacement.reset();
+    BeginLeave(*model, Leave::kRemove);
+  }
+  ChooseDefault();
+  dirty_ = true;
+  Pump();
+  return reply;
+}
+
+}  // namespace switchyard::supervisor

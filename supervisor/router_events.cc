@@ -1,0 +1,134 @@
+// What workers say of requests.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/human.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+absl::Status StatusFromWorker(int code, const std::string& message) {
+  if (code <= 0 || code > 16) return absl::InternalError(message);
+  return absl::Status(static_cast<absl::StatusCode>(code), message);
+}
+
+// The worker cannot tell waiting for the model from waiting for its turn; and it does not know of
+// the time before it was asked.
+void CompleteTimings(const Request& request, v1::Timings* timings) {
+  auto ms = [](Nanos n) { return static_cast<double>(std::max<Nanos>(n, 0)) / kMillisecond; };
+  const double waited =
+      timings->queue_ms() + timings->swap_ms() + ms(request.sent_at - request.arrived);
+  const double swap = request.resident_at == 0 || request.accepted_at == 0
+                          ? 0
+                          : ms(request.resident_at - request.accepted_at);
+  timings->set_swap_ms(std::min(swap, waited));
+  timings->set_queue_ms(waited - timings->swap_ms());
+}
+
+}  // namespace
+
+void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) {
+  Request* request = FindRequest(accepted.request_id());
+  if (request == nullptr || request->stage != Stage::kSent) return;
+  SetStage(model, *request, Stage::kAccepted);
+  request->accepted_at = Now();
+  if (Resident(model)) {
+    request->resident_at = Now();
+  } else {
+    TellWaiting(*request);
+  }
+}
+
+void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) {
+  Request* request = FindRequest(rejected.request_id());
+  // Unsent: it was taken back, and this confirms it.
+  if (request == nullptr || request->stage == Stage::kUnsent) return;
+  EndRequest(*request, StatusFromWorker(rejected.code(), rejected.message()), false);
+}
+
+void Router::Impl::OnSteps(ModelRecord& model, const v1::StepEvents& steps) {
+  for (const v1::StepEvents::Event& event : steps.events()) {
+    Request* request = FindRequest(event.request_id());
+    if (request == nullptr || request->stage == Stage::kUnsent) continue;
+    OnEvent(model, *request, event.event());
+  }
+}
+
+void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::GenerateEvent& event) {
+  const bool only_waits = event.has_waiting() && event.ids_size() == 0 && !event.has_finish() &&
+                          !event.has_start() && event.text().empty();
+  if (only_waits && !event.waiting().paused() && request.told_waiting) return;
+  if (only_waits) {
+    if (event.waiting().paused() && request.stage == Stage::kRunning) {
+      SetStage(model, request, Stage::kPaused);
+    }
+    request.told_waiting = true;
+    request.sink->Write(event);
+    return;
+  }
+  if (request.stage != Stage::kRunning) {
+    SetStage(model, request, Stage::kRunning);
+    request.request.Clear();
+  }
+  request.has_start |= event.has_start();
+  request.has_tokens |= event.ids_size() > 0 || !event.text().empty();
+  model.tokens += static_cast<uint64_t>(event.ids_size());
+  status_changed_ = true;
+  if (!event.has_finish()) {
+    request.sink->Write(event);
+    CheckSink(model, request);
+    return;
+  }
+  v1::GenerateEvent last = event;
+  CompleteTimings(request, last.mutable_finish()->mutable_timings());
+  request.sink->Write(std::move(last));
+  EndRequest(request, absl::OkStatus(), false);
+}
+
+// A client that reads too slowly holds up its own sequence only, and not for ever.
+void Router::Impl::CheckSink(ModelRecord& model, Request& request) {
+  if (request.suspended || request.sink->buffered_bytes() <= options_.sink_limit_bytes) return;
+  request.suspended = true;
+  v1::ToWorker message;
+  message.mutable_suspend()->set_request_id(request.id);
+  message.mutable_suspend()->set_suspended(true);
+  Send(model, std::move(message));
+  const RequestId id = request.id;
+  Arm(request.sink_alarm, options_.sink_timeout, [this, id] {
+    Request* stalled = FindRequest(id);
+    if (stalled == nullptr) return;
+    EndRequest(*stalled,
+               absl::ResourceExhaustedError(absl::StrCat(
+                   "the client read nothing for ", options_.sink_timeout / kSecond, " s while ",
+                   HumanBytes(options_.sink_limit_bytes), " waited for it")),
+               true);
+  });
+}
+
+void Router::Impl::OnSinkDrained(RequestId id) {
+  Request* request = FindRequest(id);
+  if (request == nullptr || !request->suspended) return;
+  request->suspended = false;
+  request->sink_alarm.Clear();
+  ModelRecord& model = *Find(request->model);
+  if (!Ready(model)) return;
+  v1::ToWorker message;
+  message.mutable_suspend()->set_request_id(id);
+  message.mutable_suspend()->set_suspended(false);
+  Send(model, std::move(message));
+}
+
+void Router::Impl::OnCallDone(ModelRecord& model, uint64_t id, int code, const std::string& message,
+                              const v1::FromWorker& from) {
+  auto it = state_.calls.find(id);
+  if (it == state_.calls.end() || it->second.model != model.name()) return;
+  auto reply = std::move(it->second.reply);
+  state_.calls.erase(it);
+  model.calls.erase(id);
+  dirty_ = true;
+  reply(code == 0 ? absl::OkStatus() : StatusFromWorker(code, message), &from);
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,204 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "supervisor/router.h"
+#include "supervisor/router_state.h"
+
+// The router's inside. One class, since all of it is one state; its parts are in files of their
+// own:
+//   router.cc            construction, Pump, draining
+//   router_requests.cc   Generate, Tokenize: their life until they end
+//   router_events.cc     what workers say of requests
+//   router_workers.cc    launch, watch, end, loss, back-off
+//   router_masters.cc    fill, attach, drop
+//   router_leases.cc     grow, shrink, drain, pause: the lease protocol with one worker
+//   router_swaps.cc      asks the scheduler and carries one swap a device
+//   router_switches.cc   Switch and Load, and what they tell
+//   router_catalog.cc    Unload, Pin, Reload
+//   router_status.cc     status, watching, health
+//
+// Every event changes state through these and then calls Pump(), which starts whatever has become
+// possible. Nothing else starts anything, so the order of events does not matter.
+namespace switchyard::supervisor {
+
+class Router::Impl {
+ public:
+  Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports);
+  ~Impl();
+
+  // router.cc
+  void Start();
+  void Drain(Nanos grace, std::function<void()> done);
+  void Pump();
+
+  // router_requests.cc
+  RequestId Generate(v1::GenerateRequest request, Nanos deadline,
+                     std::shared_ptr<GenerateSink> sink);
+  void CancelRequest(RequestId id);
+  void OnSinkDrained(RequestId id);
+  void StartCall(const std::string& model, v1::ToWorker message,
+                 std::function<void(absl::Status, const v1::FromWorker*)> reply, uint64_t id);
+  uint64_t NextId() { return state_.next_id++; }
+
+  // router_status.cc
+  v1::ModelStatus ModelStatusOf(const ModelRecord& model) const;
+  v1::Status GetStatus() const;
+  v1::ListModelsReply ListModels() const;
+  absl::StatusOr<v1::ModelStatus> GetModel(const std::string& name) const;
+  void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
+  void StopWatching(const StatusSink* sink);
+  std::optional<uint64_t> SettledBytes(const std::string& device) const;
+
+  // router_switches.cc
+  void Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink);
+
+  // router_catalog.cc
+  void Unload(const std::string& model, Reply<v1::UnloadReply> reply);
+  absl::Status Pin(const std::string& model, bool pinned);
+  v1::ReloadConfigReply Reload(std::vector<ModelEntry> catalog);
+
+  // router_masters.cc
+  void Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);
+
+  // router_workers.cc
+  void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
+  void OnWorkerGone(Incarnation worker, const WorkerExit& exit);
+  // router_swaps.cc
+  void OnForeignBytes(const std::string& device, uint64_t bytes);
+
+ private:
+  using Phase = WorkerSlot::Phase;
+  using Stage = Request::Stage;
+  using Motion = LeaseSlot::Motion;
+
+  // router.cc
+  Nanos Now() const { return ports_.timers->Now(); }
+  void Arm(Alarm& alarm, Nanos delay, std::function<void()> fire);  // then pumps
+  ModelRecord* Find(const std::string& name);
+  const ModelRecord* Find(const std::string& name) const;
+  absl::StatusOr<ModelRecord*> Resolve(const std::string& name);
+  absl::Status Refusal(const ModelRecord& model) const;
+  DeviceSlot& DeviceOf(const ModelRecord& model) { return *state_.devices[model.device]; }
+  const DeviceSlot& DeviceOf(const ModelRecord& model) const {
+    return *state_.devices[model.device];
+  }
+  ModelRecord& AddModel(ModelEntry entry);
+  void Install(ModelRecord& model);
+  void ChooseDefault();
+  void EndEverything();
+  void PumpShutdown();
+  void Touch(ModelRecord& model);
+
+  // router_requests.cc
+  Request* FindRequest(RequestId id);
+  void SendUnsent(ModelRecord& model);
+  void SubmitTo(ModelRecord& model, Request& request);
+  void EnterWaiting(ModelRecord& model, Request& request, Nanos since);
+  void LeaveWaiting(ModelRecord& model, Request& request);
+  void SetStage(ModelRecord& model, Request& request, Stage stage);
+  void TellWaiting(Request& request);
+  // Ends it; with `cancel`, its worker is told to forget it.
+  void EndRequest(Request& request, const absl::Status& status, bool cancel, Nanos retry_after = 0);
+  void Forget(Request& request, bool cancel);
+  // Every request of the model that has not started. `why` ends it.
+  void EndWaiting(ModelRecord& model, const absl::Status& why);
+  void EndCalls(ModelRecord& model, const absl::Status& why);
+  void TakeBackWaiting(ModelRecord& model);
+
+  // router_events.cc
+  void OnAccepted(ModelRecord& model, const v1::Accepted& accepted);
+  void OnRejected(ModelRecord& model, const v1::Rejected& rejected);
+  void OnSteps(ModelRecord& model, const v1::StepEvents& steps);
+  void OnEvent(ModelRecord& model, Request& request, const v1::GenerateEvent& event);
+  void OnCallDone(ModelRecord& model, uint64_t id, int code, const std::string& message,
+                  const v1::FromWorker& from);
+  void CheckSink(ModelRecord& model, Request& request);
+
+  // router_workers.cc
+  bool WantsWorker(const ModelRecord& model) const;
+  void PumpWorker(ModelRecord& model);
+  void Launch(ModelRecord& model);
+  void OnHello(ModelRecord& model, const v1::Hello& hello);
+  void OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbeat);
+  void WatchHeartbeat(ModelRecord& model);
+  void EndWorker(ModelRecord& model, Nanos patience);
+  void KillWorker(ModelRecord& model, const std::string& reason);
+  void AwaitReaping(ModelRecord& model);
+  void OnFailure(ModelRecord& model, const std::string& what, Nanos lived);
+  void RequestsAfterLoss(ModelRecord& model, bool planned, const std::string& what);
+  void CallsAfterLoss(ModelRecord& model);
+  bool Ready(const ModelRecord& model) const { return model.worker.phase == Phase::kReady; }
+  void Send(ModelRecord& model, v1::ToWorker message);
+
+  // router_masters.cc
+  bool WantsMaster(const ModelRecord& model) const;
+  void PumpMasters();
+  void FillMaster(ModelRecord& model, bool may_drop);
+  bool MakeHostRoom(const ModelRecord& model, uint64_t bytes);
+  void SendMaster(ModelRecord& model);
+  void DropMaster(ModelRecord& model);
+  void DiscardMaster(ModelRecord& model);
+  void OnMaster(ModelRecord& model, const v1::MasterStatus& status);
+  void WatchMaster(ModelRecord& model);
+  void FinishPrefetches(ModelRecord& model, const absl::Status& status);
+
+  // router_leases.cc
+  LeaseEntry LeaseOf(const ModelRecord& model) const;
+  bool Resident(const ModelRecord& model) const;
+  void SetLease(ModelRecord& model, const Bytes& target, Motion motion, bool pause = false,
+                uint64_t host_kv = 0);
+  void ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker);
+  void WatchLease(ModelRecord& model);
+  void TryPause(ModelRecord& model);
+  void OnLease(ModelRecord& model, const v1::LeaseStatus& status);
+  void OnShrunk(ModelRecord& model);
+  void OnGrown(ModelRecord& model, const std::string& error);
+  void Sleep(ModelRecord& model);
+
+  // router_swaps.cc
+  SchedulerDevice DeviceView(const DeviceSlot& device) const;
+  std::vector<SchedulerModel> ModelViews(size_t device) const;
+  std::vector<Demand> Demands(size_t device) const;
+  std::optional<Demand> DemandOf(const ModelRecord& model) const;
+  std::optional<Demand> WaitingDemand(const ModelRecord& model) const;
+  bool Prepared(const ModelRecord& model) const;
+  void PumpDevice(size_t device);
+  void StartSwap(DeviceSlot& device, Decision::Start start);
+  void AdvanceSwap(DeviceSlot& device, size_t index);
+  void ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks);
+  void FinishSwap(DeviceSlot& device);
+  void AbortSwap(DeviceSlot& device);
+  void FailDemand(ModelRecord& model, const absl::Status& status, Nanos retry_after = 0);
+
+  // router_switches.cc
+  SwitchOp* FindSwitch(const std::string& model);
+  const SwitchOp* FindSwitch(const std::string& model) const;
+  void PumpSwitches();
+  v1::SwitchEvent EventOf(const SwitchOp& op) const;
+  void Tell(SwitchOp& op, v1::SwitchEvent event);
+  void ReadySwitch(const std::string& model);
+  void FailSwitch(const std::string& model, const absl::Status& status);
+
+  // router_catalog.cc
+  void BeginLeave(ModelRecord& model, Leave why);
+  void PumpLeave(const std::string& name);
+  void CompleteLeave(ModelRecord& model);
+
+  // router_status.cc
+  void PumpWatchers();
+  void SendStatus(Watcher& watcher);
+  void PumpHealth();
+  v1::ModelState StateOf(const ModelRecord& model) const;
+
+  RouterOptions options_;
+  Ports ports_;
+  State state_;
+  bool dirty_ = false;           // something that decisions rest on has changed
+  bool status_changed_ = false;  // something that status shows has changed
+  bool pumping_ = false;
+};
+
+}  // namespace switchyard::supervisor

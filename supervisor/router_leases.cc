@@ -1,0 +1,162 @@
+// The lease protocol with one worker: every SetLease is a new epoch, and the lease is in motion
+// until the worker says that it has settled.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/human.h"
+#include "common/log.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+constexpr Nanos kLeaseStuck = 60 * kSecond;  // a motion without progress
+constexpr Nanos kUnloadPatience = 10 * kSecond;
+
+LeaseEntry Router::Impl::LeaseOf(const ModelRecord& model) const {
+  return DeviceOf(model).ledger.Get(model.name());
+}
+
+// All chunks and the smallest pool are there, and shall stay.
+bool Router::Impl::Resident(const ModelRecord& model) const {
+  const LeaseEntry lease = LeaseOf(model);
+  return Ready(model) && model.needs.Whole(lease.held) && model.needs.Whole(lease.granted);
+}
+
+void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion motion, bool pause,
+                            uint64_t host_kv) {
+  LeaseSlot& lease = model.lease;
+  if (lease.motion == Motion::kRest) lease.before = LeaseOf(model).granted;
+  lease.motion = motion;
+  lease.pausing = pause;
+  lease.pause_wanted = false;
+  lease.epoch = DeviceOf(model).ledger.Grant(model.name(), target);
+  v1::ToWorker message;
+  v1::SetLease& set = *message.mutable_set_lease();
+  set.set_epoch(lease.epoch);
+  set.mutable_lease()->set_fixed_bytes(target.fixed);
+  set.mutable_lease()->set_weight_bytes(target.weights);
+  set.mutable_lease()->set_kv_bytes(target.kv);
+  set.set_in_flight(pause ? v1::SetLease::PAUSE : v1::SetLease::DRAIN);
+  set.set_host_kv_bytes(host_kv);
+  Send(model, std::move(message));
+  WatchLease(model);
+  dirty_ = true;
+}
+
+// Asks a victim for bytes. Sequences in flight may go on for the drain timeout, then are paused.
+void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker) {
+  SetLease(model, target, Motion::kShrink);
+  model.lease.ends_worker = end_worker;
+  const std::string name = model.name();
+  Arm(model.lease.drain, options_.drain_timeout, [this, name] { TryPause(*Find(name)); });
+}
+
+// Not settling is being stuck, unless sequences are draining.
+void Router::Impl::WatchLease(ModelRecord& model) {
+  const std::string name = model.name();
+  Arm(model.lease.watch, kLeaseStuck, [this, name] {
+    ModelRecord& stuck = *Find(name);
+    const bool drains = stuck.lease.motion == Motion::kShrink && !stuck.lease.pausing &&
+                        std::max<size_t>(stuck.running, stuck.worker.running) > 0;
+    if (drains) return WatchLease(stuck);
+    KillWorker(stuck, absl::StrCat("did not follow its lease for ", kLeaseStuck / kSecond, " s"));
+  });
+}
+
+// The drain timeout is over. Host memory for the KV is reserved before anything moves; as long as
+// there is none, the sequences go on draining, and this is tried again.
+void Router::Impl::TryPause(ModelRecord& model) {
+  LeaseSlot& lease = model.lease;
+  if (lease.motion != Motion::kShrink || lease.pausing || !Ready(model)) return;
+  if (lease.ends_worker) return;  // paused sequences would die with it
+  const size_t running = std::max<size_t>({model.running, model.worker.running, 1});
+  // No sequence can have more than the smallest pool, which holds a whole context.
+  const uint64_t most =
+      std::min<uint64_t>(LeaseOf(model).charge.kv, running * model.needs.kv_smallest);
+  const uint64_t have = state_.host.paused(model.name());
+  lease.pause_wanted = !state_.host.SetPaused(model.name(), have + most);
+  if (lease.pause_wanted) return;
+  SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, have + most);
+}
+
+void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
+  if (!Ready(model)) return;
+  const Bytes held{status.held().fixed_bytes(), status.held().weight_bytes(),
+                   status.held().kv_bytes()};
+  const LeaseEntry before = LeaseOf(model);
+  DeviceOf(model).ledger.Acknowledge(model.name(), status.epoch(), held);
+  model.worker.running = status.running();
+  model.worker.paused = status.paused();
+  dirty_ = true;
+  LeaseSlot& lease = model.lease;
+  if (status.epoch() != lease.epoch) return;
+  const bool settled = status.settled() && lease.motion != Motion::kRest;
+  // What was reserved for pausing and is not needed (any more) comes back.
+  if (!lease.pausing || settled) {
+    const uint64_t reserved = state_.host.paused(model.name());
+    state_.host.SetPaused(model.name(), std::min(reserved, status.host_kv_bytes()));
+  }
+  if (held != before.held && lease.motion != Motion::kRest) WatchLease(model);
+  if (!settled) return;
+  const Motion motion = lease.motion;
+  lease.motion = Motion::kRest;
+  lease.pausing = lease.pause_wanted = false;
+  lease.drain.Clear();
+  lease.watch.Clear();
+  if (!LeaseOf(model).granted.Covers(held)) {
+    KillWorker(model, absl::StrCat("does not give back memory: it holds ", HumanBytes(held.total()),
+                                   " of a lease of ", HumanBytes(LeaseOf(model).granted.total()),
+                                   status.error().empty() ? "" : ": ", status.error()));
+  } else if (motion == Motion::kGrow) {
+    OnGrown(model, status.error());
+  } else {
+    OnShrunk(model);
+  }
+}
+
+void Router::Impl::OnShrunk(ModelRecord& model) {
+  if (!model.lease.ends_worker) return;
+  model.lease.ends_worker = false;
+  if (model.worker.running > 0 || model.worker.paused > 0 || model.running > 0) return;
+  TakeBackWaiting(model);
+  EndWorker(model, kUnloadPatience);
+}
+
+void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
+  DeviceSlot& device = DeviceOf(model);
+  const LeaseEntry lease = LeaseOf(model);
+  const bool swap = device.swap && device.swap->model == model.name() && device.swap->growing;
+  if (lease.held.Covers(lease.granted)) {
+    if (swap) FinishSwap(device);
+    return;
+  }
+  // The grow failed: what it got goes back, what it had stays.
+  const absl::Status why = absl::ResourceExhaustedError(
+      absl::StrCat(model.name(), " got ", HumanBytes(lease.held.total()), " of ",
+                   HumanBytes(lease.granted.total()), " on ", device.ledger.device().name, ": ",
+                   error.empty() ? "no reason given" : error));
+  model.failures.last = std::string(why.message());
+  LogWarning(why.message());
+  Bytes before = Min(model.lease.before, lease.held);
+  before.fixed = lease.held.fixed;  // comes back with the process only
+  ShrinkTo(model, before, false);
+  if (swap) {
+    AbortSwap(device);
+    FailDemand(model, why);
+  }
+}
+
+// Idle for long enough: only the fixed bytes stay.
+void Router::Impl::Sleep(ModelRecord& model) {
+  const LeaseEntry lease = LeaseOf(model);
+  const DeviceSlot& device = DeviceOf(model);
+  const bool busy = !model.requests.empty() || model.lease.motion != Motion::kRest ||
+                    (device.swap && device.swap->model == model.name());
+  if (busy || model.pinned || !Ready(model) || lease.granted.weights + lease.granted.kv == 0)
+    return;
+  LogInfo(model.name(), " goes to sleep");
+  ShrinkTo(model, Bytes{lease.granted.fixed, 0, 0}, false);
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,215 @@
+// Masters: none -> filling -> complete -> dropping -> none. A complete one outlives its worker.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/human.h"
+#include "common/log.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+constexpr Nanos kMasterStuck = 120 * kSecond;  // without progress
+using MasterPhase = MasterSlot::Phase;
+
+bool Router::Impl::WantsMaster(const ModelRecord& model) const {
+  if (!Ready(model) || model.leave != Leave::kNo || model.master.phase != MasterPhase::kNone) {
+    return false;
+  }
+  if (!model.master.waiting.empty()) return true;
+  // All chunks are on the device: only the pool is missing.
+  return DemandOf(model).has_value() && LeaseOf(model).held.weights < model.needs.image;
+}
+
+// First what somebody waits for, then one at a time in the background, pinned models first.
+void Router::Impl::PumpMasters() {
+  std::vector<ModelRecord*> wanted;
+  for (const std::string& name : state_.order) {
+    ModelRecord& model = *Find(name);
+    if (WantsMaster(model)) wanted.push_back(&model);
+  }
+  std::stable_sort(wanted.begin(), wanted.end(), [this](ModelRecord* a, ModelRecord* b) {
+    const std::optional<Demand> x = DemandOf(*a);
+    const std::optional<Demand> y = DemandOf(*b);
+    return x && y ? RanksBefore(*x, *y) : x.has_value() && !y.has_value();
+  });
+  for (ModelRecord* model : wanted) FillMaster(*model, true);
+  for (const auto& [name, model] : state_.models) {
+    if (model->master.phase == MasterPhase::kFilling) return;
+  }
+  for (bool pinned : {true, false}) {
+    for (const std::string& name : state_.order) {
+      ModelRecord& model = *Find(name);
+      if (!model.master.prefetch || model.pinned != pinned || model.leave != Leave::kNo) continue;
+      if (model.worker.phase == Phase::kStarting) return;  // keeps the order
+      if (!Ready(model)) continue;
+      model.master.prefetch = false;
+      if (model.master.phase != MasterPhase::kNone) continue;
+      FillMaster(model, false);
+      if (model.master.phase == MasterPhase::kFilling) return;
+    }
+  }
+}
+
+void Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
+  const uint64_t bytes = model.needs.image;
+  if (state_.host.free() < bytes && (!may_drop || !MakeHostRoom(model, bytes))) return;
+  absl::StatusOr<uint64_t> id = ports_.masters->Create(model.name(), bytes);
+  if (!id.ok()) {
+    const absl::Status why(
+        id.status().code(),
+        absl::StrCat("no memory for the master of ", model.name(), ": ", id.status().message()));
+    FinishPrefetches(model, why);
+    FailDemand(model, why);
+    return;
+  }
+  state_.host.SetMaster(model.name(), bytes);
+  model.master.phase = MasterPhase::kFilling;
+  model.master.id = *id;
+  model.master.done = 0;
+  model.master.prefetch = false;
+  SendMaster(model);
+  dirty_ = true;
+}
+
+// Drops masters, least recently used first, until `bytes` fit. True if they fit now.
+bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
+  std::vector<ModelRecord*> droppable;
+  uint64_t expected = state_.host.free();
+  for (const auto& [name, other] : state_.models) {
+    if (other->master.phase == MasterPhase::kDropping) expected += state_.host.master(name);
+    const DeviceSlot& device = DeviceOf(*other);
+    const bool used = (device.swap && device.swap->model == name) || DemandOf(*other).has_value() ||
+                      !other->master.waiting.empty() || other->lease.motion == Motion::kGrow ||
+                      (other->worker.phase == Phase::kReady && !other->master.attached);
+    if (other.get() == &model || other->master.phase != MasterPhase::kComplete || used) continue;
+    droppable.push_back(other.get());
+  }
+  std::sort(droppable.begin(), droppable.end(), [](ModelRecord* a, ModelRecord* b) {
+    return std::tie(a->pinned, a->last_use) < std::tie(b->pinned, b->last_use);
+  });
+  for (ModelRecord* other : droppable) {
+    if (expected >= bytes) break;
+    expected += state_.host.master(other->name());
+    DropMaster(*other);
+  }
+  return state_.host.free() >= bytes;
+}
+
+// Passes the descriptor and says what to do with it: fill it, or use what another worker filled.
+void Router::Impl::SendMaster(ModelRecord& model) {
+  MasterSlot& master = model.master;
+  if (master.sent) return;
+  if (absl::Status status = model.worker.port->SendMaster(master.id); !status.ok()) {
+    KillWorker(model, absl::StrCat("cannot be given its master: ", status.message()));
+    return;
+  }
+  master.sent = true;
+  v1::ToWorker message;
+  message.mutable_use_master()->set_master_id(master.id);
+  message.mutable_use_master()->set_bytes(model.needs.image);
+  message.mutable_use_master()->set_complete(master.phase == MasterPhase::kComplete);
+  Send(model, std::move(message));
+  WatchMaster(model);
+}
+
+void Router::Impl::WatchMaster(ModelRecord& model) {
+  const std::string name = model.name();
+  Arm(model.master.watch, kMasterStuck, [this, name] {
+    KillWorker(*Find(name),
+               absl::StrCat("made no progress with its master for ", kMasterStuck / kSecond, " s"));
+  });
+}
+
+void Router::Impl::DropMaster(ModelRecord& model) {
+  LogInfo("dropping the master of ", model.name(), ", ", HumanBytes(model.needs.image));
+  if (!Ready(model)) return DiscardMaster(model);
+  model.master.phase = MasterPhase::kDropping;
+  v1::ToWorker message;
+  message.mutable_drop_master()->set_master_id(model.master.id);
+  Send(model, std::move(message));
+  WatchMaster(model);
+  dirty_ = true;
+}
+
+// Closes it; no live worker uses it.
+void Router::Impl::DiscardMaster(ModelRecord& model) {
+  MasterSlot& master = model.master;
+  master.watch.Clear();
+  if (master.phase == MasterPhase::kNone) return;
+  ports_.masters->Close(master.id);
+  state_.host.SetMaster(model.name(), 0);
+  master.phase = MasterPhase::kNone;
+  master.sent = master.attached = false;
+  master.id = 0;
+  master.done = 0;
+  dirty_ = true;
+}
+
+void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) {
+  MasterSlot& master = model.master;
+  if (master.phase == MasterPhase::kNone || status.master_id() != master.id) return;
+  if (model.worker.phase != Phase::kReady) return;
+  dirty_ = true;
+  switch (status.state()) {
+    case v1::MasterStatus::FILLING:
+      if (status.bytes_done() > master.done) WatchMaster(model);
+      master.done = std::min(status.bytes_done(), model.needs.image);
+      return;
+    case v1::MasterStatus::COMPLETE:
+      master.watch.Clear();
+      if (master.phase == MasterPhase::kDropping) return;
+      master.phase = MasterPhase::kComplete;
+      master.attached = true;
+      master.done = model.needs.image;
+      FinishPrefetches(model, absl::OkStatus());
+      return;
+    case v1::MasterStatus::DROPPED:
+      if (master.phase == MasterPhase::kDropping) DiscardMaster(model);
+      return;
+    case v1::MasterStatus::FAILED: {
+      DiscardMaster(model);
+      const auto code = status.code() > 0 && status.code() <= 16
+                            ? static_cast<absl::StatusCode>(status.code())
+                            : absl::StatusCode::kInternal;
+      const absl::Status why(
+          code, absl::StrCat("cannot load the weights of ", model.name(), ": ", status.error()));
+      model.failures.last = std::string(why.message());
+      LogWarning(why.message());
+      FinishPrefetches(model, why);
+      FailDemand(model, why);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void Router::Impl::FinishPrefetches(ModelRecord& model, const absl::Status& status) {
+  auto waiting = std::move(model.master.waiting);
+  model.master.waiting.clear();
+  for (auto& reply : waiting) {
+    if (!status.ok()) {
+      reply(status);
+      continue;
+    }
+    v1::PrefetchReply done;
+    done.set_master_bytes(model.needs.image);
+    reply(std::move(done));
+  }
+}
+
+void Router::Impl::Prefetch(const std::string& name, Reply<v1::PrefetchReply> reply) {
+  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  absl::Status status = found.ok() ? Refusal(**found) : found.status();
+  if (!status.ok()) return reply(std::move(status));
+  ModelRecord& model = **found;
+  model.master.waiting.push_back(std::move(reply));
+  if (model.master.phase == MasterPhase::kComplete && model.master.attached) {
+    FinishPrefetches(model, absl::OkStatus());
+  }
+  dirty_ = true;
+  Pump();
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,211 @@
+// The life of a request: unsent -> sent -> accepted -> running <-> paused -> gone.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+constexpr Nanos kQueueRetry = 5 * kSecond;  // advice to those who find the queue full
+
+RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
+                                 std::shared_ptr<GenerateSink> sink) {
+  const RequestId id = NextId();
+  auto refuse = [&](const absl::Status& status, Nanos retry_after = 0) {
+    sink->Finish(status, retry_after);
+    return id;
+  };
+  absl::StatusOr<ModelRecord*> found = Resolve(generate.model());
+  if (!found.ok()) return refuse(found.status());
+  ModelRecord& model = **found;
+  if (absl::Status status = Refusal(model); !status.ok()) return refuse(status);
+  if (deadline != 0 && deadline <= Now()) {
+    return refuse(absl::DeadlineExceededError("the deadline was over on arrival"));
+  }
+  if (model.requests.size() - model.running >= options_.queue_limit) {
+    return refuse(absl::ResourceExhaustedError(absl::StrCat(
+                      options_.queue_limit, " requests already wait for ", model.name())),
+                  kQueueRetry);
+  }
+  auto request = std::make_unique<Request>(ports_.timers);
+  request->id = id;
+  request->model = model.name();
+  request->request = std::move(generate);
+  request->request.set_model(model.name());
+  request->priority = std::clamp(request->request.priority(), -100, 100);
+  request->deadline = deadline;
+  request->arrived = Now();
+  request->sink = std::move(sink);
+  if (deadline != 0) {
+    // The worker has the deadline too; this reaches requests that it does not have.
+    Arm(request->deadline_alarm, deadline - Now(), [this, id] {
+      if (Request* late = FindRequest(id)) {
+        EndRequest(*late, absl::DeadlineExceededError("the deadline is over"), true);
+      }
+    });
+  }
+  model.requests.insert(id);
+  state_.requests[id] = std::move(request);
+  Touch(model);
+  dirty_ = true;
+  Pump();
+  if (Request* waits = FindRequest(id); waits != nullptr && waits->stage == Stage::kUnsent) {
+    TellWaiting(*waits);
+  }
+  return id;
+}
+
+Request* Router::Impl::FindRequest(RequestId id) {
+  auto it = state_.requests.find(id);
+  return it == state_.requests.end() ? nullptr : it->second.get();
+}
+
+void Router::Impl::CancelRequest(RequestId id) {
+  Request* request = FindRequest(id);
+  if (request == nullptr) return;
+  Forget(*request, true);
+  Pump();
+}
+
+// Hands over what came while the worker did not answer. An unloading model takes nothing new.
+void Router::Impl::SendUnsent(ModelRecord& model) {
+  if (!Ready(model) || model.leave != Leave::kNo || model.lease.ends_worker) return;
+  for (RequestId id : model.requests) {
+    Request& request = *FindRequest(id);
+    if (request.stage == Stage::kUnsent) SubmitTo(model, request);
+  }
+  for (uint64_t id : model.calls) {
+    Call& call = state_.calls.at(id);
+    if (call.sent) continue;
+    call.sent = true;
+    Send(model, call.message);
+  }
+}
+
+void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
+  v1::ToWorker message;
+  v1::Submit& submit = *message.mutable_submit();
+  submit.set_request_id(request.id);
+  *submit.mutable_request() = request.request;
+  if (request.deadline != 0) {
+    submit.set_deadline_ns(static_cast<uint64_t>(std::max<Nanos>(request.deadline - Now(), 1)));
+  }
+  request.sent_at = Now();
+  SetStage(model, request, Stage::kSent);
+  Send(model, std::move(message));
+}
+
+// The one place that moves a request between stages and keeps the model's counts right.
+void Router::Impl::SetStage(ModelRecord& model, Request& request, Stage stage) {
+  if (request.stage == stage) return;
+  auto waits = [](Stage s) { return s == Stage::kAccepted || s == Stage::kPaused; };
+  if (waits(request.stage)) LeaveWaiting(model, request);
+  if (request.stage == Stage::kRunning) --model.running;
+  request.stage = stage;
+  if (stage == Stage::kRunning) ++model.running;
+  // A paused sequence queues anew: by its age it would drive out at once who drove it out.
+  if (stage == Stage::kAccepted) EnterWaiting(model, request, request.arrived);
+  if (stage == Stage::kPaused) EnterWaiting(model, request, Now());
+  dirty_ = true;
+}
+
+void Router::Impl::EnterWaiting(ModelRecord& model, Request& request, Nanos since) {
+  request.waiting_since = since;
+  model.waiting.insert({-request.priority, since, request.id});
+}
+
+void Router::Impl::LeaveWaiting(ModelRecord& model, Request& request) {
+  model.waiting.erase({-request.priority, request.waiting_since, request.id});
+  if (request.in_turn) --model.turn_pending;
+  request.in_turn = false;
+}
+
+void Router::Impl::TellWaiting(Request& request) {
+  if (request.told_waiting) return;
+  request.told_waiting = true;
+  v1::GenerateEvent event;
+  event.mutable_waiting();
+  request.sink->Write(std::move(event));
+}
+
+void Router::Impl::EndRequest(Request& request, const absl::Status& status, bool cancel,
+                              Nanos retry_after) {
+  std::shared_ptr<GenerateSink> sink = request.sink;
+  Forget(request, cancel);
+  sink->Finish(status, retry_after);
+}
+
+void Router::Impl::Forget(Request& request, bool cancel) {
+  ModelRecord& model = *Find(request.model);
+  if (cancel && request.stage != Stage::kUnsent && Ready(model)) {
+    v1::ToWorker message;
+    message.mutable_cancel()->set_request_id(request.id);
+    Send(model, std::move(message));
+  }
+  SetStage(model, request, Stage::kUnsent);
+  const RequestId id = request.id;
+  model.requests.erase(id);
+  ++model.finished;
+  Touch(model);
+  dirty_ = true;
+  state_.requests.erase(id);
+}
+
+void Router::Impl::EndWaiting(ModelRecord& model, const absl::Status& why) {
+  const std::set<RequestId> ids = model.requests;
+  for (RequestId id : ids) {
+    Request& request = *FindRequest(id);
+    if (request.stage == Stage::kRunning) continue;
+    // A paused sequence has output that its client saw.
+    const bool begun = request.has_tokens && why.code() == absl::StatusCode::kUnavailable;
+    EndRequest(request, begun ? absl::AbortedError(why.message()) : why, true);
+  }
+}
+
+// The worker will end, but these shall not notice: they go to the next one.
+void Router::Impl::TakeBackWaiting(ModelRecord& model) {
+  for (RequestId id : model.requests) {
+    Request& request = *FindRequest(id);
+    if (request.stage != Stage::kSent && request.stage != Stage::kAccepted) continue;
+    if (request.has_start) continue;
+    if (Ready(model)) {
+      v1::ToWorker message;
+      message.mutable_cancel()->set_request_id(id);
+      Send(model, std::move(message));
+    }
+    SetStage(model, request, Stage::kUnsent);
+  }
+}
+
+void Router::Impl::StartCall(const std::string& name, v1::ToWorker message,
+                             std::function<void(absl::Status, const v1::FromWorker*)> reply,
+                             uint64_t id) {
+  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  absl::Status status = found.ok() ? Refusal(**found) : found.status();
+  if (status.ok() && (*found)->calls.size() >= options_.queue_limit) {
+    status = absl::ResourceExhaustedError(absl::StrCat("too many calls wait for ", name));
+  }
+  if (!status.ok()) {
+    reply(std::move(status), nullptr);
+    return;
+  }
+  ModelRecord& model = **found;
+  model.calls.insert(id);
+  state_.calls[id] = Call{model.name(), std::move(message), std::move(reply)};
+  dirty_ = true;
+  Pump();
+}
+
+void Router::Impl::EndCalls(ModelRecord& model, const absl::Status& why) {
+  const std::set<uint64_t> ids = std::move(model.calls);
+  model.calls.clear();
+  for (uint64_t id : ids) {
+    auto reply = std::move(state_.calls.at(id).reply);
+    state_.calls.erase(id);
+    reply(why, nullptr);
+  }
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,259 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "supervisor/catalog.h"
+#include "supervisor/ledger.h"
+#include "supervisor/router.h"
+#include "supervisor/scheduler.h"
+
+// What the router knows, as plain structs. Only the router's own files include this.
+namespace switchyard::supervisor {
+
+// One timer of one owner; stops with it. Not movable: the timer points at it.
+class Alarm {
+ public:
+  explicit Alarm(Timers* timers) : timers_(timers) {}
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+  ~Alarm() { Clear(); }
+
+  void Set(Nanos delay, std::function<void()> fire) {
+    Clear();
+    id_ = timers_->Start(delay, [this, fire = std::move(fire)] {
+      id_.reset();
+      auto run = fire;  // `fire` may end the owner of this alarm
+      run();
+    });
+  }
+  void Clear() {
+    if (id_) timers_->Stop(*id_);
+    id_.reset();
+  }
+  bool armed() const { return id_.has_value(); }
+
+ private:
+  Timers* timers_;
+  std::optional<Timers::Id> id_;
+};
+
+struct Request {
+  enum class Stage {
+    kUnsent,    // its worker does not answer yet
+    kSent,      // the worker looks at it
+    kAccepted,  // valid; waits in the worker
+    kRunning,   // has KV on the device
+    kPaused,    // has KV in host memory
+  };
+  explicit Request(Timers* timers) : deadline_alarm(timers), sink_alarm(timers) {}
+
+  RequestId id = 0;
+  std::string model;
+  v1::GenerateRequest request;  // emptied once it has started: it is never sent again
+  std::shared_ptr<GenerateSink> sink;
+  Stage stage = Stage::kUnsent;
+  Nanos deadline = 0;
+  Nanos arrived = 0;
+  Nanos sent_at = 0;
+  Nanos accepted_at = 0;
+  Nanos resident_at = 0;    // when its model was there for it; 0: not yet
+  Nanos waiting_since = 0;  // its place in the wait queue
+  int32_t priority = 0;
+  bool resubmitted = false;  // one lost worker is forgiven
+  bool told_waiting = false;
+  bool has_start = false;   // the client has the prompt's part
+  bool has_tokens = false;  // the client has output
+  bool in_turn = false;     // waited when its model came in; see ModelRecord::turn_pending
+  bool suspended = false;
+  Alarm deadline_alarm;
+  Alarm sink_alarm;
+};
+
+// A Tokenize or Detokenize on its way.
+struct Call {
+  std::string model;
+  v1::ToWorker message;
+  std::function<void(absl::Status, const v1::FromWorker*)> reply;
+  bool sent = false;
+  bool resent = false;
+};
+
+struct WorkerSlot {
+  enum class Phase { kNone, kStarting, kReady, kEnding };
+  explicit WorkerSlot(Timers* timers) : watch(timers), relaunch(timers) {}
+
+  Phase phase = Phase::kNone;
+  Incarnation id = 0;
+  std::unique_ptr<WorkerPort> port;
+  Nanos launched_at = 0;
+  bool planned_end = false;     // we asked it to end: no failure
+  bool quarantined = false;     // does not die
+  bool heartbeat_late = false;  // one alarm has gone by without a heartbeat
+  std::string kill_reason;
+  v1::Heartbeat heartbeat;
+  uint32_t running = 0;  // sequences, as last told
+  uint32_t paused = 0;
+  Alarm watch;     // the deadline of the phase
+  Alarm relaunch;  // the end of the back-off
+};
+
+struct FailureLog {
+  int in_a_row = 0;
+  bool failed = false;  // given up until an operator asks again
+  Nanos not_before = 0;
+  std::string last;  // for status
+  uint32_t restarts = 0;
+};
+
+struct MasterSlot {
+  enum class Phase { kNone, kFilling, kComplete, kDropping };
+  explicit MasterSlot(Timers* timers) : watch(timers) {}
+
+  Phase phase = Phase::kNone;
+  uint64_t id = 0;
+  bool sent = false;      // the live worker has been told of it
+  bool attached = false;  // the live worker has registered it
+  uint64_t done = 0;
+  bool prefetch = false;  // shall be filled in the background
+  std::vector<Reply<v1::PrefetchReply>> waiting;
+  Alarm watch;
+};
+
+struct LeaseSlot {
+  enum class Motion { kRest, kGrow, kShrink };
+  explicit LeaseSlot(Timers* timers) : drain(timers), watch(timers) {}
+
+  Motion motion = Motion::kRest;
+  uint64_t epoch = 0;
+  Bytes before;               // the lease before this motion
+  bool pausing = false;       // PAUSE has been sent
+  bool pause_wanted = false;  // the drain timeout is over, but there was no host memory
+  bool ends_worker = false;   // once it is at rest, the worker ends for its fixed bytes
+  Alarm drain;                // then sequences are paused
+  Alarm watch;                // then the worker is taken to be stuck
+};
+
+// Why a model is on its way out.
+enum class Leave { kNo, kUnload, kReplace, kRemove };
+
+struct ModelRecord {
+  ModelRecord(ModelEntry e, Timers* timers)
+      : entry(std::move(e)),
+        worker(timers),
+        master(timers),
+        lease(timers),
+        leave_deadline(timers),
+        idle(timers) {}
+
+  const std::string& name() const { return entry.model.name(); }
+
+  ModelEntry entry;
+  Needs needs;
+  size_t device = 0;
+  bool pinned = false;
+  bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
+  bool residency_wanted = false;  // pinned, and not there yet
+  WorkerSlot worker;
+  FailureLog failures;
+  MasterSlot master;
+  LeaseSlot lease;
+
+  // Requests: all, those that wait for a turn in the worker, in their order, and those that run.
+  using WaitKey = std::tuple<int32_t, Nanos, RequestId>;
+  std::set<RequestId> requests;
+  std::set<WaitKey> waiting;
+  size_t running = 0;
+  std::set<uint64_t> calls;
+  // Requests that waited when the model came in and have not started yet. Its turn is not over
+  // while there are some, within a bound.
+  size_t turn_pending = 0;
+  Nanos resident_since = 0;
+
+  Leave leave = Leave::kNo;
+  std::optional<ModelEntry> replacement;
+  std::vector<Reply<v1::UnloadReply>> unload_replies;
+  bool leave_overdue = false;
+  Alarm leave_deadline;
+
+  Alarm idle;
+  Nanos last_use = 0;
+  uint64_t finished = 0;
+  uint64_t tokens = 0;
+};
+
+// One operator's wish, shared by all who asked for the same model.
+struct SwitchOp {
+  std::string model;
+  uint64_t order = 0;
+  uint64_t default_order = 0;  // of the last Switch (not Load) among them; 0: none
+  std::vector<std::shared_ptr<SwitchSink>> sinks;
+  bool retried = false;
+  bool filled_master = false;
+  v1::SwitchEvent last;
+  std::string subphase;  // rates are over this
+  Nanos subphase_since = 0;
+  uint64_t subphase_base = 0;
+};
+
+struct Swap {
+  std::string model;
+  Demand demand;
+  std::set<std::string> victims;
+  bool growing = false;
+  Bytes before;
+  Bytes target;
+};
+
+struct DeviceSlot {
+  DeviceSlot(Device device, Timers* timers) : ledger(std::move(device)), recheck(timers) {}
+  DeviceLedger ledger;
+  std::optional<Swap> swap;
+  Alarm recheck;
+};
+
+struct Watcher {
+  Watcher(std::shared_ptr<StatusSink> s, Timers* timers) : sink(std::move(s)), alarm(timers) {}
+  std::shared_ptr<StatusSink> sink;
+  Nanos interval = 0;
+  Nanos last_sent = 0;
+  Alarm alarm;
+};
+
+struct State {
+  explicit State(uint64_t host_budget, Timers* timers)
+      : host(host_budget), shutdown_alarm(timers) {}
+
+  std::vector<std::unique_ptr<DeviceSlot>> devices;
+  HostLedger host;
+  std::vector<std::string> order;  // of the catalog
+  std::map<std::string, std::unique_ptr<ModelRecord>> models;
+  std::map<RequestId, std::unique_ptr<Request>> requests;
+  std::map<uint64_t, Call> calls;
+  std::map<Incarnation, std::string> incarnations;
+  std::list<SwitchOp> switches;
+  std::list<std::unique_ptr<Watcher>> watchers;
+  std::map<std::string, bool> health;
+  std::string default_model;
+  uint64_t default_order = 0;
+  uint64_t next_id = 1;
+  Incarnation next_incarnation = 1;
+  uint64_t next_order = 1;
+  Nanos started_at = 0;
+
+  bool draining = false;
+  bool ending = false;  // the grace is over, workers are told to end
+  std::function<void()> drained;
+  Alarm shutdown_alarm;
+};
+
+}  // namespace switchyard::supervisor

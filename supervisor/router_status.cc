@@ -1,0 +1,159 @@
+// What the router tells of itself: status, watching, health.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/version.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+constexpr Nanos kDefaultInterval = 200 * kMillisecond;
+
+v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
+  const LeaseSlot& lease = model.lease;
+  if (!model.entry.problem.ok() || model.failures.failed || model.worker.quarantined) {
+    return v1::FAILED;
+  }
+  const bool drains = lease.motion == Motion::kShrink &&
+                      !model.needs.Whole(LeaseOf(model).granted) &&
+                      std::max<size_t>(model.running, model.worker.running) > 0;
+  if (drains || (model.leave != Leave::kNo && model.running > 0)) return v1::DRAINING;
+  if (Resident(model)) return v1::RESIDENT;
+  if (lease.motion == Motion::kGrow) return v1::LOADING;
+  return model.master.phase == MasterSlot::Phase::kComplete && model.master.attached ? v1::WARM
+                                                                                     : v1::COLD;
+}
+
+v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
+  const LeaseEntry lease = LeaseOf(model);
+  v1::ModelStatus status;
+  status.set_name(model.name());
+  status.set_family(model.entry.plan.family());
+  status.set_state(StateOf(model));
+  status.set_is_default(model.name() == state_.default_model);
+  status.set_pinned(model.pinned);
+  status.set_fixed_bytes(model.needs.fixed);
+  status.set_weight_bytes(model.needs.image);
+  status.set_resident_bytes(lease.held.weights);
+  status.set_kv_bytes(lease.held.kv);
+  status.set_error(model.entry.problem.ok() ? model.failures.last
+                                            : std::string(model.entry.problem.message()));
+  status.set_device(model.entry.model.device().empty() ? DeviceOf(model).ledger.device().name
+                                                       : model.entry.model.device());
+  status.set_master_bytes(state_.host.master(model.name()));
+  uint32_t paused = 0;
+  for (RequestId id : model.requests) {
+    paused += state_.requests.at(id)->stage == Stage::kPaused ? 1 : 0;
+  }
+  status.set_running(static_cast<uint32_t>(model.running));
+  status.set_paused(paused);
+  status.set_queued(static_cast<uint32_t>(model.requests.size() - model.running) - paused);
+  status.set_worker_pid(model.worker.port ? model.worker.port->pid() : 0);
+  status.set_requests(model.finished);
+  status.set_tokens(model.tokens);
+  status.set_restarts(model.failures.restarts);
+  status.set_idle_s(model.requests.empty() ? static_cast<double>(Now() - model.last_use) / kSecond
+                                           : 0);
+  *status.mutable_plan() = model.entry.plan;
+  return status;
+}
+
+v1::Status Router::Impl::GetStatus() const {
+  v1::Status status;
+  for (const auto& slot : state_.devices) {
+    const DeviceLedger& ledger = slot->ledger;
+    v1::DeviceStatus& device = *status.add_devices();
+    device.set_name(ledger.device().name);
+    if (ledger.device().name != "cpu") device.set_uuid(ledger.device().name);
+    device.set_capacity_bytes(ledger.device().capacity_bytes);
+    device.set_reserve_bytes(ledger.device().reserve_bytes);
+    device.set_leased_bytes(ledger.charged());
+    device.set_foreign_bytes(ledger.foreign());
+    device.set_free_bytes(ledger.free());
+    for (const auto& [name, entry] : ledger.leases()) {
+      v1::DeviceStatus::Lease& lease = *device.add_leases();
+      lease.set_model(name);
+      lease.set_fixed_bytes(entry.charge.fixed);
+      lease.set_weight_bytes(entry.charge.weights);
+      lease.set_kv_bytes(entry.charge.kv);
+    }
+  }
+  status.mutable_host()->set_budget_bytes(state_.host.budget());
+  status.mutable_host()->set_used_bytes(state_.host.used());
+  *status.mutable_models() = ListModels().models();
+  status.set_uptime_s(static_cast<double>(Now() - state_.started_at) / kSecond);
+  status.set_version(Version());
+  status.set_default_model(state_.default_model);
+  return status;
+}
+
+v1::ListModelsReply Router::Impl::ListModels() const {
+  v1::ListModelsReply reply;
+  for (const std::string& name : state_.order) {
+    const ModelRecord& model = *Find(name);
+    if (model.leave != Leave::kRemove) *reply.add_models() = ModelStatusOf(model);
+  }
+  return reply;
+}
+
+absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) const {
+  const ModelRecord* model = Find(name.empty() ? state_.default_model : name);
+  if (model == nullptr || model->leave == Leave::kRemove) {
+    return absl::NotFoundError(absl::StrCat("there is no model named ", name));
+  }
+  return ModelStatusOf(*model);
+}
+
+void Router::Impl::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink) {
+  if (state_.draining) {
+    return sink->Finish(absl::UnavailableError("the supervisor is shutting down"));
+  }
+  auto watcher = std::make_unique<Watcher>(std::move(sink), ports_.timers);
+  watcher->interval = min_interval_ms == 0 ? kDefaultInterval : min_interval_ms * kMillisecond;
+  SendStatus(*watcher);
+  state_.watchers.push_back(std::move(watcher));
+}
+
+void Router::Impl::StopWatching(const StatusSink* sink) {
+  state_.watchers.remove_if([&](const auto& watcher) { return watcher->sink.get() == sink; });
+}
+
+void Router::Impl::SendStatus(Watcher& watcher) {
+  watcher.last_sent = Now();
+  watcher.sink->Write(GetStatus());
+}
+
+void Router::Impl::PumpWatchers() {
+  if (!status_changed_) return;
+  status_changed_ = false;
+  for (const auto& watcher : state_.watchers) {
+    if (watcher->alarm.armed()) continue;
+    Watcher* target = watcher.get();
+    const Nanos due = watcher->last_sent + watcher->interval - Now();
+    watcher->alarm.Set(std::max<Nanos>(due, 0), [this, target] { SendStatus(*target); });
+  }
+}
+
+void Router::Impl::PumpHealth() {
+  std::map<std::string, bool> now;
+  for (const char* service : {"", "switchyard.v1.Inference", "switchyard.v1.Control"}) {
+    now[service] = !state_.draining;
+  }
+  for (const auto& [name, model] : state_.models) {
+    now[absl::StrCat("model/", name)] =
+        !state_.draining && model->leave != Leave::kRemove && Refusal(*model).ok();
+  }
+  for (const auto& [service, serving] : state_.health) {
+    if (serving && now.count(service) == 0) ports_.health->SetServing(service, false);
+  }
+  for (const auto& [service, serving] : now) {
+    auto it = state_.health.find(service);
+    if (it == state_.health.end() || it->second != serving) {
+      ports_.health->SetServing(service, serving);
+    }
+  }
+  state_.health = std::move(now);
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,225 @@
+// Asks the scheduler, and carries out one swap at a time on each device.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+constexpr Nanos kLeastTurn = 10 * kSecond;  // for requests that waited when their model came in
+constexpr Nanos kNoRoomRetry = 10 * kSecond;
+
+SchedulerDevice Router::Impl::DeviceView(const DeviceSlot& device) const {
+  const DeviceLedger& ledger = device.ledger;
+  return {ledger.device().name,
+          ledger.device().capacity_bytes,
+          ledger.device().reserve_bytes,
+          ledger.foreign(),
+          ledger.free(),
+          ledger.over()};
+}
+
+std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
+  std::vector<SchedulerModel> views;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != device) continue;
+    const LeaseEntry lease = LeaseOf(*model);
+    SchedulerModel view;
+    view.tenant.model = name;
+    view.tenant.needs = model->needs;
+    view.tenant.lease = lease.granted;
+    view.tenant.last_use = model->last_use;
+    view.tenant.pinned = model->pinned;
+    view.tenant.active = model->running > 0 || model->worker.running > 0;
+    view.tenant.paused = model->worker.paused > 0 || state_.host.paused(name) > 0;
+    view.charge = lease.charge;
+    view.settled = model->lease.motion == Motion::kRest;
+    view.ending = model->worker.phase == Phase::kEnding || model->leave != Leave::kNo;
+    view.quarantined = model->worker.quarantined;
+    view.waiting = WaitingDemand(*model);
+    if (model->turn_pending > 0) view.protected_until = model->resident_since + kLeastTurn;
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+// What of the model's own requests ranks first, resident or not.
+std::optional<Demand> Router::Impl::WaitingDemand(const ModelRecord& model) const {
+  if (model.waiting.empty()) return std::nullopt;
+  const auto& [minus_priority, since, id] = *model.waiting.begin();
+  return Demand{model.name(), DemandKind::kRequests, -minus_priority, since, false};
+}
+
+// Who wants the model to become resident: the strongest wish of a switch, requests, a pin.
+std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
+  if (!model.entry.problem.ok() || model.leave != Leave::kNo || Resident(model))
+    return std::nullopt;
+  std::optional<Demand> demand;
+  if (const SwitchOp* op = FindSwitch(model.name())) {
+    demand = Demand{model.name(), DemandKind::kSwitch, 0, static_cast<Nanos>(op->order), false};
+  } else if (!model.waiting.empty()) {
+    demand = WaitingDemand(model);
+  } else if (model.residency_wanted) {
+    demand = Demand{model.name(), DemandKind::kBackground, 0, 0, false};
+  }
+  if (demand) demand->prepared = Prepared(model);
+  return demand;
+}
+
+bool Router::Impl::Prepared(const ModelRecord& model) const {
+  const bool has_weights = LeaseOf(model).held.weights >= model.needs.image;
+  return Ready(model) && model.lease.motion == Motion::kRest &&
+         (has_weights ||
+          (model.master.phase == MasterSlot::Phase::kComplete && model.master.attached));
+}
+
+std::vector<Demand> Router::Impl::Demands(size_t device) const {
+  std::vector<Demand> demands;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != device) continue;
+    if (std::optional<Demand> demand = DemandOf(*model)) demands.push_back(*std::move(demand));
+  }
+  return demands;
+}
+
+void Router::Impl::PumpDevice(size_t index) {
+  DeviceSlot& device = *state_.devices[index];
+  for (const auto& [name, model] : state_.models) {
+    if (model->device == index && model->lease.pause_wanted) TryPause(*model);
+  }
+  device.recheck.Clear();
+  if (device.swap) return AdvanceSwap(device, index);
+  if (state_.ending) return;
+  ApplyShrinks(device, PlanRelief(DeviceView(device), ModelViews(index)));
+  Decision decision = Decide(DeviceView(device), ModelViews(index), Demands(index), Now());
+  for (const Refused& refusal : decision.refusals) {
+    ModelRecord& model = *Find(refusal.model);
+    // A pinned model that finds no room at start is only told of.
+    if (refusal.kind == DemandKind::kBackground) {
+      model.residency_wanted = false;
+      LogWarning("pinned, but there is no room: ", refusal.reason);
+    } else {
+      FailDemand(model, absl::ResourceExhaustedError(refusal.reason), kNoRoomRetry);
+    }
+    dirty_ = true;
+  }
+  if (decision.start) return StartSwap(device, *std::move(decision.start));
+  if (decision.recheck_at > 0)
+    Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
+}
+
+void Router::Impl::StartSwap(DeviceSlot& device, Decision::Start start) {
+  device.swap.emplace();
+  device.swap->model = start.demand.model;
+  device.swap->demand = start.demand;
+  device.swap->before = LeaseOf(*Find(start.demand.model)).granted;
+  ApplyShrinks(device, start.shrinks);
+  dirty_ = true;
+}
+
+void Router::Impl::ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks) {
+  for (const Shrink& shrink : shrinks) {
+    ModelRecord& victim = *Find(shrink.model);
+    Bytes target = shrink.target;
+    target.fixed = LeaseOf(victim).granted.fixed;  // comes back with the process only
+    if (!Ready(victim)) continue;
+    ShrinkTo(victim, target, shrink.end_worker);
+    if (device.swap) device.swap->victims.insert(shrink.model);
+  }
+}
+
+// 1. It has grown, or is growing: its LeaseStatus ends the swap.
+// 2. Nobody wants it any more: give up, if nothing has been loaded.
+// 3. Victims are still giving: wait.
+// 4. There is room: grow.
+// 5. There is not (strangers took some, a victim died early): plan again with what is left.
+void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
+  Swap& swap = *device.swap;
+  ModelRecord& model = *Find(swap.model);
+  if (swap.growing) return;  // 1
+  std::optional<Demand> demand = DemandOf(model);
+  if (!demand || !Prepared(model) || state_.ending) return AbortSwap(device);  // 2
+  for (const std::string& name : swap.victims) {                               // 3
+    const ModelRecord* victim = Find(name);
+    if (victim == nullptr || LeaseOf(*victim).quarantined) continue;
+    if (victim->lease.motion != Motion::kRest || victim->worker.phase == Phase::kEnding) return;
+  }
+  const DeviceLedger& ledger = device.ledger;
+  const auto target = GrowTarget(model.needs, LeaseOf(model).charge, ledger.free());
+  if (target && ledger.over() == 0) {  // 4
+    swap.growing = true;
+    swap.target = *target;
+    return SetLease(model, *target, Motion::kGrow);
+  }
+  SwapPlan plan = PlanSwap(DeviceView(device), ModelViews(index), *demand, Now());  // 5
+  switch (plan.verdict) {
+    case Verdict::kGo:
+      if (!plan.shrinks.empty()) dirty_ = true;
+      return ApplyShrinks(device, plan.shrinks);
+    case Verdict::kWait:
+    case Verdict::kBlocked:
+      return AbortSwap(device);
+    case Verdict::kRefuse:
+      AbortSwap(device);
+      return FailDemand(model, absl::ResourceExhaustedError(plan.reason), kNoRoomRetry);
+  }
+}
+
+// The model is resident: its requests run, its switches are done, its turn begins.
+void Router::Impl::FinishSwap(DeviceSlot& device) {
+  ModelRecord& model = *Find(device.swap->model);
+  device.swap.reset();
+  model.resident_since = Now();
+  model.residency_wanted = false;
+  for (const auto& [priority, since, id] : model.waiting) {
+    Request& request = *FindRequest(id);
+    if (request.resident_at == 0) request.resident_at = Now();
+    if (!request.in_turn) ++model.turn_pending;
+    request.in_turn = true;
+  }
+  Touch(model);
+  ReadySwitch(model.name());
+  dirty_ = true;
+}
+
+// The swap ends without its model. Victims that still drain get their leases back; what has been
+// freed stays free.
+void Router::Impl::AbortSwap(DeviceSlot& device) {
+  const std::set<std::string> victims = std::move(device.swap->victims);
+  device.swap.reset();
+  dirty_ = true;
+  for (const std::string& name : victims) {
+    ModelRecord* victim = Find(name);
+    if (victim == nullptr || !Ready(*victim) || state_.ending) continue;
+    LeaseSlot& lease = victim->lease;
+    if (lease.motion != Motion::kShrink || lease.pausing) continue;
+    const Bytes before = Max(lease.before, LeaseOf(*victim).granted);
+    if (!LeaseOf(*victim).charge.Covers(before)) continue;
+    lease.ends_worker = false;
+    lease.drain.Clear();
+    SetLease(*victim, before, Motion::kGrow);
+  }
+}
+
+// Whoever wanted the model to become resident is told why it does not.
+void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status, Nanos retry_after) {
+  model.residency_wanted = false;
+  FailSwitch(model.name(), status);
+  std::vector<RequestId> ids;
+  for (const auto& [priority, since, id] : model.waiting) ids.push_back(id);
+  for (RequestId id : ids) EndRequest(*FindRequest(id), status, true, retry_after);
+  dirty_ = true;
+}
+
+void Router::Impl::OnForeignBytes(const std::string& device, uint64_t bytes) {
+  for (const auto& slot : state_.devices) {
+    if (slot->ledger.device().name != device || slot->ledger.foreign() == bytes) continue;
+    slot->ledger.SetForeign(bytes);
+    dirty_ = true;
+  }
+  Pump();
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,185 @@
+// Switch and Load: operators' wishes, and what they are told meanwhile.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+
+SwitchOp* Router::Impl::FindSwitch(const std::string& model) {
+  for (SwitchOp& op : state_.switches) {
+    if (op.model == model) return &op;
+  }
+  return nullptr;
+}
+const SwitchOp* Router::Impl::FindSwitch(const std::string& model) const {
+  return const_cast<Impl*>(this)->FindSwitch(model);
+}
+
+void Router::Impl::Switch(const std::string& name, bool make_default,
+                          std::shared_ptr<SwitchSink> sink) {
+  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  if (!found.ok()) return sink->Finish(found.status());
+  ModelRecord& model = **found;
+  // An operator asks: what had been given up is tried again, and a back-off is cut short.
+  if (model.worker.phase == Phase::kNone) {
+    model.failures.failed = false;
+    model.failures.in_a_row = 0;
+    model.failures.not_before = Now();
+    model.worker.relaunch.Clear();
+  }
+  if (absl::Status status = Refusal(model); !status.ok()) return sink->Finish(status);
+  SwitchOp* op = FindSwitch(model.name());
+  const uint64_t order = state_.next_order++;
+  if (op == nullptr) {
+    op = &state_.switches.emplace_back();
+    op->model = model.name();
+    op->order = order;
+    op->subphase_since = Now();
+  } else if (op->last.phase() != v1::SWITCH_PHASE_UNSPECIFIED) {
+    sink->Write(op->last);
+  }
+  if (make_default) op->default_order = order;
+  op->sinks.push_back(std::move(sink));
+  Touch(model);
+  dirty_ = true;
+  Pump();
+}
+
+void Router::Impl::PumpSwitches() {
+  std::vector<std::string> ready;
+  for (SwitchOp& op : state_.switches) {
+    const ModelRecord& model = *Find(op.model);
+    op.filled_master |= model.master.phase == MasterSlot::Phase::kFilling;
+    if (Resident(model) && model.leave == Leave::kNo) {
+      ready.push_back(op.model);
+    } else {
+      Tell(op, EventOf(op));
+    }
+  }
+  for (const std::string& name : ready) {
+    Touch(*Find(name));
+    ReadySwitch(name);
+  }
+}
+
+// What is to be told of a switch now.
+v1::SwitchEvent Router::Impl::EventOf(const SwitchOp& op) const {
+  const ModelRecord& model = *Find(op.model);
+  const DeviceSlot& device = DeviceOf(model);
+  const LeaseEntry lease = LeaseOf(model);
+  const bool ours = device.swap && device.swap->model == op.model;
+  const Bytes target = ours && device.swap->growing ? device.swap->target : model.needs.Smallest();
+  const Bytes base = ours ? device.swap->before : lease.granted;
+  v1::SwitchEvent event;
+  const uint64_t master = op.filled_master ? model.needs.image : 0;
+  event.set_bytes_total(master + target.total() - Min(base, target).total());
+  event.set_bytes_done(op.filled_master ? model.master.done : 0);
+  event.set_phase(v1::QUEUED);
+  if (ours && device.swap->growing) {
+    event.set_phase(v1::SWITCH_LOADING);
+    const Bytes held = Min(lease.held, target);
+    event.set_bytes_done(master + held.total() - Min(base, held).total());
+  } else if (ours) {
+    event.set_phase(v1::RELEASING);
+    for (const std::string& name : device.swap->victims) {
+      const ModelRecord* victim = Find(name);
+      if (victim != nullptr && victim->lease.motion == Motion::kShrink && !victim->lease.pausing &&
+          std::max<size_t>(victim->running, victim->worker.running) > 0) {
+        event.set_phase(v1::SWITCH_DRAINING);
+      }
+    }
+  } else if (model.master.phase == MasterSlot::Phase::kFilling) {
+    event.set_phase(v1::SWITCH_LOADING);
+  } else {
+    uint32_t position = device.swap ? 1 : 0;
+    for (const SwitchOp& other : state_.switches) {
+      if (other.order >= op.order) break;
+      const bool running = device.swap && device.swap->model == other.model;
+      if (Find(other.model)->device == model.device && !running) ++position;
+    }
+    event.set_queue_position(position);
+  }
+  return event;
+}
+
+// Completes the rate and writes the event to everyone, if it says anything new.
+void Router::Impl::Tell(SwitchOp& op, v1::SwitchEvent event) {
+  const ModelRecord& model = *Find(op.model);
+  // Reading the master and copying to the device are one phase to the client, but have two rates.
+  const bool fills = model.master.phase == MasterSlot::Phase::kFilling;
+  const std::string subphase = absl::StrCat(event.phase(), fills ? " master" : "");
+  if (subphase != op.subphase) {
+    op.subphase = subphase;
+    op.subphase_since = Now();
+    op.subphase_base = event.bytes_done();
+  }
+  if (event.phase() == op.last.phase() && event.bytes_done() == op.last.bytes_done() &&
+      event.bytes_total() == op.last.bytes_total() &&
+      event.queue_position() == op.last.queue_position()) {
+    return;
+  }
+  const Nanos elapsed = Now() - op.subphase_since;
+  const uint64_t done = event.bytes_done() - std::min(op.subphase_base, event.bytes_done());
+  if (elapsed > 0 && done > 0) {
+    event.set_gb_per_s(static_cast<double>(done) / static_cast<double>(elapsed));
+    if (event.phase() == v1::SWITCH_LOADING && event.bytes_total() > event.bytes_done()) {
+      event.set_seconds_left(static_cast<double>(event.bytes_total() - event.bytes_done()) /
+                             (event.gb_per_s() * 1e9));
+    }
+  }
+  op.last = event;
+  for (const auto& sink : op.sinks) sink->Write(event);
+}
+
+void Router::Impl::ReadySwitch(const std::string& name) {
+  auto it = std::find_if(state_.switches.begin(), state_.switches.end(),
+                         [&](const SwitchOp& op) { return op.model == name; });
+  if (it == state_.switches.end()) return;
+  // The last switch that was asked for decides, whichever is ready last.
+  if (it->default_order > state_.default_order) {
+    state_.default_order = it->default_order;
+    state_.default_model = name;
+    LogInfo("default model: ", name);
+  }
+  v1::SwitchEvent event = it->last;
+  event.set_phase(v1::READY);
+  const bool loaded = it->last.phase() == v1::SWITCH_LOADING;
+  event.set_bytes_done(event.bytes_total());
+  event.set_seconds_left(0);
+  event.set_queue_position(0);
+  if (loaded) {
+    const Nanos elapsed = Now() - it->subphase_since;
+    const uint64_t done = event.bytes_done() - std::min(it->subphase_base, event.bytes_done());
+    if (elapsed > 0) event.set_gb_per_s(static_cast<double>(done) / static_cast<double>(elapsed));
+  }
+  auto sinks = std::move(it->sinks);
+  state_.switches.erase(it);
+  dirty_ = true;
+  for (const auto& sink : sinks) {
+    sink->Write(event);
+    sink->Finish(absl::OkStatus());
+  }
+}
+
+void Router::Impl::FailSwitch(const std::string& name, const absl::Status& status) {
+  auto it = std::find_if(state_.switches.begin(), state_.switches.end(),
+                         [&](const SwitchOp& op) { return op.model == name; });
+  if (it == state_.switches.end()) return;
+  v1::SwitchEvent event;
+  event.set_phase(v1::SWITCH_FAILED);
+  event.set_bytes_done(it->last.bytes_done());
+  event.set_bytes_total(it->last.bytes_total());
+  event.set_error(std::string(status.message()));
+  auto sinks = std::move(it->sinks);
+  state_.switches.erase(it);
+  dirty_ = true;
+  for (const auto& sink : sinks) {
+    sink->Write(event);
+    sink->Finish(status);
+  }
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,336 @@
+// Worker processes as a table of phases, each with a deadline: none -> starting -> ready -> ending.
+
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/log.h"
+#include "supervisor/backoff.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kStartTimeout = 120 * kSecond;  // until Hello: parses a tokenizer, reads headers
+constexpr Nanos kReapTimeout = 10 * kSecond;    // after SIGKILL; then the lease is in quarantine
+// No heartbeat for 5 s means hung, in two looks: if it was the supervisor that slept, the
+// heartbeats that queued up meanwhile arrive between the two.
+constexpr Nanos kHeartbeatLate = 9 * kSecond / 2;
+constexpr Nanos kHeartbeatLast = kSecond / 2;
+constexpr Nanos kStepLeast = 5 * kSecond;
+
+std::string Describe(const WorkerExit& exit) {
+  std::string how = "ended";
+  if (WIFEXITED(exit.wait_status))
+    how = absl::StrCat("exited with ", WEXITSTATUS(exit.wait_status));
+  if (WIFSIGNALED(exit.wait_status)) {
+    how = absl::StrCat("was killed by signal ", WTERMSIG(exit.wait_status));
+  }
+  if (exit.last_lines.empty()) return how;
+  return absl::StrCat(how, "; its last lines:\n", absl::StrJoin(exit.last_lines, "\n"));
+}
+
+}  // namespace
+
+void Router::Impl::Send(ModelRecord& model, v1::ToWorker message) {
+  model.worker.port->Send(std::move(message));
+}
+
+bool Router::Impl::WantsWorker(const ModelRecord& model) const {
+  return model.launch_wanted || model.residency_wanted || !model.requests.empty() ||
+         !model.calls.empty() || !model.master.waiting.empty() || FindSwitch(model.name());
+}
+
+void Router::Impl::PumpWorker(ModelRecord& model) {
+  WorkerSlot& worker = model.worker;
+  if (worker.phase == Phase::kReady) return SendUnsent(model);
+  if (worker.phase != Phase::kNone || state_.ending || model.leave != Leave::kNo) return;
+  if (!model.entry.problem.ok() || model.failures.failed || !WantsWorker(model)) return;
+  if (Now() >= model.failures.not_before) return Launch(model);
+  if (worker.relaunch.armed()) return;
+  Arm(worker.relaunch, model.failures.not_before - Now(), [] {});
+}
+
+void Router::Impl::Launch(ModelRecord& model) {
+  WorkerSlot& worker = model.worker;
+  model.launch_wanted = false;
+  worker.relaunch.Clear();
+  LaunchSpec spec;
+  spec.model = model.entry.model;
+  spec.plan = model.entry.plan;
+  spec.device = DeviceOf(model).ledger.device().name;
+  spec.cache_dir = options_.cache_dir;
+  spec.threads = options_.worker_threads;
+  spec.incarnation = state_.next_incarnation++;
+  absl::StatusOr<std::unique_ptr<WorkerPort>> port = ports_.launcher->Launch(spec);
+  if (!port.ok()) {
+    OnFailure(model, absl::StrCat("cannot be started: ", port.status().message()), 0);
+    return;
+  }
+  worker.port = *std::move(port);
+  worker.id = spec.incarnation;
+  worker.phase = Phase::kStarting;
+  worker.launched_at = Now();
+  worker.planned_end = false;
+  worker.heartbeat_late = false;
+  worker.kill_reason.clear();
+  worker.heartbeat.Clear();
+  worker.running = worker.paused = 0;
+  state_.incarnations[worker.id] = model.name();
+  const std::string name = model.name();
+  Arm(worker.watch, kStartTimeout, [this, name] {
+    KillWorker(*Find(name), absl::StrCat("did not start within ", kStartTimeout / kSecond, " s"));
+  });
+}
+
+void Router::Impl::OnWorkerMessage(Incarnation id, const v1::FromWorker& message) {
+  auto it = state_.incarnations.find(id);
+  if (it == state_.incarnations.end()) return;
+  ModelRecord& model = *Find(it->second);
+  switch (message.message_case()) {
+    case v1::FromWorker::kHello:
+      OnHello(model, message.hello());
+      break;
+    case v1::FromWorker::kMaster:
+      OnMaster(model, message.master());
+      break;
+    case v1::FromWorker::kLease:
+      OnLease(model, message.lease());
+      break;
+    case v1::FromWorker::kStep:
+      OnSteps(model, message.step());
+      break;
+    case v1::FromWorker::kAccepted:
+      OnAccepted(model, message.accepted());
+      break;
+    case v1::FromWorker::kRejected:
+      OnRejected(model, message.rejected());
+      break;
+    case v1::FromWorker::kTokenize:
+      OnCallDone(model, message.tokenize().request_id(), message.tokenize().code(),
+                 message.tokenize().message(), message);
+      break;
+    case v1::FromWorker::kDetokenize:
+      OnCallDone(model, message.detokenize().request_id(), message.detokenize().code(),
+                 message.detokenize().message(), message);
+      break;
+    case v1::FromWorker::kHeartbeat:
+      OnHeartbeat(model, message.heartbeat());
+      break;
+    case v1::FromWorker::MESSAGE_NOT_SET:
+      break;
+  }
+  Pump();
+}
+
+void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
+  if (model.worker.phase != Phase::kStarting) return;
+  if (hello.plan().image_bytes() != model.needs.image ||
+      hello.plan().kv_smallest_bytes() != model.needs.kv_smallest ||
+      hello.plan().fixed_bytes() != model.needs.fixed) {
+    KillWorker(model,
+               "its plan is not the catalog's: the checkpoint has changed, reload the "
+               "configuration");
+    return;
+  }
+  model.worker.phase = Phase::kReady;
+  WatchHeartbeat(model);
+  if (model.master.phase == MasterSlot::Phase::kComplete) SendMaster(model);
+  dirty_ = true;
+}
+
+void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbeat) {
+  WorkerSlot& worker = model.worker;
+  worker.heartbeat = heartbeat;
+  status_changed_ = true;
+  if (worker.phase != Phase::kReady) return;
+  worker.running = heartbeat.running();
+  worker.paused = heartbeat.paused();
+  // Cancelled while paused: nothing of its KV is left in host memory.
+  const bool none_paused =
+      std::none_of(model.requests.begin(), model.requests.end(),
+                   [this](RequestId id) { return FindRequest(id)->stage == Stage::kPaused; });
+  if (none_paused && heartbeat.paused() == 0 && model.lease.motion == Motion::kRest &&
+      state_.host.paused(model.name()) > 0) {
+    state_.host.SetPaused(model.name(), 0);
+    dirty_ = true;
+  }
+  const uint64_t longest = std::max<uint64_t>(
+      kStepLeast, std::min<uint64_t>(heartbeat.step_predicted_ns(), 3600ull * kSecond) * 10);
+  if (heartbeat.step_running_ns() > longest) {
+    KillWorker(model, absl::StrCat("hung: a step has run for ",
+                                   heartbeat.step_running_ns() / kMillisecond, " ms, predicted ",
+                                   heartbeat.step_predicted_ns() / kMillisecond, " ms"));
+    return;
+  }
+  WatchHeartbeat(model);
+}
+
+void Router::Impl::WatchHeartbeat(ModelRecord& model) {
+  const std::string name = model.name();
+  Arm(model.worker.watch, kHeartbeatLate, [this, name] {
+    Arm(Find(name)->worker.watch, kHeartbeatLast,
+        [this, name] { KillWorker(*Find(name), "hung: no heartbeat for 5 s"); });
+  });
+}
+
+// As planned: it is asked, and after `patience` made to.
+void Router::Impl::EndWorker(ModelRecord& model, Nanos patience) {
+  WorkerSlot& worker = model.worker;
+  if (worker.phase == Phase::kNone || worker.phase == Phase::kEnding) return;
+  const bool listens = worker.phase == Phase::kReady;
+  worker.phase = Phase::kEnding;
+  worker.planned_end = true;
+  if (listens) {
+    v1::ToWorker message;
+    message.mutable_shutdown();
+    Send(model, std::move(message));
+  } else {
+    worker.port->Terminate(false);
+  }
+  const std::string name = model.name();
+  Arm(worker.watch, patience, [this, name] {
+    Find(name)->worker.port->Terminate(true);
+    AwaitReaping(*Find(name));
+  });
+  dirty_ = true;
+}
+
+void Router::Impl::KillWorker(ModelRecord& model, const std::string& reason) {
+  WorkerSlot& worker = model.worker;
+  if (worker.phase == Phase::kNone || worker.phase == Phase::kEnding) return;
+  LogWarning("worker of ", model.name(), ": ", reason);
+  worker.phase = Phase::kEnding;
+  worker.kill_reason = reason;
+  worker.port->Terminate(true);
+  AwaitReaping(model);
+  dirty_ = true;
+}
+
+void Router::Impl::AwaitReaping(ModelRecord& model) {
+  const std::string name = model.name();
+  Arm(model.worker.watch, kReapTimeout, [this, name] {
+    ModelRecord& stuck = *Find(name);
+    stuck.worker.quarantined = true;
+    DeviceOf(stuck).ledger.Quarantine(name);
+    LogError("worker of ", name, " (pid ", stuck.worker.port->pid(),
+             ") does not end; its lease stays charged");
+    const absl::Status why = Refusal(stuck);
+    RequestsAfterLoss(stuck, stuck.worker.planned_end, "cannot be ended");
+    FailDemand(stuck, why);
+    EndWaiting(stuck, why);
+    EndCalls(stuck, why);
+    for (auto& reply : stuck.unload_replies) reply(why);
+    stuck.unload_replies.clear();
+  });
+}
+
+void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
+  auto it = state_.incarnations.find(id);
+  if (it == state_.incarnations.end()) return;
+  ModelRecord& model = *Find(it->second);
+  state_.incarnations.erase(it);
+  WorkerSlot& worker = model.worker;
+  const bool planned = worker.planned_end;
+  const std::string what = worker.kill_reason.empty()
+                               ? Describe(exit)
+                               : absl::StrCat(worker.kill_reason, "; it ", Describe(exit));
+  const Nanos lived = Now() - worker.launched_at;
+  worker.phase = Phase::kNone;
+  worker.port.reset();
+  worker.watch.Clear();
+  worker.quarantined = false;
+  worker.running = worker.paused = 0;
+  // Its memory is back: whatever is not free yet, the next sample counts as foreign.
+  DeviceOf(model).ledger.Drop(model.name());
+  state_.host.SetPaused(model.name(), 0);
+  model.lease.drain.Clear();
+  model.lease.watch.Clear();
+  model.lease.motion = Motion::kRest;
+  model.lease.ends_worker = model.lease.pausing = model.lease.pause_wanted = false;
+  model.master.sent = model.master.attached = false;
+  if (model.master.phase != MasterSlot::Phase::kComplete) DiscardMaster(model);
+  model.master.watch.Clear();
+  dirty_ = true;
+  DeviceSlot& device = DeviceOf(model);
+  if (device.swap && device.swap->model == model.name()) AbortSwap(device);
+  if (!planned) FinishPrefetches(model, absl::UnavailableError(absl::StrCat("worker ", what)));
+  RequestsAfterLoss(model, planned, what);
+  CallsAfterLoss(model);
+  if (!planned) {
+    ++model.failures.restarts;
+    if (model.pinned && model.leave == Leave::kNo && !state_.draining)
+      model.residency_wanted = true;
+    OnFailure(model, what, lived);
+  }
+  Pump();
+}
+
+void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos lived) {
+  FailureLog& failures = model.failures;
+  failures.in_a_row = FailuresAfter(failures.in_a_row, lived);
+  failures.last = what;
+  failures.not_before = Now() + BackoffDelay(failures.in_a_row);
+  dirty_ = true;
+  LogWarning("worker of ", model.name(), " ", what);
+  // An operator's switch forgives one loss.
+  if (SwitchOp* op = FindSwitch(model.name())) {
+    if (op->retried) {
+      FailSwitch(model.name(), absl::UnavailableError(absl::StrCat("the worker ", what)));
+    } else {
+      op->retried = true;
+    }
+  }
+  if (failures.in_a_row < kFailuresUntilFailed) return;
+  failures.failed = true;
+  model.residency_wanted = model.launch_wanted = false;
+  const absl::Status why = Refusal(model);
+  FailDemand(model, why);
+  EndWaiting(model, why);
+  EndCalls(model, why);
+}
+
+// What a lost worker means for each request: who has output is told that there will be no more; who
+// has none may try again; who has been sent nothing has lost nothing, and goes to the next worker,
+// once: a request may be what kills it.
+void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std::string& what) {
+  const std::set<RequestId> ids = model.requests;
+  for (RequestId id : ids) {
+    Request& request = *FindRequest(id);
+    if (request.stage == Stage::kUnsent) continue;
+    const std::string message = planned ? absl::StrCat(model.name(), " was unloaded")
+                                        : absl::StrCat("the worker of ", model.name(), " ", what);
+    if (request.has_tokens) {
+      EndRequest(request, absl::AbortedError(message), false);
+    } else if (request.has_start || request.resubmitted || request.request.model().empty()) {
+      EndRequest(request, absl::UnavailableError(message), false);
+    } else {
+      request.resubmitted = !planned;
+      request.suspended = false;
+      SetStage(model, request, Stage::kUnsent);
+      TellWaiting(request);
+    }
+  }
+}
+
+void Router::Impl::CallsAfterLoss(ModelRecord& model) {
+  const std::set<uint64_t> ids = model.calls;
+  for (uint64_t id : ids) {
+    Call& call = state_.calls.at(id);
+    if (!call.sent) continue;
+    if (!call.resent) {
+      call.sent = false;
+      call.resent = true;
+      continue;
+    }
+    auto reply = std::move(call.reply);
+    state_.calls.erase(id);
+    model.calls.erase(id);
+    reply(absl::UnavailableError(absl::StrCat("the worker of ", model.name(), " was lost")),
+          nullptr);
+  }
+}
+
+}  // namespace switchyard::supervisor

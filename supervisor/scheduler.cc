@@ -1,0 +1,193 @@
+#include "supervisor/scheduler.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/human.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+uint64_t Above(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+// Bytes that `target` asks for beyond what is charged already.
+uint64_t Growth(const Bytes& target, const Bytes& charge) {
+  return Above(target.fixed, charge.fixed) + Above(target.weights, charge.weights) +
+         Above(target.kv, charge.kv);
+}
+
+// Bytes of `model` that come back without our asking again.
+uint64_t Coming(const SchedulerModel& model) {
+  if (model.quarantined) return 0;
+  if (model.ending) return model.charge.total();
+  return model.settled ? 0 : Above(model.charge.total(), model.tenant.lease.total());
+}
+
+// Whether the turn of `model`, which is resident, must not be cut short for `demand`: it has just
+// come in, or it serves requests that rank before it. (Both are needed: the first lets a switch's
+// model work, the second keeps two models from chasing each other out.)
+bool TurnProtects(const SchedulerModel& model, const Demand& demand, Nanos now) {
+  if (model.protected_until > now) return true;
+  if (demand.kind == DemandKind::kSwitch || !model.waiting) return false;
+  return model.tenant.needs.Whole(model.tenant.lease) && RanksBefore(*model.waiting, demand);
+}
+
+std::string WhatItNeeds(const Needs& needs) {
+  return absl::StrCat("needs ", HumanBytes(needs.Smallest().total()), " (fixed ",
+                      HumanBytes(needs.fixed), " + weights ", HumanBytes(needs.image),
+                      " + smallest KV pool ", HumanBytes(needs.kv_smallest), ")");
+}
+
+std::string Arithmetic(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                       const Demand& demand, const Needs& needs) {
+  std::vector<std::string> holders;
+  for (const SchedulerModel& model : models) {
+    if (model.tenant.model == demand.model || model.charge.total() == 0) continue;
+    if (model.quarantined) {
+      holders.push_back(absl::StrCat(model.tenant.model, " (its worker cannot be ended) ",
+                                     HumanBytes(model.charge.total())));
+    } else if (model.tenant.pinned) {
+      holders.push_back(
+          absl::StrCat(model.tenant.model, " (pinned) ", HumanBytes(model.charge.total())));
+    }
+  }
+  return absl::StrCat(
+      demand.model, " ", WhatItNeeds(needs), ", but ", device.name, " has ",
+      HumanBytes(device.capacity), ": ", HumanBytes(device.reserve), " reserve, ",
+      HumanBytes(device.foreign), " used by other programs",
+      holders.empty() ? "" : absl::StrCat(", kept by ", absl::StrJoin(holders, ", ")));
+}
+
+// Everyone but the model that comes in, as eviction may use them now.
+std::vector<Tenant> Candidates(const std::vector<SchedulerModel>& models, const Demand& demand,
+                               Nanos now) {
+  std::vector<Tenant> tenants;
+  for (const SchedulerModel& model : models) {
+    if (model.tenant.model == demand.model || model.ending || model.quarantined) continue;
+    Tenant tenant = model.tenant;
+    tenant.taboo = !model.settled || TurnProtects(model, demand, now) ||
+                   (demand.kind == DemandKind::kBackground && tenant.active);
+    tenants.push_back(std::move(tenant));
+  }
+  return tenants;
+}
+
+// Not enough now. 1. Never enough: refuse. 2. Someone's turn ends or bytes settle: wait for it.
+// 3. Else another model must have its turn first.
+SwapPlan NotNow(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                const Demand& demand, const Needs& needs, uint64_t needed,
+                const std::vector<Tenant>& tenants, Nanos now) {
+  SwapPlan plan;
+  if (Reclaimable(tenants) < needed) {  // 1
+    plan.verdict = Verdict::kRefuse;
+    plan.reason = Arithmetic(device, models, demand, needs);
+    return plan;
+  }
+  plan.verdict = Verdict::kBlocked;  // 3
+  if (demand.kind == DemandKind::kBackground) return plan;
+  for (const SchedulerModel& model : models) {  // 2
+    if (model.tenant.model == demand.model || model.quarantined) continue;
+    if (model.settled && !model.ending && !TurnProtects(model, demand, now)) continue;
+    plan.verdict = Verdict::kWait;
+    if (model.protected_until > now) {
+      plan.recheck_at = plan.recheck_at == 0 ? model.protected_until
+                                             : std::min(plan.recheck_at, model.protected_until);
+    }
+  }
+  return plan;
+}
+
+}  // namespace
+
+bool RanksBefore(const Demand& a, const Demand& b) {
+  auto rank = [](const Demand& d) {
+    return std::make_tuple(static_cast<int>(d.kind),
+                           d.kind == DemandKind::kRequests ? -d.priority : 0, d.since);
+  };
+  return std::make_tuple(rank(a), a.model) < std::make_tuple(rank(b), b.model);
+}
+
+SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                  const Demand& demand, Nanos now) {
+  auto self = std::find_if(models.begin(), models.end(),
+                           [&](const SchedulerModel& m) { return m.tenant.model == demand.model; });
+  SwapPlan plan;
+  if (self == models.end()) return plan;
+  const Needs& needs = self->tenant.needs;
+  const uint64_t growth = Growth(needs.Smallest(), self->charge);
+  uint64_t expected = device.free;
+  if (device.over > 0) expected = 0;
+  uint64_t coming = 0;
+  for (const SchedulerModel& model : models) {
+    if (model.tenant.model != demand.model) coming += Coming(model);
+  }
+  // What comes back first pays for what strangers took.
+  expected += Above(coming, device.over);
+  const uint64_t debt = Above(device.over, coming);
+  if (growth + debt <= expected) return plan;
+  const uint64_t needed = growth + debt - expected;
+  const std::vector<Tenant> tenants = Candidates(models, demand, now);
+  Eviction eviction = ChooseVictims(tenants, needed);
+  if (!eviction.enough) return NotNow(device, models, demand, needs, needed, tenants, now);
+  plan.shrinks = std::move(eviction.shrinks);
+  return plan;
+}
+
+Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                std::vector<Demand> demands, Nanos now) {
+  std::sort(demands.begin(), demands.end(), RanksBefore);
+  Decision decision;
+  bool earlier_switch = false;
+  for (Demand& demand : demands) {
+    // Switches keep their order, so that the last one given decides the default model. Requests go
+    // on meanwhile: getting ready may mean reading a large model from disk.
+    if (demand.kind == DemandKind::kSwitch && earlier_switch) continue;
+    if (demand.kind == DemandKind::kSwitch) earlier_switch = true;
+    if (!demand.prepared) continue;
+    SwapPlan plan = PlanSwap(device, models, demand, now);
+    switch (plan.verdict) {
+      case Verdict::kGo:
+        decision.start = Decision::Start{std::move(demand), std::move(plan.shrinks)};
+        return decision;
+      case Verdict::kWait:
+        decision.recheck_at = plan.recheck_at;
+        return decision;
+      case Verdict::kBlocked:
+        break;
+      case Verdict::kRefuse:
+        decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
+        if (demand.kind == DemandKind::kSwitch) earlier_switch = false;
+        break;
+    }
+  }
+  return decision;
+}
+
+std::optional<Bytes> GrowTarget(const Needs& needs, const Bytes& charge, uint64_t free) {
+  Bytes target = Max(needs.Smallest(), charge);
+  const uint64_t growth = Growth(target, charge);
+  if (growth > free) return std::nullopt;
+  const uint64_t granule = std::max<uint64_t>(needs.kv_granule, 1);
+  const uint64_t extra = std::min(free - growth, Above(needs.kv_useful, target.kv));
+  target.kv += extra / granule * granule;
+  return target;
+}
+
+std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
+                               const std::vector<SchedulerModel>& models) {
+  uint64_t coming = 0;
+  std::vector<Tenant> tenants;
+  for (const SchedulerModel& model : models) {
+    coming += Coming(model);
+    if (model.ending || model.quarantined) continue;
+    tenants.push_back(model.tenant);
+    tenants.back().taboo = !model.settled;
+  }
+  const uint64_t needed = Above(device.over, coming);
+  if (needed == 0) return {};
+  return ChooseVictims(std::move(tenants), needed).shrinks;
+}
+
+}  // namespace switchyard::supervisor

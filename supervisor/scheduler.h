@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "supervisor/bytes.h"
+#include "supervisor/eviction.h"
+#include "supervisor/ports.h"
+
+// Decides which model comes in next on one device, and at whose cost. Pure: values in, values out.
+// The router asks after everything that may change the answer, and does what it says.
+namespace switchyard::supervisor {
+
+enum class DemandKind {
+  kSwitch,      // an operator's Switch or Load
+  kRequests,    // requests wait, collated by model
+  kBackground,  // a pinned model that should be resident; disturbs nobody
+};
+
+// A wish to make one model resident.
+struct Demand {
+  std::string model;
+  DemandKind kind = DemandKind::kRequests;
+  int32_t priority = 0;   // of the request that ranks first
+  Nanos since = 0;        // of that request; of a switch, its place in the order of switches
+  bool prepared = false;  // its worker answers, its master is complete, its lease is at rest
+};
+
+// Whether `a` is served before `b`: switches in their order, then requests by priority and age.
+bool RanksBefore(const Demand& a, const Demand& b);
+
+// One model on the device, as far as scheduling goes.
+struct SchedulerModel {
+  Tenant tenant;             // `taboo` is the scheduler's own to set
+  Bytes charge;              // the ledger's
+  bool settled = true;       // nothing is in motion
+  bool ending = false;       // its worker is on its way out; the charge returns when it is reaped
+  bool quarantined = false;  // ... but it cannot be reaped
+  std::optional<Demand> waiting;  // what of its own waits, though it is resident
+  Nanos protected_until = 0;      // its turn is not over: not a victim before then
+};
+
+struct SchedulerDevice {
+  std::string name;
+  uint64_t capacity = 0;
+  uint64_t reserve = 0;
+  uint64_t foreign = 0;
+  uint64_t free = 0;  // the ledger's
+  uint64_t over = 0;  // the ledger's
+};
+
+enum class Verdict {
+  kGo,       // apply the shrinks (perhaps none); when there is room, grow
+  kWait,     // not yet: a turn is not over, or bytes are in motion. Nobody overtakes
+  kBlocked,  // not before another model has had its turn: others may overtake
+  kRefuse,   // never while things are as they are; see reason
+};
+
+struct SwapPlan {
+  Verdict verdict = Verdict::kGo;
+  std::vector<Shrink> shrinks;
+  std::string reason;
+  Nanos recheck_at = 0;  // kWait: ask again then at the latest; 0: an event will come
+};
+
+// What it takes to bring in one model.
+SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                  const Demand& demand, Nanos now);
+
+struct Refused {
+  std::string model;
+  DemandKind kind;
+  std::string reason;
+};
+
+struct Decision {
+  struct Start {
+    Demand demand;
+    std::vector<Shrink> shrinks;
+  };
+  std::optional<Start> start;
+  std::vector<Refused> refusals;
+  Nanos recheck_at = 0;
+};
+
+// The next swap, if one may start; no swap is running on the device.
+Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                std::vector<Demand> demands, Nanos now);
+
+// The lease to ask for once there is room: the KV pool takes what is free, up to the useful size.
+// `free` is beyond `charge`, what the model is charged already. nullopt if the smallest does not
+// fit.
+std::optional<Bytes> GrowTarget(const Needs& needs, const Bytes& charge, uint64_t free);
+
+// Strangers took memory: who gives how much, as far as anyone can.
+std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
+                               const std::vector<SchedulerModel>& models);
+
+}  // namespace switchyard::supervisor
