@@ -1,0 +1,268 @@
+// y[r][n] = sum over k of w[n][k] x[r][k], for any number of rows with the same bits (see
+// tile-inl.h).
+//
+// Parallel: the caller gives each thread one contiguous range of n, so a thread streams its own
+// part of the weights.
+//
+// Few rows (decode): the weights are read once from memory, in their stored type, and bound by
+// that. A thread's range is cut into kTileColumns strips that are walked side by side: each is one
+// long sequential stream for the prefetcher, and there are as many independent sums as streams.
+//
+// Many rows (prefill): bound by multiply-add. A panel of 64 weight rows by 1024 columns is
+// converted to float32 once (256 KiB, in L2) and used by up to kBlockRows rows; a tile of
+// activations of one panel (24 KiB) stays in L1 while the weights pass by. Sums that go on in the
+// next panel of columns keep their whole accumulator vector in scratch.
+
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/hwy_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.
+#include "kernels/cpu/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace switchyard::kernels {
+namespace HWY_NAMESPACE {
+
+// Up to here rows are multiplied straight from the stored weights, tile after tile while the weight
+// rows are in L1; beyond, converting each weight once pays.
+inline constexpr int64_t kDirectRows = 24;
+inline constexpr int64_t kPanelColumns = 1024;               // of k
+inline constexpr int64_t kPanelStride = kPanelColumns + 16;  // rows start in different cache sets
+inline constexpr int64_t kPanelRows = 64;                    // of n
+inline constexpr int64_t kBlockRows = 264;                   // of activations: 44 tiles of 6
+inline constexpr int kPrefetchBytes = 1024;
+
+HWY_INLINE void Store(const MatmulOutput& y, int64_t row, int64_t n, float sum) {
+  if (y.bias != nullptr) sum += y.bias[n];
+  float& out = y.data[row * y.stride + n - y.first];
+  out = y.accumulate ? out + sum : sum;
+}
+
+HWY_INLINE const float* InputRow(const MatmulInput& x, int64_t row) {
+  return x.data + (x.index != nullptr ? x.index[row] : row) * x.stride;
+}
+
+// All rows by NT weight rows, each w_step apart.
+template <int NT, class W>
+HWY_INLINE void DirectTile(const MatmulInput& x, const W* w, int64_t w_step, int64_t k, int64_t n,
+                           int64_t n_step, const MatmulOutput& y) {
+  const FloatTag d;
+  const W* ws[NT];
+  for (int i = 0; i < NT; ++i) ws[i] = w + i * w_step;
+  for (int64_t r = 0; r < x.rows; r += kTileRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, x.rows - r));
+    WithTileRows(rows, [&](auto mt) {
+      constexpr int kRows = decltype(mt)::value;
+      const float* xs[kRows];
+      for (int m = 0; m < kRows; ++m) xs[m] = InputRow(x, r + m);
+      FloatVec acc[kRows * NT];
+      for (auto& a : acc) a = hn::Zero(d);
+      TileDot<kRows, NT, kPrefetchBytes>(xs, ws, 0, k, acc);
+      for (int m = 0; m < kRows; ++m) {
+        for (int i = 0; i < NT; ++i) Store(y, r + m, n + i * n_step, Sum(d, acc[m * NT + i]));
+      }
+    });
+  }
+}
+
+template <class W>
+HWY_NOINLINE void DirectColumns(const MatmulInput& x, const W* w, int64_t k, int64_t begin,
+                                int64_t end, const MatmulOutput& y) {
+  const int64_t strip = (end - begin) / kTileColumns;
+  for (int64_t n = begin; n < begin + strip; ++n) {
+    DirectTile<kTileColumns>(x, w + n * k, strip * k, k, n, strip, y);
+  }
+  for (int64_t n = begin + strip * kTileColumns; n < end; ++n) {
+    DirectTile<1>(x, w + n * k, k, k, n, 1, y);
+  }
+}
+
+// out[0, count) as floats, zeros up to the next multiple of the lanes.
+template <class W>
+HWY_INLINE void Convert(const W* w, int64_t count, float* HWY_RESTRICT out) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t k = 0;
+  for (; k + lanes <= count; k += lanes) hn::StoreU(LoadFloats(d, w + k), d, out + k);
+  if (k < count) hn::StoreU(LoadSome(d, w + k, count - k), d, out + k);
+}
+
+// One converted panel by up to kBlockRows rows. `sums`: the accumulators of tiles between panels.
+HWY_NOINLINE void PanelTimesRows(const MatmulInput& x, int64_t first_row, int64_t rows,
+                                 const float* panel, int64_t n, int64_t columns, int64_t k0,
+                                 int64_t k1, int64_t k, const MatmulOutput& y, float* sums) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < rows; r += kTileRows) {
+    const int tile = static_cast<int>(std::min<int64_t>(kTileRows, rows - r));
+    WithTileRows(tile, [&](auto mt) {
+      constexpr int kRows = decltype(mt)::value;
+      const float* xs[kRows];
+      for (int m = 0; m < kRows; ++m) xs[m] = InputRow(x, first_row + r + m) + k0;
+      for (int64_t c = 0; c < columns; c += kTileColumns) {
+        const float* ws[kTileColumns];
+        for (int i = 0; i < kTileColumns; ++i) ws[i] = panel + (c + i) * kPanelStride;
+        float* saved = sums + (r * kPanelRows + c * kRows) * lanes;
+        FloatVec acc[kRows * kTileColumns];
+        for (int i = 0; i < kRows * kTileColumns; ++i) {
+          acc[i] = k0 == 0 ? hn::Zero(d) : hn::Load(d, saved + i * lanes);
+        }
+        TileDot<kRows, kTileColumns, 0>(xs, ws, 0, k1 - k0, acc);
+        if (k1 < k) {
+          for (int i = 0; i < kRows * kTileColumns; ++i) hn::Store(acc[i], d, saved + i * lanes);
+          continue;
+        }
+        for (int m = 0; m < kRows; ++m) {
+          for (int i = 0; i < kTileColumns && c + i < columns; ++i) {
+            Store(y, first_row + r + m, n + c + i, Sum(d, acc[m * kTileColumns + i]));
+          }
+        }
+      }
+    });
+  }
+}
+
+template <class W>
+HWY_NOINLINE void PanelColumns(const MatmulInput& x, const W* w, int64_t k, int64_t begin,
+                               int64_t end, const MatmulOutput& y, float* scratch) {
+  float* panel = scratch;
+  float* sums = scratch + kPanelRows * kPanelStride;
+  for (int64_t r = 0; r < x.rows; r += kBlockRows) {
+    const int64_t rows = std::min(kBlockRows, x.rows - r);
+    for (int64_t n = begin; n < end; n += kPanelRows) {
+      const int64_t columns = std::min(kPanelRows, end - n);
+      for (int64_t k0 = 0; k0 < k; k0 += kPanelColumns) {
+        const int64_t k1 = std::min(k, k0 + kPanelColumns);
+        for (int64_t c = 0; c < columns; ++c) {
+          Convert(w + (n + c) * k + k0, k1 - k0, panel + c * kPanelStride);
+        }
+        // What fills up the last tile is multiplied, but not kept.
+        for (int64_t c = columns; c % kTileColumns != 0; ++c) {
+          std::fill_n(panel + c * kPanelStride, kPanelStride, 0.0f);
+        }
+        PanelTimesRows(x, r, rows, panel, n, columns, k0, k1, k, y, sums);
+      }
+    }
+  }
+}
+
+template <class W>
+void Columns(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
+             const MatmulOutput& y, float* scratch) {
+  const W* data = static_cast<const W*>(w.data) + batch * w.n * w.k;
+  if (x.rows <= kDirectRows) {
+    DirectColumns(x, data, w.k, begin, end, y);
+  } else {
+    PanelColumns(x, data, w.k, begin, end, y, scratch);
+  }
+}
+
+template <class W>
+void Row(const Matrix& w, int64_t batch, int64_t n, float* out) {
+  const W* row = static_cast<const W*>(w.data) + (batch * w.n + n) * w.k;
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t k = 0;
+  for (; k + lanes <= w.k; k += lanes) hn::StoreU(LoadFloats(d, row + k), d, out + k);
+  if (k < w.k) {
+    float last[HWY_MAX_BYTES / sizeof(float)];
+    hn::StoreU(LoadSome(d, row + k, w.k - k), d, last);
+    std::copy_n(last, w.k - k, out + k);
+  }
+}
+
+void ColumnsF32(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
+                const MatmulOutput& y, float* scratch) {
+  Columns<float>(x, w, batch, begin, end, y, scratch);
+}
+void ColumnsBf16(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
+                 const MatmulOutput& y, float* scratch) {
+  Columns<Bf16>(x, w, batch, begin, end, y, scratch);
+}
+void ColumnsF16(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
+                const MatmulOutput& y, float* scratch) {
+  Columns<F16>(x, w, batch, begin, end, y, scratch);
+}
+void RowF32(const Matrix& w, int64_t batch, int64_t n, float* out) { Row<float>(w, batch, n, out); }
+void RowBf16(const Matrix& w, int64_t batch, int64_t n, float* out) { Row<Bf16>(w, batch, n, out); }
+void RowF16(const Matrix& w, int64_t batch, int64_t n, float* out) { Row<F16>(w, batch, n, out); }
+
+int64_t ScratchFloats() {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
+  return kPanelRows * kPanelStride + kBlockRows * kPanelRows * lanes;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace switchyard::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace switchyard::kernels {
+
+HWY_EXPORT(ColumnsF32);
+HWY_EXPORT(ColumnsBf16);
+HWY_EXPORT(ColumnsF16);
+HWY_EXPORT(RowF32);
+HWY_EXPORT(RowBf16);
+HWY_EXPORT(RowF16);
+HWY_EXPORT(ScratchFloats);
+
+namespace {
+
+using ColumnsFunction = void (*)(const MatmulInput&, const Matrix&, int64_t, int64_t, int64_t,
+                                 const MatmulOutput&, float*);
+using RowFunction = void (*)(const Matrix&, int64_t, int64_t, float*);
+
+// The types that weights may have on the CPU: the one place to add a type.
+struct TypeKernels {
+  DType dtype;
+  ColumnsFunction columns;
+  RowFunction row;
+  const char* missing;  // the error where there is no kernel
+};
+const TypeKernels& KernelsOf(DType dtype) {
+  // The first dispatch chooses the target; before it, the pointers below would be those of the
+  // chooser.
+  [[maybe_unused]] static const int64_t chosen = MatmulScratchFloats();
+  static const TypeKernels table[] = {
+      {DType::kF32, HWY_DYNAMIC_DISPATCH(ColumnsF32), HWY_DYNAMIC_DISPATCH(RowF32), nullptr},
+      {DType::kBF16, HWY_DYNAMIC_DISPATCH(ColumnsBf16), HWY_DYNAMIC_DISPATCH(RowBf16), nullptr},
+      {DType::kF16, HWY_DYNAMIC_DISPATCH(ColumnsF16), HWY_DYNAMIC_DISPATCH(RowF16), nullptr},
+      {DType::kF8E4M3, nullptr, nullptr, "f8_e4m3 weights have no CPU kernel yet"},
+      {DType::kInt4, nullptr, nullptr, "int4 weights have no CPU kernel yet"},
+      {DType::kMxfp4, nullptr, nullptr, "mxfp4 weights have no CPU kernel yet"},
+  };
+  return table[static_cast<int>(dtype)];
+}
+
+}  // namespace
+
+OpError CheckMatrix(const Matrix& w) { return {KernelsOf(w.dtype).missing}; }
+
+int64_t MatmulScratchFloats() { return HWY_DYNAMIC_DISPATCH(ScratchFloats)(); }
+
+void MatmulColumns(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
+                   const MatmulOutput& y, float* scratch) {
+  if (begin < end && x.rows > 0) {
+    KernelsOf(w.dtype).columns(x, w, batch, begin, end, y, scratch);
+  }
+}
+
+void MatrixRow(const Matrix& w, int64_t batch, int64_t n, float* out) {
+  KernelsOf(w.dtype).row(w, batch, n, out);
+}
+
+int64_t MatmulGrain(int64_t rows, int64_t k) {
+  constexpr int64_t kProducts = 32768;
+  const int64_t columns = kProducts / std::max<int64_t>(1, rows * k) + 1;
+  return (columns + 3) / 4 * 4;
+}
+
+}  // namespace switchyard::kernels
+#endif  // HWY_ONCE
