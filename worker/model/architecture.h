@@ -28,21 +28,39 @@ struct MoeShape {
   bool normalize = false;
   float scale = 1.0f;
   bool router_bias = false;
-  bool correction = false;    // e_score_correction_bias
+  bool correction = false;  // e_score_correction_bias
   bool expert_bias = false;
 };
 
 struct LayerShape {
-  int32_t window = 0;        // keys that a query sees, itself included; 0: all
-  int32_t rope = 0;          // index into Architecture::ropes
-  bool moe = false;          // else a dense MLP of Architecture::intermediate
+  int32_t window = 0;  // keys that a query sees, itself included; 0: all
+  int32_t rope = 0;    // index into Architecture::ropes
+  bool moe = false;    // else a dense MLP of Architecture::intermediate
+};
+
+// How a family's files name their tensors, where families differ. Read by the image's planner only.
+struct TensorNames {
+  // Before the text model's tensors; the first under which there is an embedding.
+  std::vector<std::string> prefixes = {"model."};
+  std::vector<std::string> heads = {"lm_head.weight"};
+  // Norms of a layer; the post-norms where there are any.
+  std::string post_attention_norm = {};
+  std::string mlp_norm = "post_attention_layernorm";
+  std::string post_mlp_norm = {};
+  std::string router = "mlp.gate";
+  // Experts are stored as [E][in][out], gate and up interleaved; else as [out][in] one by one.
+  bool experts_transposed = false;
+  bool norm_plus_one = false;  // norms mean 1 + w
+  // Prefixes of tensors that are no part of the text model, to be skipped.
+  std::vector<std::string> skipped = {};
+  bool more_layers = false;  // layers beyond ours predict further tokens, and are skipped
 };
 
 struct Architecture {
-  std::string family;        // row of the family table, for people and status only
+  std::string family;  // row of the family table, for people and status only
   int32_t hidden = 0;
   int32_t q_heads = 0, kv_heads = 0, head_dim = 0;
-  int32_t intermediate = 0;  // dense MLP
+  int32_t intermediate = 0;  // dense MLP; 0: no layer has one
   int32_t vocabulary = 0;
   int32_t max_positions = 0;
   float norm_eps = 0;
@@ -53,11 +71,12 @@ struct Architecture {
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
   bool qk_norm = false;
   bool sinks = false;
-  bool post_norms = false;   // norms after attention and MLP, before the residual is added
+  bool post_norms = false;  // norms after attention and MLP, before the residual is added
   bool tied_embeddings = false;
-  MoeShape moe;              // experts 0: no layer is a mixture
+  MoeShape moe;  // experts 0: no layer is a mixture
   std::vector<RopeTable> ropes;
   std::vector<LayerShape> layers;
+  TensorNames names;
 };
 
 // Parameters, counted from the shapes.

@@ -1,10 +1,12 @@
 #pragma once
 
-// The image: a model's weights in device-ready layout (fused, in execution order), one contiguous range
-// of bytes cut into chunks. The same bytes lie in the master and, at the same offsets, in the arena.
+// The image: a model's weights in device-ready layout (fused, in execution order), one contiguous
+// range of bytes cut into chunks. The same bytes lie in the master and, at the same offsets, in the
+// arena.
 //
-// Order: embedding; for each layer what its forward pass reads, in that order; final norm; head (if not
-// tied). Layer i may run when every byte before LayerEnd(i) is resident, so residency is a prefix.
+// Order: embedding; for each layer what its forward pass reads, in that order; final norm; head (if
+// not tied). Layer i may run when every byte before LayerEnd(i) is resident, so residency is a
+// prefix.
 
 #include <cstdint>
 #include <functional>
@@ -21,92 +23,104 @@ namespace switchyard::worker {
 
 // What a tensor of the image is to the forward pass.
 enum class Role : uint8_t {
-  kEmbedding,         // [V][H]
-  kAttentionNorm,     // f32 [H]
-  kQkv,               // [(Hq + 2 Hkv) D][H]
-  kQkvBias,           // f32
-  kQNorm,             // f32 [D]
-  kKNorm,             // f32 [D]
-  kSinks,             // f32 [Hq]
-  kO,                 // [H][Hq D]
-  kOBias,             // f32 [H]
+  kEmbedding,          // [V][H]
+  kAttentionNorm,      // f32 [H]
+  kQkv,                // [(Hq + 2 Hkv) D][H]
+  kQkvBias,            // f32
+  kQNorm,              // f32 [D]
+  kKNorm,              // f32 [D]
+  kSinks,              // f32 [Hq]
+  kO,                  // [H][Hq D]
+  kOBias,              // f32 [H]
   kPostAttentionNorm,  // f32 [H]
-  kMlpNorm,           // f32 [H]
-  kGateUp,            // [2 I][H]
-  kGateUpBias,        // f32 [2 I]
-  kDown,              // [H][I]
-  kDownBias,          // f32 [H]
-  kRouter,            // [E][H]
-  kRouterBias,        // f32 [E]
-  kRouterCorrection,  // f32 [E]
-  kExpertsGateUp,     // [E][2 I][H]
+  kMlpNorm,            // f32 [H]
+  kGateUp,             // [2 I][H]
+  kGateUpBias,         // f32 [2 I]
+  kDown,               // [H][I]
+  kDownBias,           // f32 [H]
+  kRouter,             // [E][H]
+  kRouterBias,         // f32 [E]
+  kRouterCorrection,   // f32 [E]
+  kExpertsGateUp,      // [E][2 I][H]
   kExpertsGateUpBias,  // f32 [E][2 I]
-  kExpertsDown,       // [E][H][I]
-  kExpertsDownBias,   // f32 [E][H]
-  kSharedGateUp,      // [2 Is][H]
-  kSharedDown,        // [H][Is]
-  kPostMlpNorm,       // f32 [H]
-  kFinalNorm,         // f32 [H]
-  kHead,              // [V][H]
+  kExpertsDown,        // [E][H][I]
+  kExpertsDownBias,    // f32 [E][H]
+  kSharedGateUp,       // [2 Is][H]
+  kSharedDown,         // [H][Is]
+  kPostMlpNorm,        // f32 [H]
+  kFinalNorm,          // f32 [H]
+  kHead,               // [V][H]
 };
 const char* RoleName(Role role);
 
 // How a piece of the checkpoint becomes a piece of the image.
 enum class Transform : uint8_t {
-  kCopy,           // same type, same order
-  kConvert,        // to the image tensor's type
-  kConvertPlusOne,  // 1 + w (Gemma's norms)
-  kTranspose,      // [in][out] to [out][in] per expert (gpt-oss)
+  kCopy,                   // same type, same order
+  kConvert,                // to f32
+  kConvertPlusOne,         // to f32, 1 + w (Gemma's norms)
+  kTranspose,              // [in][out] to [out][in] per expert (gpt-oss)
   kTransposeDeinterleave,  // the same, and rows 0,2,4.. before rows 1,3,5.. (gpt-oss gate and up)
-  kDeinterleave,   // convert, elements 0,2,4.. before 1,3,5.. of each row (gpt-oss biases)
+  kDeinterleave,           // to f32, elements 0,2,4.. before 1,3,5.. of each row (gpt-oss biases)
 };
 
 struct ImageSource {
-  std::string tensor;        // name in the checkpoint
+  std::string tensor;  // name in the checkpoint
   Transform transform = Transform::kCopy;
-  uint64_t offset = 0;       // into the image tensor, bytes
-  uint64_t bytes = 0;        // that it fills
+  uint64_t offset = 0;  // into the image tensor, bytes
+  uint64_t bytes = 0;   // that it fills
 };
+
+// A quantized matrix is three tensors of one role: its packed weights, scales and zero points.
+enum class Piece : uint8_t { kData, kScales, kZeros };
 
 struct ImageTensor {
   Role role;
-  int32_t layer = -1;        // -1: none
-  kernels::DType dtype;
+  Piece piece = Piece::kData;
+  int32_t layer = -1;  // -1: none
+  kernels::DType dtype = kernels::DType::kF32;
+  int32_t group = 0;                // of a quantized matrix (kernels::Matrix)
   int64_t batch = 1, n = 1, k = 1;  // vectors: n = 1, k = width
-  uint64_t offset = 0;       // into the image, a multiple of 256
+  uint64_t offset = 0;              // into the image, a multiple of 256
   uint64_t bytes = 0;
   std::vector<ImageSource> sources;
 };
 
 struct ImageLayout {
-  std::vector<ImageTensor> tensors;   // by offset
-  std::vector<uint64_t> layer_end;    // [layers] bytes of the prefix that layer i needs
-  uint64_t bytes = 0;                 // whole image
+  std::vector<ImageTensor> tensors;  // by offset
+  std::vector<uint64_t> layer_end;   // [layers] bytes of the prefix that layer i needs
+  uint64_t bytes = 0;                // whole image
   uint64_t chunk_bytes = 0;
   uint32_t chunks = 0;
-  bool took_work = false;             // not a plain copy: worth keeping in the cache
-  std::string key;                    // checkpoint identity (names, sizes, times of its files, config), layout
-  std::vector<std::string> notes;     // "428 vision tensors skipped"
+  bool took_work = false;  // some matrix is more than a copy: worth keeping in the cache
+  std::string key;         // checkpoint identity (names, sizes, times of its files, config), layout
+  std::vector<std::string> notes;  // "428 vision tensors skipped"
 };
 
-// Where every tensor of `arch` comes from and goes to. Errors name the tensor: missing, wrong shape,
-// wrong type, left over (a tensor that no role uses and no rule skips).
+// Where every tensor of `arch` comes from and goes to. Errors name the tensor: missing, wrong
+// shape, wrong type, left over (a tensor that no role uses and no rule skips).
 absl::StatusOr<ImageLayout> PlanImage(const Architecture& arch, const Checkpoint& checkpoint);
 
-// Fills `image` (layout.bytes) from the checkpoint, in order; `progress` is called with the bytes of
-// the prefix that is complete, and ends the work with CANCELLED when it returns false.
+// The layout that a checkpoint with matrices of `dtype` would get, from its configuration alone;
+// the tensors have no sources, and there is no key.
+absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, kernels::DType dtype);
+
+// Fills `image` (layout.bytes) from the checkpoint, in order; `progress` is called with the bytes
+// of the prefix that is complete, and ends the work with CANCELLED when it returns false.
 absl::Status FillImage(const ImageLayout& layout, const Checkpoint& checkpoint,
                        std::span<std::byte> image, const std::function<bool(uint64_t)>& progress);
 
 // The image cache: files `<key>.image` in a directory, checksummed, written beside and renamed.
-// ReadImageCache: NOT_FOUND if there is none; DATA_LOSS (and the file is removed) if it is not what it
-// says. Only images that took work are written.
-absl::Status ReadImageCache(const std::string& dir, const ImageLayout& layout, std::span<std::byte> image,
+// ReadImageCache: NOT_FOUND if there is none; DATA_LOSS (and the file is removed) if it is not what
+// it says. Files used longest ago make room for a new one, so that the directory stays within
+// `max_bytes`; an image that is larger than that is not kept (RESOURCE_EXHAUSTED).
+absl::Status ReadImageCache(const std::string& dir, const ImageLayout& layout,
+                            std::span<std::byte> image,
                             const std::function<bool(uint64_t)>& progress);
 absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
-                             std::span<const std::byte> image);
+                             std::span<const std::byte> image,
+                             uint64_t max_bytes = uint64_t{64} << 30);
 
-// xxh64-like checksum of the whole image, fast (several GB/s).
+// A fast checksum (several GB/s a thread) against damage, not against malice.
 uint64_t ImageChecksum(std::span<const std::byte> image);
 
 }  // namespace switchyard::worker

@@ -1,0 +1,192 @@
+// A cached image is one file: a header of a page, then the image, so that the image can be read
+// with aligned direct I/O. The header names the key, the size and the checksum of what follows.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/checked.h"
+#include "common/human.h"
+#include "common/status_macros.h"
+#include "common/unique_fd.h"
+#include "worker/model/image.h"
+#include "worker/model/ordered_jobs.h"
+
+namespace switchyard::worker {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kHeaderBytes = 4096;
+constexpr uint64_t kPiece = uint64_t{8} << 20;
+constexpr char kSuffix[] = ".image";
+constexpr char kTemporary[] = ".partial";
+constexpr auto kAbandoned = std::chrono::hours(1);
+
+struct Header {
+  char magic[16] = "switchyard img1";
+  char key[64] = {};
+  uint64_t bytes = 0;
+  uint64_t checksum = 0;
+};
+
+Header MakeHeader(const ImageLayout& layout, uint64_t checksum) {
+  Header header;
+  std::memcpy(header.key, layout.key.data(), std::min(layout.key.size(), sizeof(header.key)));
+  header.bytes = layout.bytes;
+  header.checksum = checksum;
+  return header;
+}
+
+absl::Status ReadAll(int fd, uint64_t offset, std::byte* out, uint64_t bytes) {
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd, out, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("read of a cached image");
+    if (n == 0) return absl::DataLossError("shorter than its header says");
+    out += n;
+    offset += static_cast<uint64_t>(n);
+    bytes -= static_cast<uint64_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteAll(int fd, std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const ssize_t n = ::write(fd, data.data(), std::min<size_t>(data.size(), size_t{1} << 30));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("write of a cached image");
+    data = data.subspan(static_cast<size_t>(n));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadVerified(int fd, const ImageLayout& layout, std::span<std::byte> image,
+                          const std::function<bool(uint64_t)>& progress) {
+  Header header;
+  RETURN_IF_ERROR(ReadAll(fd, 0, reinterpret_cast<std::byte*>(&header), sizeof(header)));
+  const Header wanted = MakeHeader(layout, header.checksum);
+  if (std::memcmp(&header, &wanted, sizeof(header)) != 0) {
+    return absl::DataLossError("its header is not that of this image");
+  }
+  RETURN_IF_ERROR(RunInOrder(
+      CeilDiv(layout.bytes, kPiece),
+      [&](size_t i) {
+        const uint64_t at = i * kPiece;
+        return ReadAll(fd, kHeaderBytes + at, image.data() + at,
+                       std::min(kPiece, layout.bytes - at));
+      },
+      [&](size_t leading) {
+        return !progress || progress(std::min(leading * kPiece, layout.bytes));
+      }));
+  if (ImageChecksum(image.first(layout.bytes)) != header.checksum) {
+    return absl::DataLossError("its checksum is wrong");
+  }
+  return absl::OkStatus();
+}
+
+struct CacheFile {
+  fs::path path;
+  uint64_t bytes = 0;
+  fs::file_time_type used;
+};
+
+// Files of the cache, longest unused first; left-overs of writers that died are removed on the way.
+std::vector<CacheFile> ListCache(const std::string& dir) {
+  std::vector<CacheFile> files;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+    const std::string name = entry.path().filename().string();
+    const fs::file_time_type used = entry.last_write_time(error);
+    if (error || !entry.is_regular_file(error)) continue;
+    if (absl::EndsWith(name, kTemporary)) {
+      if (fs::file_time_type::clock::now() - used > kAbandoned) fs::remove(entry.path(), error);
+    } else if (absl::EndsWith(name, kSuffix)) {
+      files.push_back({entry.path(), entry.file_size(error), used});
+    }
+  }
+  std::sort(files.begin(), files.end(),
+            [](const CacheFile& a, const CacheFile& b) { return a.used < b.used; });
+  return files;
+}
+
+void MakeRoom(const std::string& dir, uint64_t bytes, uint64_t max_bytes) {
+  const std::vector<CacheFile> files = ListCache(dir);
+  uint64_t total = bytes;
+  for (const CacheFile& file : files) total += file.bytes;
+  for (const CacheFile& file : files) {
+    if (total <= max_bytes) return;
+    std::error_code error;
+    fs::remove(file.path, error);
+    total -= file.bytes;
+  }
+}
+
+absl::Status WriteFile(const std::string& path, const ImageLayout& layout,
+                       std::span<const std::byte> image) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd.valid()) return ErrnoStatus(path.c_str());
+  std::vector<std::byte> page(kHeaderBytes);
+  const Header header = MakeHeader(layout, ImageChecksum(image));
+  std::memcpy(page.data(), &header, sizeof(header));
+  RETURN_IF_ERROR(WriteAll(fd.get(), page));
+  RETURN_IF_ERROR(WriteAll(fd.get(), image));
+  if (::fsync(fd.get()) != 0) return ErrnoStatus(path.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ReadImageCache(const std::string& dir, const ImageLayout& layout,
+                            std::span<std::byte> image,
+                            const std::function<bool(uint64_t)>& progress) {
+  const std::string path = absl::StrCat(dir, "/", layout.key, kSuffix);
+  if (layout.key.empty() || image.size() < layout.bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": no key, or too few bytes for it"));
+  }
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(path.c_str());
+  const absl::Status status = ReadVerified(fd.get(), layout, image, progress);
+  if (absl::IsDataLoss(status)) {
+    ::unlink(path.c_str());
+    return absl::DataLossError(absl::StrCat(path, ": ", status.message(), "; removed"));
+  }
+  RETURN_IF_ERROR(status);
+  ::futimens(fd.get(), nullptr);  // the time says when it was used last
+  return absl::OkStatus();
+}
+
+absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
+                             std::span<const std::byte> image, uint64_t max_bytes) {
+  if (layout.key.empty() || image.size() < layout.bytes) {
+    return absl::InvalidArgumentError("image cache: no key, or too few bytes for the image");
+  }
+  const uint64_t bytes = kHeaderBytes + layout.bytes;
+  if (bytes > max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(dir, ": an image of ", HumanBytes(bytes),
+                                                     " does not fit a cache of ",
+                                                     HumanBytes(max_bytes)));
+  }
+  std::error_code error;
+  fs::create_directories(dir, error);
+  if (error) return absl::UnavailableError(absl::StrCat(dir, ": ", error.message()));
+  MakeRoom(dir, bytes, max_bytes);
+  const std::string path = absl::StrCat(dir, "/", layout.key, kSuffix);
+  const std::string beside = absl::StrCat(path, ".", ::getpid(), kTemporary);
+  absl::Status status = WriteFile(beside, layout, image.first(layout.bytes));
+  if (status.ok() && ::rename(beside.c_str(), path.c_str()) != 0) {
+    status = ErrnoStatus(path.c_str());
+  }
+  if (!status.ok()) ::unlink(beside.c_str());
+  return status;
+}
+
+}  // namespace switchyard::worker

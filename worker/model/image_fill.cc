@@ -1,0 +1,212 @@
+// Fills an image from a checkpoint: large ranges are read straight into place, the rest goes
+// through tiles of at most a few MiB. Reads are spread over threads, in order of the image.
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/checked.h"
+#include "common/status_macros.h"
+#include "worker/model/image.h"
+#include "worker/model/ordered_jobs.h"
+
+namespace switchyard::worker {
+namespace {
+
+constexpr uint64_t kJobBytes = uint64_t{8} << 20;
+constexpr uint64_t kTileBytes = uint64_t{1} << 20;
+constexpr uint64_t kMostTileRows = 256;
+
+// Units [begin, end) of one source. A unit is an element, or for transforms that permute within a
+// row, a row of the source.
+struct Job {
+  const ImageTensor* tensor = nullptr;
+  const ImageSource* source = nullptr;
+  TensorType type = TensorType::kF32;
+  uint64_t begin = 0, end = 0;
+  uint64_t prefix = 0;  // of the image, complete when this job and all before it are done
+};
+
+float Widen(const std::byte* from, TensorType type, uint64_t i) {
+  if (type == TensorType::kF32) {
+    float value;
+    std::memcpy(&value, from + 4 * i, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, from + 2 * i, 2);
+  if (type == TensorType::kBF16) return std::bit_cast<float>(uint32_t{half} << 16);
+  const uint32_t sign = uint32_t{half & 0x8000u} << 16;
+  const uint32_t exponent = half >> 10 & 31;
+  const uint32_t mantissa = half & 1023u;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000u | mantissa << 13);
+  if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
+  const float tiny = static_cast<float>(mantissa) * 0x1p-24f;
+  return sign != 0 ? -tiny : tiny;
+}
+
+// Where element `j` of a row of `width` goes: even ones to the front half, odd ones behind.
+uint64_t Deinterleaved(uint64_t j, uint64_t width) { return j / 2 + (j % 2) * (width / 2); }
+
+// [rows][n] of tile, which are input features [first, first + rows) of one expert, to columns of
+// its matrix [n][k].
+void TransposeTile(const std::byte* tile, uint64_t rows, uint64_t first, uint64_t n, uint64_t k,
+                   uint64_t element, bool deinterleave, std::byte* matrix) {
+  for (uint64_t j = 0; j < n; ++j) {
+    const uint64_t out = deinterleave ? Deinterleaved(j, n) : j;
+    std::byte* to = matrix + (out * k + first) * element;
+    for (uint64_t i = 0; i < rows; ++i) {
+      std::memcpy(to + i * element, tile + (i * n + j) * element, element);
+    }
+  }
+}
+
+bool Transposes(Transform transform) {
+  return transform == Transform::kTranspose || transform == Transform::kTransposeDeinterleave;
+}
+
+class Filler {
+ public:
+  Filler(const ImageLayout& layout, const Checkpoint& checkpoint, std::span<std::byte> image)
+      : layout_(layout), checkpoint_(checkpoint), image_(image) {}
+
+  absl::Status Fill(const std::function<bool(uint64_t)>& progress) {
+    if (image_.size() < layout_.bytes) return absl::InvalidArgumentError("image: too few bytes");
+    for (const ImageTensor& tensor : layout_.tensors) RETURN_IF_ERROR(AddJobs(tensor));
+    ZeroGaps();
+    RETURN_IF_ERROR(RunInOrder(
+        jobs_.size(), [this](size_t i) { return Run(jobs_[i]); },
+        [&](size_t leading) {
+          const bool all = leading == jobs_.size();
+          return !progress || progress(all ? layout_.bytes : jobs_[leading - 1].prefix);
+        }));
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status AddJobs(const ImageTensor& tensor) {
+    for (const ImageSource& source : tensor.sources) {
+      const TensorInfo* info = checkpoint_.Find(source.tensor);
+      if (info == nullptr) {
+        return absl::InternalError(absl::StrCat("image: no tensor ", QuotedName(source.tensor)));
+      }
+      if (Transposes(source.transform)) {
+        AddRowJobs(tensor, source, info->type);
+      } else {
+        AddElementJobs(tensor, source, info->type);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  void AddElementJobs(const ImageTensor& tensor, const ImageSource& source, TensorType type) {
+    const uint64_t element = static_cast<uint64_t>(kernels::DTypeBytes(tensor.dtype, 1));
+    // Whole rows where elements move within a row.
+    const uint64_t unit =
+        source.transform == Transform::kDeinterleave ? static_cast<uint64_t>(tensor.k) : 1;
+    const uint64_t count = source.bytes / element;
+    const uint64_t step = RoundUp(std::max<uint64_t>(1, kJobBytes / element), unit);
+    for (uint64_t at = 0; at < count; at += step) {
+      const uint64_t end = std::min(count, at + step);
+      jobs_.push_back(
+          {&tensor, &source, type, at, end, tensor.offset + source.offset + end * element});
+    }
+  }
+
+  // A row of the source is one input feature of one expert; a job stays within its expert.
+  void AddRowJobs(const ImageTensor& tensor, const ImageSource& source, TensorType type) {
+    const uint64_t k = static_cast<uint64_t>(tensor.k);
+    const uint64_t row = static_cast<uint64_t>(kernels::DTypeBytes(tensor.dtype, tensor.n));
+    const uint64_t step = std::clamp<uint64_t>(kTileBytes / row, 1, kMostTileRows);
+    for (uint64_t expert = 0; expert < static_cast<uint64_t>(tensor.batch); ++expert) {
+      for (uint64_t at = 0; at < k; at += step) {
+        const uint64_t end = std::min(k, at + step);
+        const uint64_t complete = end == k ? expert + 1 : expert;
+        jobs_.push_back({&tensor, &source, type, expert * k + at, expert * k + end,
+                         tensor.offset + source.offset + complete * k * row});
+      }
+    }
+  }
+
+  absl::Status Run(const Job& job) {
+    std::byte* to = image_.data() + job.tensor->offset + job.source->offset;
+    switch (job.source->transform) {
+      case Transform::kCopy:
+        return Copy(job, to);
+      case Transform::kConvert:
+      case Transform::kConvertPlusOne:
+      case Transform::kDeinterleave:
+        return Convert(job, reinterpret_cast<float*>(to));
+      case Transform::kTranspose:
+      case Transform::kTransposeDeinterleave:
+        return Transpose(job, to);
+    }
+    return absl::InternalError("image: unknown transform");
+  }
+
+  absl::Status Copy(const Job& job, std::byte* to) {
+    const uint64_t element = static_cast<uint64_t>(TensorTypeBits(job.type)) / 8;
+    const uint64_t offset = job.begin * element;
+    return checkpoint_.Read(job.source->tensor, offset,
+                            {to + offset, (job.end - job.begin) * element});
+  }
+
+  absl::Status Convert(const Job& job, float* to) {
+    const uint64_t element = static_cast<uint64_t>(TensorTypeBits(job.type)) / 8;
+    std::vector<std::byte> tile(std::min((job.end - job.begin) * element, kTileBytes));
+    const float plus = job.source->transform == Transform::kConvertPlusOne ? 1.0f : 0.0f;
+    const bool deinterleave = job.source->transform == Transform::kDeinterleave;
+    const uint64_t width = static_cast<uint64_t>(job.tensor->k);
+    for (uint64_t at = job.begin; at < job.end;) {
+      const uint64_t count = std::min(job.end - at, tile.size() / element);
+      RETURN_IF_ERROR(
+          checkpoint_.Read(job.source->tensor, at * element, {tile.data(), count * element}));
+      for (uint64_t i = 0; i < count; ++i) {
+        const uint64_t j = at + i;
+        const uint64_t out = deinterleave ? j / width * width + Deinterleaved(j % width, width) : j;
+        to[out] = Widen(tile.data(), job.type, i) + plus;
+      }
+      at += count;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Transpose(const Job& job, std::byte* to) {
+    const uint64_t n = static_cast<uint64_t>(job.tensor->n);
+    const uint64_t k = static_cast<uint64_t>(job.tensor->k);
+    const uint64_t element = static_cast<uint64_t>(TensorTypeBits(job.type)) / 8;
+    const uint64_t rows = job.end - job.begin;
+    std::vector<std::byte> tile(rows * n * element);
+    RETURN_IF_ERROR(checkpoint_.Read(job.source->tensor, job.begin * n * element, std::span(tile)));
+    TransposeTile(tile.data(), rows, job.begin % k, n, k, element,
+                  job.source->transform == Transform::kTransposeDeinterleave,
+                  to + job.begin / k * n * k * element);
+    return absl::OkStatus();
+  }
+
+  // What lies between tensors, so that equal weights make equal images.
+  void ZeroGaps() {
+    uint64_t at = 0;
+    for (const ImageTensor& tensor : layout_.tensors) {
+      std::memset(image_.data() + at, 0, tensor.offset - at);
+      at = tensor.offset + tensor.bytes;
+    }
+    std::memset(image_.data() + at, 0, layout_.bytes - at);
+  }
+
+  const ImageLayout& layout_;
+  const Checkpoint& checkpoint_;
+  std::span<std::byte> image_;
+  std::vector<Job> jobs_;
+};
+
+}  // namespace
+
+absl::Status FillImage(const ImageLayout& layout, const Checkpoint& checkpoint,
+                       std::span<std::byte> image, const std::function<bool(uint64_t)>& progress) {
+  return Filler(layout, checkpoint, image).Fill(progress);
+}
+
+}  // namespace switchyard::worker
