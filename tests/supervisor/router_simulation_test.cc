@@ -1,0 +1,254 @@
+// Drives the router through random lives of random worlds, one per seed, and checks after every
+// event what must always hold (tests/support/router_harness.cc) and at the end that nothing is left
+// over.
+//
+//   SWITCHYARD_SEEDS=N   how many seeds (default 500)
+//   SWITCHYARD_SEED=S    only this one
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/router_harness.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
+}
+
+// One random life.
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed) : random_(seed * 7919 + 1) {
+    options_.drain_timeout = Pick({1, 3, 10}) * kSecond;
+    options_.queue_limit = static_cast<uint32_t>(Pick({3, 20, 1000}));
+    options_.prefetch_at_start = Below(4) > 0;
+    std::vector<ModelEntry> catalog = MakeCatalog();
+    uint64_t largest = 0;
+    uint64_t images = 0;
+    for (const ModelEntry& entry : catalog) {
+      const Needs needs = NeedsOf(entry.plan);
+      largest = std::max(largest, needs.Smallest().total());
+      images = std::max(images, needs.image);
+    }
+    // From barely one model to nearly all of them.
+    const uint64_t devices = Below(4) == 0 ? 2 : 1;
+    for (uint64_t i = 0; i < devices; ++i) {
+      options_.devices.push_back(
+          Device{absl::StrCat("device", i), largest + kMiB + Below(largest * 3), kMiB});
+    }
+    options_.host_budget_bytes = images + Below(images * 4);
+    for (ModelEntry& entry : catalog) {
+      entry.model.set_device(options_.devices[Below(devices)].name);
+    }
+    harness_ = std::make_unique<RouterHarness>(seed, Rules(), options_, catalog);
+    catalog_ = std::move(catalog);
+  }
+
+  // "" or what went wrong.
+  std::string Run() {
+    RouterHarness& h = *harness_;
+    h.router->Start();
+    const uint64_t acts = 20 + Below(60);
+    for (uint64_t i = 0; i < acts && h.violation().empty(); ++i) {
+      Act();
+      h.RunFor(static_cast<Nanos>(Below(Pick({100, 1000, 4000}) * kMillisecond)));
+    }
+    // The storm is over: whoever still waits must be served or told why not.
+    h.world.rules.faults = Faults{};
+    for (const Device& device : options_.devices) h.router->OnForeignBytes(device.name, 0);
+    for (const auto& client : h.clients) h.Read(client);
+    if (Below(5) == 0) return Finish();  // or it ends in the middle
+    h.RunFor(60 * kSecond);              // what is slow to be reaped is reaped
+    const bool all = h.RunUntil([&] { return Open() == 0; }, 3600 * kSecond);
+    if (!all && h.violation().empty()) return absl::StrCat(Open(), " wait for ever; ", Waiting());
+    // And everything still works.
+    for (const ModelEntry& entry : catalog_) {
+      auto op = h.Switch(entry.model.name());
+      h.RunUntil([&] { return op->finishes > 0; }, 600 * kSecond);
+      auto client = h.Generate(entry.model.name(), 3);
+      h.RunUntil([&] { return client->finishes > 0; }, 600 * kSecond);
+      if (client->finishes == 0) return absl::StrCat("no answer from ", entry.model.name());
+      if (!client->status.ok() && !PinnedOut(client->status)) {
+        return absl::StrCat("in peace: ", client->status.ToString());
+      }
+    }
+    return Finish();
+  }
+
+ private:
+  uint64_t Below(uint64_t bound) { return random_() % bound; }
+  int64_t Pick(std::vector<int64_t> from) { return from[Below(from.size())]; }
+  double Rate(double most) {
+    return Below(3) == 0 ? most * static_cast<double>(Below(100)) / 100 : 0;
+  }
+
+  WorldRules Rules() {
+    WorldRules rules;
+    Faults& f = rules.faults;
+    f.launch_fails = Rate(0.3);
+    f.dies_at_start = Rate(0.3);
+    f.dies_at_message = Rate(0.05);
+    f.dies_at_step = Rate(0.01);
+    f.hangs = Rate(0.02);
+    f.fill_fails = Rate(0.2);
+    f.grow_fails = Rate(0.2);
+    f.slow_ack = Rate(0.5);
+    f.refuses_request = Rate(0.3);
+    f.unkillable = Rate(0.2);
+    rules.latency = Pick({1, 20, 200}) * kMillisecond;
+    rules.step = Pick({5, 30, 100}) * kMillisecond;
+    rules.max_sequences = static_cast<uint32_t>(1 + Below(8));
+    return rules;
+  }
+
+  ModelEntry MakeModel(const std::string& name) {
+    const uint64_t kv = (1 + Below(20)) * kMiB;
+    ModelEntry entry = FakeModel(name, (1 + Below(20)) * kMiB, (1 + Below(8)) * kMiB,
+                                 static_cast<uint32_t>(1 + Below(20)), kv, kv * (1 + Below(8)));
+    entry.model.set_pinned(Below(12) == 0);
+    if (Below(4) == 0) entry.model.mutable_idle_timeout()->set_seconds(2 + Below(5));
+    return entry;
+  }
+
+  std::vector<ModelEntry> MakeCatalog() {
+    std::vector<ModelEntry> catalog;
+    const uint64_t models = 2 + Below(6);
+    for (uint64_t i = 0; i < models; ++i) catalog.push_back(MakeModel(absl::StrCat("m", i)));
+    return catalog;
+  }
+
+  std::string AnyModel() { return catalog_[Below(catalog_.size())].model.name(); }
+
+  void Act() {
+    RouterHarness& h = *harness_;
+    switch (Below(16)) {
+      case 0:
+        h.Switch(AnyModel(), Below(2) == 0);
+        return;
+      case 1:
+        if (!h.clients.empty()) h.Cancel(h.clients[Below(h.clients.size())]);
+        return;
+      case 2:
+        if (!h.clients.empty()) h.clients[Below(h.clients.size())]->reads = false;
+        return;
+      case 3:
+        if (!h.clients.empty()) h.Read(h.clients[Below(h.clients.size())]);
+        return;
+      case 4:
+        return Rare();
+      default:
+        for (uint64_t i = 1 + Below(4); i > 0; --i) {
+          h.Generate(Below(10) == 0 ? "" : AnyModel(),
+                     static_cast<uint32_t>(1 + Below(Pick({4, 40, 400}))),
+                     Below(4) == 0 ? static_cast<Nanos>(Below(20)) * kSecond - kSecond : 0,
+                     Below(5) == 0 ? static_cast<int32_t>(Below(7)) - 3 : 0,
+                     Below(20) == 0 ? "bad" : "hello");
+        }
+    }
+  }
+
+  void Rare() {
+    RouterHarness& h = *harness_;
+    const Device& device = options_.devices[Below(options_.devices.size())];
+    switch (Below(7)) {
+      case 0:
+        ++calls_;
+        h.router->Unload(AnyModel(), [this](absl::StatusOr<v1::UnloadReply>) { --calls_; });
+        return;
+      case 1:
+        ++calls_;
+        h.router->Prefetch(AnyModel(), [this](absl::StatusOr<v1::PrefetchReply>) { --calls_; });
+        return;
+      case 2:
+        h.router->Pin(AnyModel(), Below(4) == 0).IgnoreError();
+        return;
+      case 3: {
+        ++calls_;
+        v1::TokenizeRequest request;
+        request.set_model(AnyModel());
+        h.router->Tokenize(request, [this](absl::StatusOr<v1::TokenizeReply>) { --calls_; });
+        return;
+      }
+      case 4:
+        if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Die("killed");
+        return;
+      case 5:
+        h.router->OnForeignBytes(device.name, Below(3) == 0 ? Below(device.capacity_bytes) : 0);
+        return;
+      default: {
+        std::vector<ModelEntry> changed = catalog_;
+        ModelEntry& entry = changed[Below(changed.size())];
+        switch (Below(3)) {
+          case 0:
+            entry.model.set_pinned(!entry.model.pinned());
+            break;
+          case 1:
+            entry.plan.set_kv_useful_bytes(entry.plan.kv_useful_bytes() + kMiB);
+            break;
+          default:
+            std::swap(entry, changed.back());
+            if (changed.size() > 1) changed.pop_back();
+        }
+        h.router->Reload(changed);
+        catalog_ = std::move(changed);
+      }
+    }
+  }
+
+  int Open() const {
+    int open = calls_;
+    for (const auto& client : harness_->clients) {
+      open += client->finishes == 0 && !client->cancelled ? 1 : 0;
+    }
+    for (const auto& op : harness_->operators) open += op->finishes == 0 ? 1 : 0;
+    return open;
+  }
+
+  std::string Waiting() const { return harness_->router->GetStatus().ShortDebugString(); }
+
+  // A model that pinned ones leave no room for is refused, rightly.
+  bool PinnedOut(const absl::Status& status) const {
+    return status.code() == absl::StatusCode::kResourceExhausted &&
+           status.message().find("(pinned)") != std::string::npos;
+  }
+
+  std::string Finish() {
+    harness_->DrainAndCheck(static_cast<Nanos>(Below(10)) * kSecond);
+    if (harness_->violation().empty() && calls_ != 0) return "a call was not answered";
+    return harness_->violation();
+  }
+
+  std::mt19937_64 random_;
+  RouterOptions options_;
+  std::vector<ModelEntry> catalog_;
+  std::unique_ptr<RouterHarness> harness_;
+  int calls_ = 0;
+};
+
+TEST(RouterSimulation, KeepsItsPromises) {
+  const uint64_t first = FromEnvironment("SWITCHYARD_SEED", 1);
+  const bool single = std::getenv("SWITCHYARD_SEED") != nullptr;
+  const uint64_t last = single ? first : first + FromEnvironment("SWITCHYARD_SEEDS", 500) - 1;
+  int failures = 0;
+  for (uint64_t seed = first; seed <= last && failures < 5; ++seed) {
+    SCOPED_TRACE(absl::StrCat("SWITCHYARD_SEED=", seed));
+    std::string wrong;
+    {
+      Simulation simulation(seed);
+      wrong = simulation.Run();
+    }
+    EXPECT_EQ(wrong, "");
+    failures += wrong.empty() ? 0 : 1;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

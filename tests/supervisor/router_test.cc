@@ -1,0 +1,461 @@
+// The router's promises, one scene each, in a world without faults unless the scene makes one.
+
+#include "supervisor/router.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/router_harness.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+// Three models of 100 MiB (10 fixed, 80 weights in 10 chunks, 10 smallest KV).
+class RouterTest : public ::testing::Test {
+ protected:
+  static std::vector<ModelEntry> Catalog() {
+    std::vector<ModelEntry> catalog;
+    for (const char* name : {"a", "b", "c"}) {
+      catalog.push_back(FakeModel(name, 10 * kMiB, 8 * kMiB, 10, 10 * kMiB, 40 * kMiB));
+    }
+    return catalog;
+  }
+  void Begin(uint64_t capacity, uint64_t host = 1024 * kMiB,
+             std::vector<ModelEntry> catalog = Catalog()) {
+    options_.devices = {Device{"cpu", capacity, 0}};
+    options_.host_budget_bytes = host;
+    h_ = std::make_unique<RouterHarness>(1, WorldRules{}, options_, std::move(catalog));
+    h_->router->Start();
+  }
+  void Settle() { h_->RunFor(5 * kSecond); }
+  bool Done(const std::shared_ptr<ClientView>& client) {
+    return h_->RunUntil([&] { return client->finishes > 0; });
+  }
+  bool Done(const std::shared_ptr<OperatorView>& op) {
+    return h_->RunUntil([&] { return op->finishes > 0; });
+  }
+  void TearDown() override {
+    if (h_ == nullptr) return;
+    h_->DrainAndCheck(10 * kSecond);
+    EXPECT_EQ(h_->violation(), "");
+  }
+
+  RouterOptions options_;
+  std::unique_ptr<RouterHarness> h_;
+};
+
+TEST_F(RouterTest, StartsWorkersAndFillsMasters) {
+  Begin(300 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b", "c"}) {
+    EXPECT_EQ(h_->StatusOf(name).state(), v1::WARM) << name;
+    EXPECT_GT(h_->StatusOf(name).worker_pid(), 0);
+    EXPECT_TRUE(h_->world.health["model/" + std::string(name)]);
+  }
+  EXPECT_TRUE(h_->world.health[""]);
+  EXPECT_EQ(h_->router->GetStatus().host().used_bytes(), 240 * kMiB);
+}
+
+TEST_F(RouterTest, MastersBeyondTheHostBudgetStayCold) {
+  Begin(300 * kMiB, 170 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->world.fills, 2u);
+  EXPECT_EQ(h_->StatusOf("c").state(), v1::COLD);
+  // A request for it drops another's master, and is served.
+  auto client = h_->Generate("c", 3);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+TEST_F(RouterTest, ARequestBringsItsModelIn) {
+  Begin(300 * kMiB);
+  Settle();
+  auto client = h_->Generate("b", 5);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+  EXPECT_EQ(client->tokens, 5u);
+  EXPECT_EQ(client->waits, 1u);
+  EXPECT_GT(client->timings.swap_ms(), 0);
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
+  // Resident now: nothing to wait for.
+  auto second = h_->Generate("b", 5);
+  ASSERT_TRUE(Done(second));
+  EXPECT_EQ(second->waits, 0u);
+  EXPECT_EQ(second->timings.swap_ms(), 0);
+}
+
+TEST_F(RouterTest, ABadRequestCausesNoSwap) {
+  Begin(300 * kMiB);
+  Settle();
+  auto client = h_->Generate("a", 5, 0, 0, "bad");
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(h_->world.grows, 0u);
+}
+
+TEST_F(RouterTest, RefusesAtOnce) {
+  options_.queue_limit = 2;
+  Begin(300 * kMiB);
+  EXPECT_EQ(h_->Generate("nobody", 1)->status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(h_->Generate("a", 1, -1)->status.code(), absl::StatusCode::kDeadlineExceeded);
+  auto first = h_->Generate("", 1);  // the default model is the first
+  auto second = h_->Generate("a", 1);
+  EXPECT_EQ(h_->Generate("a", 1)->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(h_->Generate("b", 1)->finishes, 0);
+  EXPECT_TRUE(Done(first));
+  EXPECT_TRUE(Done(second));
+}
+
+TEST_F(RouterTest, SwitchTellsPhasesAndSetsTheDefault) {
+  Begin(150 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok());
+  EXPECT_EQ(op->events.back().bytes_done(), op->events.back().bytes_total());
+  EXPECT_GT(op->events.back().gb_per_s(), 0);
+  std::set<v1::SwitchPhase> phases;
+  for (const auto& event : op->events) phases.insert(event.phase());
+  EXPECT_EQ(phases.count(v1::RELEASING), 1u);
+  EXPECT_EQ(phases.count(v1::SWITCH_LOADING), 1u);
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "b");
+  // a lost only what b needed: KV first, then chunks from the end.
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  EXPECT_EQ(h_->StatusOf("a").kv_bytes(), 0u);
+  EXPECT_EQ(h_->StatusOf("a").resident_bytes(), 40 * kMiB);
+  // Already there: ready at once. A Load does not change the default.
+  auto again = h_->Switch("b");
+  EXPECT_EQ(again->finishes, 1);
+  ASSERT_TRUE(Done(h_->Switch("c", false)));
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "b");
+}
+
+TEST_F(RouterTest, SwitchesToOneModelAreOne) {
+  Begin(150 * kMiB);
+  Settle();
+  std::vector<std::shared_ptr<OperatorView>> ops;
+  for (int i = 0; i < 5; ++i) ops.push_back(h_->Switch("a"));
+  for (auto& op : ops) ASSERT_TRUE(Done(op));
+  EXPECT_EQ(h_->world.grows, 1u);
+}
+
+TEST_F(RouterTest, TheLastSwitchDecidesTheDefault) {
+  Begin(150 * kMiB);
+  h_->Switch("a");
+  h_->Switch("b");
+  auto last = h_->Switch("c");
+  ASSERT_TRUE(Done(last));
+  Settle();
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "c");
+  EXPECT_EQ(h_->StatusOf("c").state(), v1::RESIDENT);
+}
+
+TEST_F(RouterTest, AVictimDrainsThenPausesThenGoesOn) {
+  Begin(150 * kMiB);
+  Settle();
+  auto longer = h_->Generate("a", 5000);  // about 25 s
+  ASSERT_TRUE(h_->RunUntil([&] { return longer->tokens > 10; }));
+  auto other = h_->Generate("b", 3);
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::DRAINING);
+  ASSERT_TRUE(Done(other));
+  EXPECT_TRUE(other->status.ok());
+  EXPECT_EQ(h_->world.pauses, 1u);
+  EXPECT_EQ(longer->finishes, 0);
+  ASSERT_TRUE(Done(longer));
+  EXPECT_TRUE(longer->status.ok()) << longer->status;
+  EXPECT_EQ(longer->tokens, 5000u);
+}
+
+TEST_F(RouterTest, WithoutHostMemoryAVictimDrainsToItsEnd) {
+  Begin(150 * kMiB, 165 * kMiB);  // two masters, and no room for a pool
+  Settle();
+  auto longer = h_->Generate("a", 5000);
+  ASSERT_TRUE(h_->RunUntil([&] { return longer->tokens > 10; }));
+  auto other = h_->Generate("b", 3);
+  ASSERT_TRUE(Done(other));
+  EXPECT_EQ(h_->world.pauses, 0u);
+  EXPECT_EQ(longer->tokens, 5000u);
+}
+
+TEST_F(RouterTest, AResidentModelIsNeverBlockedByAnothersLoad) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(210 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  ASSERT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  auto op = h_->Switch("b");
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(op->finishes, 0);
+  ASSERT_TRUE(Done(op));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+}
+
+TEST_F(RouterTest, APinnedModelIsNotEvictedAndTheArithmeticIsTold) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  auto client = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(client->status.message().find("a (pinned)"), std::string::npos) << client->status;
+  ASSERT_TRUE(h_->router->Pin("a", false).ok());
+  auto second = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(second));
+  EXPECT_TRUE(second->status.ok()) << second->status;
+}
+
+TEST_F(RouterTest, ALostWorkerComesBackFromItsMaster) {
+  Begin(300 * kMiB);
+  Settle();
+  auto with_output = h_->Generate("a", 10000);
+  ASSERT_TRUE(h_->RunUntil([&] { return with_output->tokens > 3; }));
+  const uint64_t fills = h_->world.fills;
+  h_->world.WorkerOf("a")->Die("test");
+  ASSERT_TRUE(Done(with_output));
+  EXPECT_EQ(with_output->status.code(), absl::StatusCode::kAborted);
+  EXPECT_NE(with_output->status.message().find("last words"), std::string::npos);
+  auto next = h_->Generate("a", 3);
+  ASSERT_TRUE(Done(next));
+  EXPECT_TRUE(next->status.ok()) << next->status;
+  EXPECT_EQ(h_->world.fills, fills);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
+TEST_F(RouterTest, ARequestThatLostNothingIsResubmittedOnce) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 200);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 3; }));
+  auto waits = h_->Generate("b", 3);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.WorkerOf("b")->sequences() == 1; }));
+  h_->world.WorkerOf("b")->Die("test");
+  ASSERT_TRUE(Done(waits));
+  EXPECT_TRUE(waits->status.ok()) << waits->status;
+}
+
+TEST_F(RouterTest, FiveFailuresInARowAndAnOperatorRevives) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  h_->world.WorkerOf("a")->Die("test");
+  Settle();
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  EXPECT_NE(h_->StatusOf("a").error().find("last words"), std::string::npos);
+  EXPECT_FALSE(h_->world.health["model/a"]);
+  h_->world.rules.faults.dies_at_start = 0;
+  auto op = h_->Switch("a", false);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  EXPECT_TRUE(h_->world.health["model/a"]);
+}
+
+TEST_F(RouterTest, AHungWorkerIsReplaced) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  const Nanos then = h_->world.timers.Now();
+  h_->world.WorkerOf("a")->Hang();
+  auto client = h_->Generate("a", 2);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+  EXPECT_LT(h_->world.timers.Now() - then, 8 * kSecond);
+}
+
+TEST_F(RouterTest, ASlowReaderIsSuspendedThenEnded) {
+  Begin(300 * kMiB);
+  Settle();
+  auto slow = h_->Generate("a", 1000);
+  slow->reads = false;
+  auto other = h_->Generate("a", 1000);
+  ASSERT_TRUE(Done(other));
+  EXPECT_LT(slow->tokens, 20u);
+  h_->Read(slow);
+  h_->RunFor(kSecond);
+  EXPECT_GT(slow->tokens, 20u);
+  slow->reads = false;
+  ASSERT_TRUE(Done(slow));
+  EXPECT_EQ(slow->status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(RouterTest, CancellationAndDeadlinesReachEveryStage) {
+  Begin(150 * kMiB);
+  auto unsent = h_->Generate("a", 1000);
+  h_->Cancel(unsent);
+  auto late = h_->Generate("a", 100000, 20 * kSecond);
+  ASSERT_TRUE(h_->RunUntil([&] { return late->tokens > 0; }));
+  auto waiting = h_->Generate("b", 5, 2 * kSecond);
+  ASSERT_TRUE(Done(waiting));
+  EXPECT_EQ(waiting->status.code(), absl::StatusCode::kDeadlineExceeded);
+  ASSERT_TRUE(Done(late));
+  EXPECT_EQ(late->status.code(), absl::StatusCode::kDeadlineExceeded);
+  Settle();
+  EXPECT_EQ(h_->world.WorkerOf("a")->sequences(), 0u);
+  EXPECT_EQ(h_->world.WorkerOf("b")->sequences(), 0u);
+}
+
+TEST_F(RouterTest, UnloadEndsTheWorkerAndTheMaster) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  bool replied = false;
+  h_->router->Unload("a", [&](absl::StatusOr<v1::UnloadReply> reply) { replied = reply.ok(); });
+  ASSERT_TRUE(h_->RunUntil([&] { return replied; }));
+  EXPECT_EQ(h_->world.WorkerOf("a"), nullptr);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::COLD);
+  EXPECT_EQ(h_->StatusOf("a").master_bytes(), 0u);
+  EXPECT_TRUE(h_->world.health["model/a"]);
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok());
+}
+
+TEST_F(RouterTest, PrefetchTellsWhenTheMasterIsThere) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  uint64_t bytes = 0;
+  h_->router->Prefetch("b", [&](absl::StatusOr<v1::PrefetchReply> reply) {
+    if (reply.ok()) bytes = reply->master_bytes();
+  });
+  ASSERT_TRUE(h_->RunUntil([&] { return bytes > 0; }));
+  EXPECT_EQ(bytes, 80 * kMiB);
+  EXPECT_EQ(h_->world.fills, 1u);
+}
+
+TEST_F(RouterTest, IdleModelsSleep) {
+  auto catalog = Catalog();
+  catalog[0].model.mutable_idle_timeout()->set_seconds(30);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  h_->RunFor(20 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  h_->RunFor(20 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  EXPECT_EQ(h_->StatusOf("a").resident_bytes(), 0u);
+}
+
+TEST_F(RouterTest, StrangersMemoryShrinksLeases) {
+  Begin(300 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->router->OnForeignBytes("cpu", 200 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);  // spare KV was enough
+  EXPECT_EQ(h_->StatusOf("a").kv_bytes(), 10 * kMiB);
+  h_->router->OnForeignBytes("cpu", 250 * kMiB);
+  Settle();
+  EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_EQ(h_->router->SettledBytes("cpu"), h_->router->GetStatus().devices(0).leased_bytes());
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  h_->router->OnForeignBytes("cpu", 0);
+}
+
+TEST_F(RouterTest, FixedBytesAreReclaimedWhenNothingElseIsLeft) {
+  Begin(105 * kMiB);  // any model fits, but not beside another's fixed bytes
+  for (int round = 0; round < 2; ++round) {
+    for (const char* name : {"a", "b", "c"}) {
+      auto client = h_->Generate(name, 3);
+      ASSERT_TRUE(Done(client)) << name;
+      EXPECT_TRUE(client->status.ok()) << client->status;
+    }
+  }
+}
+
+TEST_F(RouterTest, AGrowThatFailsFailsTheSwap) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.grow_fails = 1;
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(client->status.message().find("out of memory"), std::string::npos);
+  h_->world.rules.faults.grow_fails = 0;
+  auto second = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(second));
+  EXPECT_TRUE(second->status.ok()) << second->status;
+}
+
+TEST_F(RouterTest, ReloadAddsChangesAndRemoves) {
+  Begin(300 * kMiB);
+  Settle();
+  auto running = h_->Generate("b", 300);
+  ASSERT_TRUE(h_->RunUntil([&] { return running->tokens > 3; }));
+  auto catalog = Catalog();
+  catalog[0].plan.set_kv_useful_bytes(50 * kMiB);  // a changes
+  catalog[2] = FakeModel("d", kMiB, kMiB, 3, kMiB, kMiB);
+  const v1::ReloadConfigReply reply = h_->router->Reload(catalog);
+  EXPECT_EQ(reply.added_size(), 1);
+  EXPECT_EQ(reply.changed_size(), 1);
+  EXPECT_EQ(reply.removed_size(), 1);
+  EXPECT_EQ(h_->Generate("c", 1)->status.code(), absl::StatusCode::kNotFound);
+  for (const char* name : {"a", "d"}) {
+    auto client = h_->Generate(name, 1);
+    ASSERT_TRUE(Done(client));
+    EXPECT_TRUE(client->status.ok()) << name << client->status;
+  }
+  ASSERT_TRUE(Done(running));
+  EXPECT_TRUE(running->status.ok());
+  EXPECT_EQ(h_->world.WorkerOf("c"), nullptr);
+}
+
+TEST_F(RouterTest, TokenizeNeedsNoLease) {
+  Begin(300 * kMiB);
+  int ids = 0;
+  v1::TokenizeRequest request;
+  request.set_model("c");
+  h_->router->Tokenize(request, [&](absl::StatusOr<v1::TokenizeReply> reply) {
+    if (reply.ok()) ids = reply->ids_size();
+  });
+  ASSERT_TRUE(h_->RunUntil([&] { return ids > 0; }));
+  EXPECT_EQ(h_->world.grows, 0u);
+}
+
+TEST_F(RouterTest, DrainLetsRunningRequestsFinish) {
+  Begin(300 * kMiB);
+  auto quick = h_->Generate("a", 100);
+  auto endless = h_->Generate("a", 1000000);
+  ASSERT_TRUE(h_->RunUntil([&] { return endless->tokens > 0; }));
+  const Nanos then = h_->world.timers.Now();
+  h_->DrainAndCheck(5 * kSecond);
+  EXPECT_LT(h_->world.timers.Now() - then, 7 * kSecond);
+  EXPECT_TRUE(quick->status.ok());
+  EXPECT_EQ(endless->status.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(h_->Generate("a", 1)->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(h_->violation(), "");
+  h_.reset();
+}
+
+class CountingStatusSink final : public StatusSink {
+ public:
+  void Write(const v1::Status& status) override { ++writes; }
+  void Finish(absl::Status status) override { ++finishes; }
+  int writes = 0;
+  int finishes = 0;
+};
+
+TEST_F(RouterTest, WatchingIsCoalesced) {
+  Begin(300 * kMiB);
+  auto sink = std::make_shared<CountingStatusSink>();
+  h_->router->WatchStatus(1000, sink);
+  EXPECT_EQ(sink->writes, 1);
+  h_->Generate("a", 1000);
+  h_->RunFor(4500 * kMillisecond);
+  EXPECT_GE(sink->writes, 4);
+  EXPECT_LE(sink->writes, 6);
+  h_->router->StopWatching(sink.get());
+  const int writes = sink->writes;
+  Settle();
+  EXPECT_EQ(sink->writes, writes);
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

@@ -1,0 +1,425 @@
+#include "tests/support/fake_worker.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "supervisor/catalog.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+class FakePort final : public WorkerPort {
+ public:
+  FakePort(FakeWorld* world, std::shared_ptr<FakeWorker> worker)
+      : world_(world), worker_(std::move(worker)) {}
+
+  // In order, with a delay.
+  void Send(v1::ToWorker message) override {
+    last_ = std::max(last_, world_->timers.Now() + world_->Delay(world_->rules.latency));
+    world_->timers.Start(last_ - world_->timers.Now(),
+                         [worker = worker_, message = std::move(message)] {
+                           if (worker->alive()) worker->OnCommand(message);
+                         });
+  }
+  absl::Status SendMaster(uint64_t master_id) override {
+    if (world_->masters.count(master_id) == 0) {
+      world_->on_violation("SendMaster of a closed master");
+    }
+    return absl::OkStatus();
+  }
+  void Terminate(bool force) override { worker_->Terminate(force); }
+  int pid() const override { return 1000 + static_cast<int>(worker_->incarnation()); }
+
+ private:
+  FakeWorld* world_;
+  std::shared_ptr<FakeWorker> worker_;
+  Nanos last_ = 0;
+};
+
+}  // namespace
+
+FakeWorker::FakeWorker(FakeWorld* world, const LaunchSpec& spec)
+    : world_(world), spec_(spec), needs_(NeedsOf(spec.plan)) {
+  After(world_->Delay(300 * kMillisecond), [this] { Start(); });
+}
+
+void FakeWorker::After(Nanos delay, std::function<void()> what) {
+  world_->timers.Start(delay, [this, life = life_, what = std::move(what)] {
+    if (*life && !gone_ && !hung_) what();
+  });
+}
+
+// Messages arrive in order, also when some take longer.
+void FakeWorker::Reply(v1::FromWorker message) {
+  if (hung_ || gone_) return;
+  last_reply_ = std::max(last_reply_, world_->timers.Now() + world_->Delay(world_->rules.latency));
+  world_->timers.Start(last_reply_ - world_->timers.Now(),
+                       [world = world_, id = spec_.incarnation, message = std::move(message)] {
+                         if (world->workers.count(id) > 0) world->on_message(id, message);
+                       });
+}
+
+void FakeWorker::Start() {
+  if (world_->Chance(world_->rules.faults.dies_at_start)) return Die("bad start");
+  ready_ = true;
+  v1::FromWorker message;
+  message.mutable_hello()->set_pid(1000 + static_cast<int>(spec_.incarnation));
+  *message.mutable_hello()->mutable_plan() = spec_.plan;
+  Reply(std::move(message));
+  Beat();
+}
+
+void FakeWorker::Beat() {
+  v1::FromWorker message;
+  v1::Heartbeat& beat = *message.mutable_heartbeat();
+  beat.set_running(static_cast<uint32_t>(Count(Sequence::State::kRunning)));
+  beat.set_waiting(static_cast<uint32_t>(Count(Sequence::State::kWaiting)));
+  beat.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
+  Reply(std::move(message));
+  After(500 * kMillisecond, [this] { Beat(); });
+}
+
+size_t FakeWorker::Count(Sequence::State state) const {
+  return static_cast<size_t>(std::count_if(sequences_.begin(), sequences_.end(),
+                                           [&](const auto& s) { return s.second.state == state; }));
+}
+
+uint64_t FakeWorker::paused_bytes() const {
+  return Count(Sequence::State::kPaused) * (needs_.kv_smallest / 2);
+}
+
+void FakeWorker::Die(const std::string& how) {
+  if (gone_ || exiting_) return;
+  hung_ = true;  // says nothing more
+  Exit(world_->Chance(world_->rules.faults.unkillable) ? 25 * kSecond
+                                                       : world_->Delay(5 * kMillisecond));
+}
+
+void FakeWorker::Exit(Nanos delay) {
+  if (exiting_) return;
+  exiting_ = true;
+  world_->timers.Start(delay, [world = world_, id = spec_.incarnation, life = life_, this] {
+    if (!*life) return;
+    gone_ = true;
+    *life = false;
+    std::shared_ptr<FakeWorker> keep = world->workers.at(id);
+    world->workers.erase(id);
+    world->devices.erase(id);
+    WorkerExit exit;
+    exit.wait_status = 9;
+    exit.last_lines = {"last words"};
+    world->on_gone(id, exit);
+  });
+}
+
+void FakeWorker::Terminate(bool force) {
+  if (!force && hung_) return;
+  hung_ = true;
+  Exit(world_->Chance(world_->rules.faults.unkillable) ? 25 * kSecond
+                                                       : world_->Delay(20 * kMillisecond));
+}
+
+void FakeWorker::OnCommand(const v1::ToWorker& message) {
+  if (hung_ || exiting_) return;
+  if (!ready_) world_->on_violation("a command before Hello");
+  if (world_->Chance(world_->rules.faults.dies_at_message)) return Die("bad command");
+  if (world_->Chance(world_->rules.faults.hangs)) return Hang();
+  switch (message.message_case()) {
+    case v1::ToWorker::kUseMaster:
+      return UseMaster(message.use_master());
+    case v1::ToWorker::kDropMaster: {
+      if (message.drop_master().master_id() != master_) world_->on_violation("drop of a stranger");
+      const uint64_t id = master_;
+      master_ = 0;
+      master_complete_ = false;
+      return After(world_->Delay(10 * kMillisecond),
+                   [this, id] { SendMaster(id, v1::MasterStatus::DROPPED, 0, ""); });
+    }
+    case v1::ToWorker::kSetLease:
+      return SetLease(message.set_lease());
+    case v1::ToWorker::kSubmit:
+      return Submit(message.submit());
+    case v1::ToWorker::kCancel:
+      if (sequences_.erase(message.cancel().request_id()) > 0) {
+        Reject(message.cancel().request_id(), absl::StatusCode::kCancelled, "cancelled");
+      }
+      return Wake();
+    case v1::ToWorker::kSuspend: {
+      auto it = sequences_.find(message.suspend().request_id());
+      if (it != sequences_.end()) it->second.suspended = message.suspend().suspended();
+      return Wake();
+    }
+    case v1::ToWorker::kTokenize: {
+      v1::FromWorker reply;
+      reply.mutable_tokenize()->set_request_id(message.tokenize().request_id());
+      reply.mutable_tokenize()->mutable_reply()->add_ids(7);
+      return Reply(std::move(reply));
+    }
+    case v1::ToWorker::kDetokenize: {
+      v1::FromWorker reply;
+      reply.mutable_detokenize()->set_request_id(message.detokenize().request_id());
+      reply.mutable_detokenize()->mutable_reply()->set_text("seven");
+      return Reply(std::move(reply));
+    }
+    case v1::ToWorker::kShutdown:
+      return Exit(world_->Delay(50 * kMillisecond));
+    case v1::ToWorker::MESSAGE_NOT_SET:
+      return;
+  }
+}
+
+void FakeWorker::UseMaster(const v1::UseMaster& use) {
+  if (master_ != 0) world_->on_violation("two masters");
+  master_ = use.master_id();
+  if (use.complete() != world_->filled[master_]) world_->on_violation("complete is not so");
+  if (!use.complete()) {
+    ++world_->fills;
+    return Fill(master_, 0);
+  }
+  After(world_->Delay(10 * kMillisecond), [this, id = master_] {
+    master_complete_ = true;
+    SendMaster(id, v1::MasterStatus::COMPLETE, needs_.image, "");
+  });
+}
+
+void FakeWorker::Fill(uint64_t id, uint64_t done) {
+  After(world_->Delay(200 * kMillisecond), [this, id, done] {
+    if (world_->Chance(world_->rules.faults.fill_fails)) {
+      master_ = 0;
+      return SendMaster(id, v1::MasterStatus::FAILED, done, "truncated checkpoint");
+    }
+    const uint64_t now = std::min(needs_.image, done + needs_.image / 3 + 1);
+    if (now == needs_.image) {
+      world_->filled[id] = true;
+      master_complete_ = true;
+      return SendMaster(id, v1::MasterStatus::COMPLETE, now, "");
+    }
+    SendMaster(id, v1::MasterStatus::FILLING, now, "");
+    Fill(id, now);
+  });
+}
+
+void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t done,
+                            const char* error) {
+  v1::FromWorker message;
+  message.mutable_master()->set_master_id(id);
+  message.mutable_master()->set_state(state);
+  message.mutable_master()->set_bytes_done(done);
+  message.mutable_master()->set_bytes_total(needs_.image);
+  message.mutable_master()->set_error(error);
+  if (*error != 0)
+    message.mutable_master()->set_code(static_cast<int>(absl::StatusCode::kDataLoss));
+  Reply(std::move(message));
+}
+
+void FakeWorker::SetLease(const v1::SetLease& set) {
+  if (set.epoch() <= lease_.epoch()) world_->on_violation("epochs go backwards");
+  const Bytes target{set.lease().fixed_bytes(), set.lease().weight_bytes(), set.lease().kv_bytes()};
+  if (target.weights > held_.weights && !master_complete_) {
+    world_->on_violation("weights wanted without a master");
+  }
+  lease_ = set;
+  target_ = target;
+  settled_ = false;
+  if (target.total() > held_.total()) ++world_->grows;
+  Follow();
+}
+
+// Moves the lease one step towards the target, again and again.
+void FakeWorker::Follow() {
+  if (following_) return;
+  following_ = true;
+  const bool slow = world_->Chance(world_->rules.faults.slow_ack);
+  After(world_->Delay(slow ? 3 * kSecond : 20 * kMillisecond), [this] {
+    following_ = false;
+    if (settled_) return;
+    if (!Whole(target_) && Count(Sequence::State::kRunning) > 0) {
+      if (lease_.in_flight() == v1::SetLease::DRAIN) return;  // Step() comes back to it
+      PauseAll();
+    }
+    const bool grows = !held_.Covers(target_);
+    if (grows && world_->Chance(world_->rules.faults.grow_fails)) {
+      held_ = Min(held_, target_);
+      settled_ = true;
+      return TellLease(true, "out of memory");
+    }
+    // Shrinks at once; grows by halves.
+    held_ = Min(held_, target_);
+    held_.fixed = target_.fixed;
+    const uint64_t missing = target_.weights - held_.weights;
+    held_.weights += missing > needs_.chunk ? missing / 2 : missing;
+    if (held_.weights == target_.weights) held_.kv = target_.kv;
+    settled_ = held_ == target_;
+    TellLease(settled_, "");
+    Wake();
+    if (!settled_) Follow();
+  });
+}
+
+void FakeWorker::PauseAll() {
+  ++world_->pauses;
+  for (auto it = sequences_.begin(); it != sequences_.end();) {
+    auto& [id, sequence] = *it;
+    if (sequence.state != Sequence::State::kRunning) {
+      ++it;
+      continue;
+    }
+    if (paused_bytes() + needs_.kv_smallest / 2 > lease_.host_kv_bytes()) {
+      Reject(id, absl::StatusCode::kResourceExhausted, "no host memory to pause into");
+      world_->on_violation("too little host memory was reserved");
+      it = sequences_.erase(it);
+      continue;
+    }
+    sequence.state = Sequence::State::kPaused;
+    v1::FromWorker message;
+    auto& event = *message.mutable_step()->add_events();
+    event.set_request_id(id);
+    event.mutable_event()->mutable_waiting()->set_paused(true);
+    Reply(std::move(message));
+    ++it;
+  }
+}
+
+void FakeWorker::TellLease(bool settled, const char* error) {
+  v1::FromWorker message;
+  v1::LeaseStatus& status = *message.mutable_lease();
+  status.set_epoch(lease_.epoch());
+  status.mutable_held()->set_fixed_bytes(held_.fixed);
+  status.mutable_held()->set_weight_bytes(held_.weights);
+  status.mutable_held()->set_kv_bytes(held_.kv);
+  status.set_settled(settled);
+  status.set_error(error);
+  status.set_host_kv_bytes(paused_bytes());
+  status.set_running(static_cast<uint32_t>(Count(Sequence::State::kRunning)));
+  status.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
+  status.set_waiting(static_cast<uint32_t>(Count(Sequence::State::kWaiting)));
+  Reply(std::move(message));
+}
+
+void FakeWorker::Submit(const v1::Submit& submit) {
+  const uint64_t id = submit.request_id();
+  if (sequences_.count(id) > 0) world_->on_violation("the same request twice");
+  if (submit.request().model() != model()) world_->on_violation("another model's request");
+  if (submit.request().text() == "bad" || world_->Chance(world_->rules.faults.refuses_request)) {
+    return Reject(id, absl::StatusCode::kInvalidArgument, "bad parameter");
+  }
+  sequences_[id].came = world_->timers.Now();
+  sequences_[id].tokens_left = std::max<uint32_t>(submit.request().stop().max_tokens(), 1);
+  v1::FromWorker message;
+  message.mutable_accepted()->set_request_id(id);
+  Reply(std::move(message));
+  Wake();
+}
+
+void FakeWorker::Reject(uint64_t id, absl::StatusCode code, const char* why) {
+  v1::FromWorker message;
+  message.mutable_rejected()->set_request_id(id);
+  message.mutable_rejected()->set_code(static_cast<int>(code));
+  message.mutable_rejected()->set_message(why);
+  Reply(std::move(message));
+}
+
+void FakeWorker::Wake() {
+  if (stepping_) return;
+  stepping_ = true;
+  After(world_->Delay(world_->rules.step), [this] {
+    stepping_ = false;
+    Step();
+  });
+}
+
+void FakeWorker::Step() {
+  if (world_->Chance(world_->rules.faults.dies_at_step)) return Die("bad step");
+  if (Whole(held_)) {
+    v1::FromWorker message;
+    size_t running = Count(Sequence::State::kRunning);
+    for (auto it = sequences_.begin(); it != sequences_.end();) {
+      auto& [id, sequence] = *it;
+      if (sequence.state != Sequence::State::kRunning) {
+        // A lease that goes away starts nothing.
+        if (!Whole(target_) || running >= world_->rules.max_sequences) {
+          ++it;
+          continue;
+        }
+        sequence.state = Sequence::State::kRunning;
+        ++running;
+      }
+      if (sequence.suspended) {
+        ++it;
+        continue;
+      }
+      auto& event = *message.mutable_step()->add_events();
+      event.set_request_id(id);
+      if (!sequence.begun) event.mutable_event()->mutable_start()->set_model(model());
+      if (!sequence.begun) sequence.began = world_->timers.Now();
+      sequence.begun = true;
+      event.mutable_event()->add_ids(42);
+      event.mutable_event()->set_text("word ");
+      if (--sequence.tokens_left > 0) {
+        ++it;
+        continue;
+      }
+      v1::GenerateEvent::Finish& finish = *event.mutable_event()->mutable_finish();
+      finish.set_reason(v1::LENGTH);
+      finish.mutable_timings()->set_queue_ms(static_cast<double>(sequence.began - sequence.came) /
+                                             kMillisecond);
+      it = sequences_.erase(it);
+    }
+    const bool stepped = message.has_step();
+    if (stepped) Reply(std::move(message));
+    if (stepped && !sequences_.empty()) Wake();
+  }
+  if (!settled_) Follow();
+}
+
+absl::StatusOr<std::unique_ptr<WorkerPort>> FakeWorld::Launch(const LaunchSpec& spec) {
+  ++launches;
+  if (Chance(rules.faults.launch_fails)) return absl::UnavailableError("fork: no memory");
+  for (const auto& [id, worker] : workers) {
+    if (worker->model() == spec.model.name()) on_violation("two workers of one model");
+  }
+  auto worker = std::make_shared<FakeWorker>(this, spec);
+  workers[spec.incarnation] = worker;
+  devices[spec.incarnation] = spec.device;
+  return std::make_unique<FakePort>(this, worker);
+}
+
+absl::StatusOr<uint64_t> FakeWorld::Create(const std::string& model, uint64_t bytes) {
+  const uint64_t id = next_master_++;
+  masters[id] = bytes;
+  filled[id] = false;
+  return id;
+}
+
+void FakeWorld::Close(uint64_t master_id) {
+  if (masters.erase(master_id) == 0) on_violation("a master is closed twice");
+  filled.erase(master_id);
+}
+
+bool FakeWorld::Chance(double probability) {
+  if (probability <= 0) return false;
+  return static_cast<double>(random_() % 1'000'000) < probability * 1e6;
+}
+
+FakeWorker* FakeWorld::WorkerOf(const std::string& model) {
+  for (const auto& [id, worker] : workers) {
+    if (worker->model() == model && worker->alive()) return worker.get();
+  }
+  return nullptr;
+}
+
+uint64_t FakeWorld::HeldOn(const std::string& device) const {
+  uint64_t sum = 0;
+  for (const auto& [id, worker] : workers) {
+    if (devices.at(id) == device) sum += worker->held().total();
+  }
+  return sum;
+}
+
+uint64_t FakeWorld::PausedBytes() const {
+  uint64_t sum = 0;
+  for (const auto& [id, worker] : workers) sum += worker->paused_bytes();
+  return sum;
+}
+
+}  // namespace switchyard::supervisor

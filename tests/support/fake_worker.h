@@ -1,0 +1,147 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "supervisor/bytes.h"
+#include "supervisor/ports.h"
+#include "tests/support/fake_timers.h"
+
+namespace switchyard::supervisor {
+
+// How badly things go, as probabilities. All zero: a perfect world.
+struct Faults {
+  double launch_fails = 0;
+  double dies_at_start = 0;
+  double dies_at_message = 0;  // at each command
+  double dies_at_step = 0;
+  double hangs = 0;  // at each command: never answers again, no heartbeat
+  double fill_fails = 0;
+  double grow_fails = 0;
+  double slow_ack = 0;  // answers after seconds, not milliseconds
+  double refuses_request = 0;
+  double unkillable = 0;  // takes 25 s to be reaped
+};
+
+struct WorldRules {
+  Faults faults;
+  Nanos latency = kMillisecond;    // of a message, at most
+  Nanos step = 10 * kMillisecond;  // of one engine step, at most
+  uint32_t max_sequences = 4;
+};
+
+class FakeWorld;
+
+// A worker process that obeys worker.proto, as far as the supervisor can see.
+class FakeWorker {
+ public:
+  FakeWorker(FakeWorld* world, const LaunchSpec& spec);
+
+  void OnCommand(const v1::ToWorker& message);
+  void Terminate(bool force);
+
+  const std::string& model() const { return spec_.model.name(); }
+  const Bytes& held() const { return held_; }
+  uint64_t paused_bytes() const;
+  bool alive() const { return !gone_; }
+  Incarnation incarnation() const { return spec_.incarnation; }
+  size_t sequences() const { return sequences_.size(); }
+  void Die(const std::string& how);
+  void Hang() { hung_ = true; }
+
+ private:
+  struct Sequence {
+    enum class State { kWaiting, kRunning, kPaused } state = State::kWaiting;
+    uint32_t tokens_left = 0;
+    Nanos came = 0;
+    Nanos began = 0;
+    bool begun = false;
+    bool suspended = false;
+  };
+
+  void After(Nanos delay, std::function<void()> what);
+  void Reply(v1::FromWorker message);
+  void Start();
+  void Beat();
+  void Exit(Nanos delay);
+  void UseMaster(const v1::UseMaster& use);
+  void Fill(uint64_t id, uint64_t done);
+  void SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t done, const char* error);
+  void SetLease(const v1::SetLease& set);
+  void Follow();
+  void PauseAll();
+  void TellLease(bool settled, const char* error);
+  void Submit(const v1::Submit& submit);
+  void Wake();
+  void Step();
+  void Reject(uint64_t id, absl::StatusCode code, const char* why);
+  size_t Count(Sequence::State state) const;
+  bool Whole(const Bytes& lease) const { return needs_.Whole(lease); }
+
+  FakeWorld* world_;
+  LaunchSpec spec_;
+  Needs needs_;
+  std::shared_ptr<bool> life_ = std::make_shared<bool>(true);  // stops what is due after its end
+  bool ready_ = false;
+  bool hung_ = false;
+  bool gone_ = false;
+  bool exiting_ = false;
+  Nanos last_reply_ = 0;
+  uint64_t master_ = 0;
+  bool master_complete_ = false;
+  v1::SetLease lease_;
+  Bytes target_;
+  Bytes held_;
+  bool settled_ = true;
+  bool following_ = false;
+  bool stepping_ = false;
+  std::map<uint64_t, Sequence> sequences_;
+};
+
+// Everything outside the router: processes, masters, health; seeded.
+class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
+ public:
+  FakeWorld(uint64_t seed, WorldRules rules) : rules(rules), random_(seed) {}
+
+  // WorkerLauncher, MasterStore, HealthPort.
+  absl::StatusOr<std::unique_ptr<WorkerPort>> Launch(const LaunchSpec& spec) override;
+  absl::StatusOr<uint64_t> Create(const std::string& model, uint64_t bytes) override;
+  void Close(uint64_t master_id) override;
+  void SetServing(const std::string& service, bool serving) override { health[service] = serving; }
+
+  bool Chance(double probability);
+  uint64_t Below(uint64_t bound) { return random_() % bound; }
+  Nanos Delay(Nanos most) { return 1 + static_cast<Nanos>(Below(static_cast<uint64_t>(most))); }
+
+  // The live worker of a model, or nullptr.
+  FakeWorker* WorkerOf(const std::string& model);
+  // Bytes really held on a device, by all workers that have not been reaped.
+  uint64_t HeldOn(const std::string& device) const;
+  uint64_t PausedBytes() const;
+
+  WorldRules rules;
+  FakeTimers timers;
+  std::map<std::string, bool> health;
+  std::map<uint64_t, uint64_t> masters;                        // id -> bytes
+  std::map<uint64_t, bool> filled;                             // id -> sealed
+  std::map<Incarnation, std::shared_ptr<FakeWorker>> workers;  // not reaped yet
+  std::map<Incarnation, std::string> devices;
+  uint64_t launches = 0;
+  uint64_t fills = 0;
+  uint64_t grows = 0;
+  uint64_t pauses = 0;
+  std::function<void(Incarnation, const v1::FromWorker&)> on_message;
+  std::function<void(Incarnation, const WorkerExit&)> on_gone;
+  std::function<void(const std::string&)> on_violation;  // of what we promise to workers
+
+ private:
+  std::mt19937_64 random_;
+  uint64_t next_master_ = 1;
+};
+
+}  // namespace switchyard::supervisor

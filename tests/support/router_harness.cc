@@ -1,0 +1,217 @@
+#include "tests/support/router_harness.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr uint64_t kEventBytes = 100'000;  // so that a slow reader fills its buffer soon
+
+class ClientSink final : public GenerateSink {
+ public:
+  ClientSink(std::shared_ptr<ClientView> view, std::function<void(const std::string&)> violate)
+      : view_(std::move(view)), violate_(std::move(violate)) {}
+
+  void Write(v1::GenerateEvent event) override {
+    if (view_->finishes > 0 || view_->cancelled) violate_("an event after the end");
+    if (view_->last) violate_("an event after the last");
+    view_->starts += event.has_start() ? 1 : 0;
+    if (view_->starts > 1) violate_("a second start");
+    view_->tokens += static_cast<uint32_t>(event.ids_size());
+    view_->waits += event.has_waiting() ? 1 : 0;
+    view_->last = event.has_finish();
+    if (event.has_finish()) view_->timings = event.finish().timings();
+    if (!view_->reads) view_->buffered += kEventBytes;
+    if (view_->buffered > (1 << 20)) view_->above = true;
+  }
+  void Finish(absl::Status status, Nanos retry_after) override {
+    if (++view_->finishes > 1) violate_("a request ended twice");
+    if (view_->cancelled) violate_("a cancelled request was finished");
+    if (status.ok() && !view_->last) violate_("OK without a last event");
+    if (status.code() == absl::StatusCode::kUnavailable && view_->tokens > 0) {
+      violate_("UNAVAILABLE after output");
+    }
+    if (!status.ok() && status.message().empty()) violate_("an error without a message");
+    view_->status = std::move(status);
+  }
+  uint64_t buffered_bytes() const override { return view_->buffered; }
+
+ private:
+  std::shared_ptr<ClientView> view_;
+  std::function<void(const std::string&)> violate_;
+};
+
+class OperatorSink final : public SwitchSink {
+ public:
+  OperatorSink(std::shared_ptr<OperatorView> view, std::function<void(const std::string&)> violate)
+      : view_(std::move(view)), violate_(std::move(violate)) {}
+  void Write(const v1::SwitchEvent& event) override {
+    if (view_->finishes > 0) violate_("a switch event after the end");
+    if (event.bytes_done() > event.bytes_total()) violate_("more bytes done than there are");
+    view_->events.push_back(event);
+  }
+  void Finish(absl::Status status) override {
+    if (++view_->finishes > 1) violate_("a switch ended twice");
+    const bool ready = !view_->events.empty() && view_->events.back().phase() == v1::READY;
+    if (status.ok() != ready) violate_("a switch's last event and status differ");
+    view_->status = std::move(status);
+  }
+
+ private:
+  std::shared_ptr<OperatorView> view_;
+  std::function<void(const std::string&)> violate_;
+};
+
+}  // namespace
+
+RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions options,
+                             std::vector<ModelEntry> catalog)
+    : world(seed, rules), options_(std::move(options)) {
+  router = std::make_unique<Router>(options_, std::move(catalog),
+                                    Router::Ports{&world, &world, &world.timers, &world});
+  world.on_message = [this](Incarnation id, const v1::FromWorker& message) {
+    router->OnWorkerMessage(id, message);
+  };
+  world.on_gone = [this](Incarnation id, const WorkerExit& exit) {
+    router->OnWorkerGone(id, exit);
+  };
+  world.on_violation = [this](const std::string& what) { Violate(what); };
+}
+
+RouterHarness::~RouterHarness() = default;
+
+void RouterHarness::Violate(const std::string& what) {
+  if (violation_.empty()) {
+    violation_ =
+        absl::StrCat(what, " (event ", events_, ", at ", world.timers.Now() / kMillisecond, " ms)");
+  }
+}
+
+std::shared_ptr<ClientView> RouterHarness::Generate(const std::string& model, uint32_t max_tokens,
+                                                    Nanos timeout, int32_t priority,
+                                                    const std::string& text) {
+  auto view = std::make_shared<ClientView>();
+  v1::GenerateRequest request;
+  request.set_model(model);
+  request.set_text(text);
+  request.set_priority(priority);
+  request.mutable_stop()->set_max_tokens(max_tokens);
+  clients.push_back(view);
+  view->id = router->Generate(
+      std::move(request), timeout == 0 ? 0 : world.timers.Now() + timeout,
+      std::make_shared<ClientSink>(view, [this](const std::string& what) { Violate(what); }));
+  return view;
+}
+
+void RouterHarness::Cancel(const std::shared_ptr<ClientView>& client) {
+  if (client->finishes > 0) return;
+  client->cancelled = true;
+  router->CancelRequest(client->id);
+}
+
+void RouterHarness::Read(const std::shared_ptr<ClientView>& client) {
+  client->reads = true;
+  client->buffered = 0;
+  if (client->above && client->finishes == 0) router->OnSinkDrained(client->id);
+  client->above = false;
+}
+
+std::shared_ptr<OperatorView> RouterHarness::Switch(const std::string& model, bool make_default) {
+  auto view = std::make_shared<OperatorView>();
+  operators.push_back(view);
+  router->Switch(
+      model, make_default,
+      std::make_shared<OperatorSink>(view, [this](const std::string& what) { Violate(what); }));
+  return view;
+}
+
+bool RouterHarness::RunUntil(const std::function<bool()>& done, Nanos most) {
+  const Nanos end = world.timers.Now() + most;
+  while (!done()) {
+    if (world.timers.Now() > end || !violation_.empty() || !world.timers.Step()) return false;
+    Check();
+  }
+  return violation_.empty();
+}
+
+void RouterHarness::RunFor(Nanos time) {
+  bool over = false;
+  world.timers.Start(time, [&over] { over = true; });
+  RunUntil([&over] { return over; }, time + kSecond);
+}
+
+void RouterHarness::Check() {
+  ++events_;
+  uint64_t foreign = 0;
+  if (events_ % 8 == 0) {
+    const v1::Status status = router->GetStatus();
+    for (const v1::DeviceStatus& device : status.devices()) {
+      const uint64_t taken =
+          device.leased_bytes() + device.reserve_bytes() + device.foreign_bytes();
+      foreign += device.foreign_bytes();
+      // Strangers may take us beyond; we ourselves never go further.
+      if (taken > device.capacity_bytes() && device.leased_bytes() > leased_[device.name()]) {
+        Violate(absl::StrCat(device.name(), " is leased beyond its capacity"));
+      }
+      leased_[device.name()] = device.leased_bytes();
+      if (world.HeldOn(device.name()) > device.leased_bytes()) {
+        Violate(absl::StrCat("workers hold ", world.HeldOn(device.name()), " of ",
+                             device.leased_bytes(), " leased"));
+      }
+    }
+    if (status.host().used_bytes() > status.host().budget_bytes()) Violate("host budget exceeded");
+    uint64_t host = world.PausedBytes();
+    for (const auto& [id, bytes] : world.masters) host += bytes;
+    if (host > status.host().used_bytes()) Violate("host memory in use that is not accounted for");
+  }
+}
+
+void RouterHarness::DrainAndCheck(Nanos grace) {
+  bool done = false;
+  router->Drain(grace, [&done] { done = true; });
+  if (!RunUntil([&done] { return done; }, grace + 60 * kSecond)) Violate("does not drain");
+  RunUntil([this] { return world.workers.empty(); }, 60 * kSecond);
+  if (!world.workers.empty()) Violate("workers are left over");
+  if (!world.masters.empty()) Violate("masters are left over");
+  for (const auto& client : clients) {
+    if (client->cancelled ? client->finishes != 0 : client->finishes != 1) {
+      Violate(absl::StrCat("request ", client->id, " ended ", client->finishes, " times"));
+    }
+  }
+  for (const auto& op : operators) {
+    if (op->finishes != 1) Violate("a switch did not end");
+  }
+  for (const auto& [service, serving] : world.health) {
+    if (serving) Violate(absl::StrCat("\"", service, "\" still serves"));
+  }
+  const v1::Status status = router->GetStatus();
+  for (const v1::DeviceStatus& device : status.devices()) {
+    if (device.leased_bytes() != 0) Violate("a lease is left over");
+  }
+  if (status.host().used_bytes() != 0) Violate("host memory is left over");
+}
+
+v1::ModelStatus RouterHarness::StatusOf(const std::string& model) const {
+  absl::StatusOr<v1::ModelStatus> status = router->GetModel(model);
+  return status.ok() ? *status : v1::ModelStatus();
+}
+
+ModelEntry FakeModel(const std::string& name, uint64_t fixed, uint64_t chunk, uint32_t chunks,
+                     uint64_t kv_smallest, uint64_t kv_useful) {
+  ModelEntry entry;
+  entry.model.set_name(name);
+  entry.model.set_checkpoint("/checkpoints/" + name);
+  v1::Plan& plan = entry.plan;
+  plan.set_model(name);
+  plan.set_family("llama");
+  plan.set_fixed_bytes(fixed);
+  plan.set_image_bytes(chunk * chunks);
+  plan.set_chunk_bytes(chunk);
+  plan.set_chunks(chunks);
+  plan.set_kv_smallest_bytes(kv_smallest);
+  plan.set_kv_useful_bytes(kv_useful);
+  plan.set_kv_granule_bytes(1);
+  return entry;
+}
+
+}  // namespace switchyard::supervisor
