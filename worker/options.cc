@@ -1,0 +1,99 @@
+#include "worker/options.h"
+
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/text_format.h>
+
+#include <cstring>
+#include <limits>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace switchyard::worker {
+namespace {
+
+// Keeps the first error; a text has one line, so the column is enough.
+class FirstError final : public google::protobuf::io::ErrorCollector {
+ public:
+  void AddError(int line, int column, const std::string& message) override {
+    if (text_.empty()) text_ = absl::StrCat("column ", column + 1, ": ", message);
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+absl::StatusOr<v1::Model> ParseModelText(const std::string& text) {
+  v1::Model model;
+  FirstError error;
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&error);
+  if (!parser.ParseFromString(text, &model)) {
+    return absl::InvalidArgumentError(absl::StrCat("--model-text: ", error.text()));
+  }
+  if (model.name().empty() || model.checkpoint().empty()) {
+    return absl::InvalidArgumentError("--model-text: name and checkpoint are needed");
+  }
+  return model;
+}
+
+absl::StatusOr<int32_t> ParseCount(const char* flag, const std::string& text) {
+  int32_t value = 0;
+  if (!absl::SimpleAtoi(text, &value) || value < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": \"", text, "\" is not a count"));
+  }
+  return value;
+}
+
+}  // namespace
+
+const char* Usage() {
+  return "usage: switchyard-worker --plan  --model-text TEXTPROTO --device NAME [--threads N] "
+         "[--json]\n"
+         "       switchyard-worker --serve --model-text TEXTPROTO --device NAME [--threads N]\n"
+         "                         [--cache-dir DIR] [--supervisor-pid PID]\n"
+         "Started by switchyard-supervisor. --plan reads headers and prints what the model needs;\n"
+         "--serve expects its connection as descriptors 3, 4 and 5.\n";
+}
+
+absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
+  Options options;
+  bool plan = false, serve = false, have_model = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--plan") {
+      plan = true;
+    } else if (flag == "--serve") {
+      serve = true;
+    } else if (flag == "--json") {
+      options.json = true;
+    } else if (i + 1 == argc) {
+      return absl::InvalidArgumentError(absl::StrCat(flag, ": unknown flag, or no value follows"));
+    } else {
+      const std::string value = argv[++i];
+      if (flag == "--model-text") {
+        ASSIGN_OR_RETURN(options.model, ParseModelText(value));
+        have_model = true;
+      } else if (flag == "--device") {
+        options.device = value;
+      } else if (flag == "--cache-dir") {
+        options.cache_dir = value;
+      } else if (flag == "--threads") {
+        ASSIGN_OR_RETURN(options.threads, ParseCount("--threads", value));
+      } else if (flag == "--supervisor-pid") {
+        ASSIGN_OR_RETURN(options.supervisor_pid, ParseCount("--supervisor-pid", value));
+      } else {
+        return absl::InvalidArgumentError(absl::StrCat(flag, ": unknown flag"));
+      }
+    }
+  }
+  if (plan == serve) return absl::InvalidArgumentError("one of --plan and --serve is needed");
+  if (!have_model) return absl::InvalidArgumentError("--model-text is needed");
+  options.mode = plan ? Mode::kPlan : Mode::kServe;
+  return options;
+}
+
+}  // namespace switchyard::worker

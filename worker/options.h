@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "switchyard/v1/model.pb.h"
+
+namespace switchyard::worker {
+
+enum class Mode { kPlan, kServe };
+
+// The command line of switchyard-worker.
+struct Options {
+  Mode mode = Mode::kPlan;
+  v1::Model model;  // --model-text, parsed
+  std::string device = "cpu";
+  std::string cache_dir;       // empty: images are not kept
+  int threads = 0;             // 0: one per core
+  bool json = false;           // --plan: JSON instead of text format
+  int32_t supervisor_pid = 0;  // 0: not known
+};
+
+// INVALID_ARGUMENT with one line for standard error: wrong usage.
+absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv);
+
+const char* Usage();
+
+}  // namespace switchyard::worker

@@ -1,0 +1,130 @@
+#include "worker/plan.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/checked.h"
+#include "common/status_macros.h"
+#include "worker/device/device.h"
+#include "worker/engine/kv_layout.h"
+
+namespace switchyard::worker {
+namespace {
+
+constexpr uint32_t kMaxSequences = 256;
+constexpr uint32_t kMaxPrefillChunk = 65536;
+
+// Anonymous memory of an idle worker on `cpu` before it has a model: gRPC, its threads, the
+// allocator. Measured as RssAnon of /proc/PID/status; pages of the program itself are shared by all
+// workers.
+constexpr uint64_t kCpuProcessBytes = uint64_t{8} << 20;
+// Resident bytes of a tokenizer per byte of its tokenizer.json, measured likewise.
+constexpr uint64_t kTokenizerBytesPerByte = 5;
+
+absl::StatusOr<kernels::DType> KvDType(const v1::Model& model, const DeviceTraits& device) {
+  switch (model.kv_cache()) {
+    case v1::KV_CACHE_AUTO:
+      return device.is_cpu ? kernels::DType::kF32 : kernels::DType::kBF16;
+    case v1::KV_F32:
+      if (device.is_cpu) return kernels::DType::kF32;
+      break;
+    case v1::KV_BF16:
+      if (!device.is_cpu) return kernels::DType::kBF16;
+      break;
+    default:
+      break;
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("kv_cache: ", v1::KvCacheType_Name(model.kv_cache()), " is not supported on ",
+                   device.name, "; leave it out or say ", device.is_cpu ? "KV_F32" : "KV_BF16"));
+}
+
+absl::Status CheckOptions(const v1::Model& model, const DeviceTraits& device) {
+  if (model.quantize() != v1::QUANTIZATION_AS_STORED) {
+    return absl::UnimplementedError(
+        absl::StrCat("quantize: ", v1::Quantization_Name(model.quantize()),
+                     " is not supported yet on ", device.name));
+  }
+  if (model.fast_prefill()) {
+    return absl::UnimplementedError(
+        absl::StrCat("fast_prefill is not supported on ", device.name, " with these weights"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Above(const char* field, uint32_t value, uint32_t bound, const char* why) {
+  if (value <= bound) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, ", at most ", bound, why));
+}
+
+}  // namespace
+
+absl::StatusOr<DeviceTraits> TraitsOf(const std::string& device) {
+  if (device != "cpu") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("device \"", device, "\": this build drives only \"cpu\""));
+  }
+  DeviceTraits traits;
+  traits.name = device;
+  traits.page_bytes = kCpuPageBytes;
+  traits.process_bytes = kCpuProcessBytes;
+  return traits;
+}
+
+absl::StatusOr<EngineLimits> ResolveLimits(const v1::Model& model, const Architecture& arch,
+                                           const DeviceTraits& device) {
+  RETURN_IF_ERROR(CheckOptions(model, device));
+  const uint32_t positions = static_cast<uint32_t>(arch.max_positions);
+  RETURN_IF_ERROR(Above("context_length", model.context_length(), positions,
+                        ", the checkpoint's max_position_embeddings"));
+  RETURN_IF_ERROR(Above("max_sequences", model.max_sequences(), kMaxSequences, ""));
+  RETURN_IF_ERROR(Above("prefill_chunk", model.prefill_chunk(), kMaxPrefillChunk, ""));
+  if (model.context_length() == 1) {
+    return absl::InvalidArgumentError(
+        "context_length is 1, at least 2: a token of prompt and one of output");
+  }
+  EngineLimits limits;
+  ASSIGN_OR_RETURN(limits.kv_dtype, KvDType(model, device));
+  auto or_default = [](uint32_t value, uint32_t fallback) {
+    return static_cast<int32_t>(value == 0 ? fallback : value);
+  };
+  limits.context_length = or_default(model.context_length(), positions);
+  limits.max_sequences = or_default(model.max_sequences(), 8);
+  limits.prefill_chunk = or_default(model.prefill_chunk(), device.is_cpu ? 256 : 8192);
+  return limits;
+}
+
+v1::Plan MakePlan(const v1::Model& model, const Architecture& arch, const ImageLayout& image,
+                  const EngineLimits& limits, const DeviceTraits& device, const kernels::Ops& ops,
+                  uint64_t tokenizer_bytes) {
+  const KvLayout kv = PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
+                             limits.prefill_chunk, device.page_bytes);
+  v1::Plan plan;
+  plan.set_model(model.name());
+  plan.set_family(arch.family);
+  plan.set_architecture(Describe(arch));
+  plan.set_parameters(static_cast<uint64_t>(ParameterCount(arch)));
+  plan.set_image_bytes(image.bytes);
+  plan.set_chunk_bytes(image.chunk_bytes);
+  plan.set_chunks(image.chunks);
+  plan.set_fixed_bytes(RoundUp(EngineFixedBytes(arch, ops, limits) + device.process_bytes +
+                                   kTokenizerBytesPerByte * tokenizer_bytes,
+                               4096));
+  plan.set_kv_bytes_per_token(kv.bytes_per_token);
+  plan.set_kv_window_bytes(kv.window_bytes);
+  plan.set_kv_smallest_bytes(kv.smallest_bytes);
+  plan.set_kv_useful_bytes(kv.useful_bytes);
+  uint64_t granule = 0;
+  for (const KvGroup& group : kv.groups) granule = std::max(granule, group.granule_bytes);
+  plan.set_kv_granule_bytes(granule);
+  plan.set_context_length(static_cast<uint32_t>(limits.context_length));
+  plan.set_max_sequences(static_cast<uint32_t>(limits.max_sequences));
+  plan.set_prefill_chunk(static_cast<uint32_t>(limits.prefill_chunk));
+  plan.set_vocabulary(static_cast<uint32_t>(arch.vocabulary));
+  plan.set_image_key(image.key);
+  for (const std::string& note : image.notes) plan.add_notes(note);
+  return plan;
+}
+
+}  // namespace switchyard::worker

@@ -1,0 +1,109 @@
+#include "worker/serve.h"
+
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/json_util.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "common/unique_fd.h"
+#include "kernels/ops.h"
+#include "worker/device/device.h"
+#include "worker/lifeline.h"
+#include "worker/opened_model.h"
+#include "worker/service.h"
+#include "worker/session.h"
+
+namespace switchyard::worker {
+namespace {
+
+// What the supervisor leaves open for us.
+constexpr int kConnection = 3;
+constexpr int kDescriptorSocket = 4;
+constexpr int kDeathPipe = 5;
+
+// How long an orderly end may take; a long step is cut off then.
+constexpr std::chrono::seconds kEndTime(2);
+
+// Set once, from any thread, and waited for.
+class Flag {
+ public:
+  void Set() {
+    std::call_once(once_, [this] { promise_.set_value(); });
+  }
+  void Wait() { promise_.get_future().wait(); }
+
+ private:
+  std::once_flag once_;
+  std::promise<void> promise_;
+};
+
+void ExitAfter(std::chrono::seconds time) {
+  std::thread([time] {
+    std::this_thread::sleep_for(time);
+    ::_exit(0);
+  }).detach();
+}
+
+absl::StatusOr<std::string> PlanAsText(const v1::Plan& plan, bool json) {
+  std::string text;
+  if (!json) {
+    google::protobuf::TextFormat::PrintToString(plan, &text);
+    return text;
+  }
+  google::protobuf::util::JsonPrintOptions print;
+  print.always_print_primitive_fields = true;
+  print.preserve_proto_field_names = true;
+  auto status = google::protobuf::util::MessageToJsonString(plan, &text, print);
+  if (!status.ok()) return absl::InternalError(std::string(status.message()));
+  return absl::StrCat(text, "\n");
+}
+
+}  // namespace
+
+absl::Status RunPlan(const Options& options) {
+  std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps(options.threads);
+  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops));
+  ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    return ErrnoStatus("writing the plan");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunServe(const Options& options) {
+  BindToSupervisor(options.supervisor_pid);
+  WatchDeathPipe(UniqueFd(kDeathPipe));
+  std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps(options.threads);
+  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops));
+
+  Flag ended;
+  std::unique_ptr<Session> session;
+  Service service({.message = [&](const v1::ToWorker& message) { session->Handle(message); },
+                   .closed = [&] { ended.Set(); }});
+  session =
+      std::make_unique<Session>(Session::Parts{.model = *model,
+                                               .device = MakeCpuDevice(options.threads),
+                                               .ops = std::move(ops),
+                                               .descriptor_socket = UniqueFd(kDescriptorSocket),
+                                               .cache_dir = options.cache_dir,
+                                               .outbox = service,
+                                               .on_shutdown = [&] { ended.Set(); }});
+  RETURN_IF_ERROR(service.Start(UniqueFd(kConnection)));
+  ended.Wait();
+  ExitAfter(kEndTime);
+  session->Stop();
+  service.Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace switchyard::worker
