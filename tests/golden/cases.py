@@ -132,7 +132,8 @@ QWEN3_MOE = [
     ),
     Case(
         "qwen3_moe_dense_layers", "qwen3_moe",
-        ("head ratio 8", "tied", "norm_topk_prob left out", "decoder_sparse_step 2 and mlp_only_layers", "num_local_experts"),
+        ("head ratio 8", "tied", "norm_topk_prob left out", "decoder_sparse_step 2 and mlp_only_layers",
+         "num_local_experts"),
         dict(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"], vocab_size=131, hidden_size=32,
              intermediate_size=40, moe_intermediate_size=16, num_hidden_layers=4, num_attention_heads=8,
              num_key_value_heads=1, head_dim=12, num_local_experts=7, num_experts_per_tok=3, decoder_sparse_step=2,

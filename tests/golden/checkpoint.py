@@ -4,6 +4,7 @@ Names and shapes come from transformers' own model (built without storage);
 experts are split into the tensors that published files hold.
 """
 
+import copy
 import json
 import math
 import re
@@ -29,7 +30,8 @@ def write(case, directory):
 
 def _shapes(case):
     """Name and shape of every tensor in the file."""
-    config = transformers.AutoConfig.for_model(**case.config)
+    # A copy, since transformers writes into nested fields.
+    config = transformers.AutoConfig.for_model(**copy.deepcopy(case.config))
     text_config = config.get_text_config()
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(text_config)
