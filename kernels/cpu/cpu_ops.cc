@@ -24,6 +24,7 @@ int64_t CpuOps::ScratchBytes(const ScratchShape& s) const {
     most = std::max(most, cut.used());
   };
   op([&](ScratchCutter& cut) {  // AttentionInput
+    if (rows == 0) return;
     TakeMatmulScratch(cut);
     cut.Take<float>(rows * hidden);
     cut.Take<float>(rows * heads * s.head_dim);
@@ -32,20 +33,24 @@ int64_t CpuOps::ScratchBytes(const ScratchShape& s) const {
     AttentionScratch().Take(cut, threads, rows, s.head_dim, s.context);
   });
   op([&](ScratchCutter& cut) {  // MlpInput, and Linear
+    if (rows == 0) return;
     TakeMatmulScratch(cut);
     cut.Take<float>(rows * hidden);
     cut.Take<float>(rows * s.intermediate);
   });
   op([&](ScratchCutter& cut) {  // MoeRoute
+    if (rows == 0) return;
     TakeMatmulScratch(cut);
     cut.Take<float>(rows * s.experts);
     cut.Take<float>(rows * s.experts);
   });
   op([&](ScratchCutter& cut) {
+    if (rows == 0) return;
     TakeMatmulScratch(cut);
     MoeScratch().Take(cut, rows, s.chosen, s.experts, s.expert_intermediate, hidden);
   });
   op([&](ScratchCutter& cut) {  // Head
+    if (s.logit_rows == 0) return;
     TakeMatmulScratch(cut);
     cut.Take<float>(s.logit_rows * hidden);
   });

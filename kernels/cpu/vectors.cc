@@ -165,10 +165,10 @@ float SumExpT(const float* x, float offset, int64_t count, float* out) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const FloatVec o = hn::Set(d, offset);
-  // Lanes are added up every 4096 elements, in double: a sum over a vocabulary keeps its digits.
+  // Lanes are added up every 512 elements, in double: a sum over a vocabulary keeps its digits.
   double total = 0;
-  for (int64_t begin = 0; begin < count; begin += 4096) {
-    const int64_t size = begin + 4096 < count ? 4096 : count - begin;
+  for (int64_t begin = 0; begin < count; begin += 512) {
+    const int64_t size = begin + 512 < count ? 512 : count - begin;
     FloatVec sum = hn::Zero(d);
     ForVectors(size, [&](int64_t j, int64_t n) {
       const int64_t i = begin + j;
