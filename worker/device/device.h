@@ -15,16 +15,21 @@ namespace switchyard::worker {
 // A cudaStream_t; null on the CPU, where work has finished when a call returns (kernels::Stream).
 using StreamHandle = void*;
 
-// Reserved device addresses of which parts are committed. Addresses never change, so captured graphs
-// and bound weights stay valid over any number of commits and releases.
+// Pages of the `cpu` device. Planning needs the size before there is a device.
+constexpr uint64_t kCpuPageBytes = 4096;
+
+// Reserved device addresses of which parts are committed. Addresses never change, so captured
+// graphs and bound weights stay valid over any number of commits and releases.
 class Arena {
  public:
   virtual ~Arena() = default;
   virtual std::byte* base() const = 0;
   virtual uint64_t reserved_bytes() const = 0;
-  virtual uint64_t granularity() const = 0;  // offsets and sizes of Commit and Release are multiples
-  // Makes [offset, offset + bytes) usable; contents undefined. RESOURCE_EXHAUSTED if the device has no
-  // room; then nothing of the range is committed. Committing what is committed is an error of ours.
+  virtual uint64_t granularity()
+      const = 0;  // offsets and sizes of Commit and Release are multiples
+  // Makes [offset, offset + bytes) usable; contents undefined. RESOURCE_EXHAUSTED if the device has
+  // no room; then nothing of the range is committed. Committing what is committed is an error of
+  // ours.
   virtual absl::Status Commit(uint64_t offset, uint64_t bytes) = 0;
   // Gives the memory back, really. Nothing may be using the range.
   virtual absl::Status Release(uint64_t offset, uint64_t bytes) = 0;
@@ -49,15 +54,18 @@ class Event {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual std::string name() const = 0;  // "cpu" or a GPU's UUID
+  virtual std::string name() const = 0;     // "cpu" or a GPU's UUID
+  virtual uint64_t page_bytes() const = 0;  // granularity of every arena
 
   virtual absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) = 0;
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes) = 0;  // zeroed
 
   virtual StreamHandle compute_stream() = 0;
   virtual StreamHandle copy_stream() = 0;
-  // Host to device and back, in the order of the stream. Host memory stays valid until synchronized.
-  virtual absl::Status Upload(void* device, const void* host, uint64_t bytes, StreamHandle stream) = 0;
+  // Host to device and back, in the order of the stream. Host memory stays valid until
+  // synchronized.
+  virtual absl::Status Upload(void* device, const void* host, uint64_t bytes,
+                              StreamHandle stream) = 0;
   virtual absl::Status Download(void* host, const void* device, uint64_t bytes,
                                 StreamHandle stream) = 0;
   virtual absl::Status CopyOnDevice(void* to, const void* from, uint64_t bytes,

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -17,38 +18,90 @@ namespace switchyard::worker {
 
 // Owns the arena of one model's image. Chunks are committed and copied from the master in execution
 // order by a thread of its own, and released from the end, so that residency is always a prefix.
-// All methods but WaitFor are for one thread (the engine's); WaitFor too is called there, while the
-// copying goes on.
+// SetMaster is for any thread; all other methods are for one (the engine's), while the copying goes
+// on.
 class Residency {
  public:
+  // `chunk_bytes` is a multiple of the device's page size.
   static absl::StatusOr<std::unique_ptr<Residency>> Create(Device& device, uint64_t image_bytes,
                                                            uint64_t chunk_bytes);
   ~Residency();
+  Residency(const Residency&) = delete;
+  Residency& operator=(const Residency&) = delete;
 
-  std::byte* base() const;
+  std::byte* base() const { return arena_->base(); }
 
-  // The master to copy from; null: none, growth is refused. Waits for copies under way first.
+  // The master to copy from; null: none. Returns when nothing is copying from the old one any more.
+  // A growth under way goes on from a new master, and fails without one.
   void SetMaster(const std::byte* master);
 
-  // Sets how many bytes of the image shall be resident; rounded down to whole chunks unless it is the
-  // whole image. Growth returns at once and goes on in the background; shrinking has happened when this
-  // returns (the caller has synchronized the compute stream). A growth under way is cut short first.
-  // FAILED_PRECONDITION: growth without a master.
+  // Sets how many bytes of the image shall be resident; rounded down to whole chunks unless it is
+  // the whole image. Growth returns at once and goes on in the background; shrinking has happened
+  // when this returns (the caller has synchronized the compute stream). A growth under way beyond
+  // the new target is cut short first. FAILED_PRECONDITION: growth without a master; the target
+  // stays as it was.
   absl::Status SetTarget(uint64_t bytes);
 
   uint64_t target_bytes() const;
-  uint64_t resident_bytes() const;   // complete prefix, copied
-  uint64_t committed_bytes() const;  // what the lease is charged with: whole chunks, also half-copied
-  bool settled() const;              // nothing under way
-  absl::Status error() const;        // of the last growth; it rolled back to the complete prefix
+  uint64_t resident_bytes() const;  // complete prefix, copied
+  uint64_t committed_bytes()
+      const;                   // what the lease is charged with: whole chunks, also half-copied
+  bool settled() const;        // nothing under way
+  absl::Status error() const;  // of the last growth; it rolled back to the complete prefix
 
-  // Makes work launched on `stream` from now on see the first `bytes` of the image; on the CPU blocks
-  // until they are there. The error of a growth that cannot deliver them; FAILED_PRECONDITION if the
-  // target does not hold them.
+  // Makes work launched on `stream` from now on see the first `bytes` of the image; on the CPU
+  // blocks until they are there. The error of a growth that cannot deliver them;
+  // FAILED_PRECONDITION if the target does not hold them.
   absl::Status WaitFor(uint64_t bytes, StreamHandle stream);
 
   // Called from the copying thread after each chunk and at the end: wakes the engine for progress.
+  // Set before the first growth.
   void SetObserver(std::function<void()> observer);
+
+ private:
+  // A chunk whose copy has been launched.
+  struct Span {
+    uint64_t end = 0;
+    std::shared_ptr<Event> event;
+  };
+
+  Residency(Device& device, std::unique_ptr<Arena> arena, uint64_t image_bytes,
+            uint64_t chunk_bytes);
+
+  void CopyLoop();
+  // The two things that the copying thread does; each is called and returns with `lock` held.
+  void LaunchChunk(std::unique_lock<std::mutex>& lock);
+  void FinishChunk(std::unique_lock<std::mutex>& lock);
+  absl::Status CopyChunk(uint64_t begin, uint64_t end);
+  // Copies one piece, unless the chunk is not wanted any more (CANCELLED).
+  absl::Status CopyPiece(uint64_t offset, uint64_t bytes, uint64_t chunk_end);
+
+  uint64_t ChunkEnd(uint64_t begin) const;
+  bool WantsChunk() const;  // mu_ held: there is a chunk to launch
+  bool Idle() const;        // mu_ held: the copying thread has nothing in hand
+  absl::Status ReleaseDownTo(uint64_t bytes);
+  absl::Status ReleaseRange(uint64_t begin, uint64_t end);
+
+  Device& device_;
+  const std::unique_ptr<Arena> arena_;
+  const uint64_t image_bytes_;
+  const uint64_t chunk_bytes_;
+
+  mutable std::mutex mu_;
+  std::mutex master_mu_;             // held while bytes of the master are read; taken before mu_
+  std::condition_variable work_;     // for the copying thread
+  std::condition_variable changed_;  // by the copying thread
+  const std::byte* master_ = nullptr;
+  uint64_t target_ = 0;
+  uint64_t resident_ = 0;   // copied
+  uint64_t launched_ = 0;   // copied or on their way
+  uint64_t committed_ = 0;  // launched_, or one chunk more while that is being launched
+  std::deque<Span> on_their_way_;
+  bool busy_ = false;  // the copying thread works without mu_
+  bool stop_ = false;
+  absl::Status error_;
+  std::function<void()> observer_;
+  std::thread thread_;
 };
 
 }  // namespace switchyard::worker

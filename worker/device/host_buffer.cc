@@ -1,0 +1,36 @@
+#include "worker/device/host_buffer.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/checked.h"
+#include "common/human.h"
+#include "common/log.h"
+
+namespace switchyard::worker {
+
+absl::StatusOr<std::unique_ptr<HostBuffer>> HostBuffer::Create(Device& device, uint64_t bytes) {
+  bytes = RoundUp(bytes == 0 ? 1 : bytes, kCpuPageBytes);
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no host memory for a buffer of ", HumanBytes(bytes), ": ", strerror(errno)));
+  }
+  if (absl::Status registered = device.RegisterHost(data, bytes); !registered.ok()) {
+    munmap(data, bytes);
+    return registered;
+  }
+  return std::unique_ptr<HostBuffer>(new HostBuffer(device, static_cast<std::byte*>(data), bytes));
+}
+
+HostBuffer::~HostBuffer() {
+  if (absl::Status status = device_.UnregisterHost(data_); !status.ok()) {
+    LogWarning("a host buffer stays registered: ", status.ToString());
+  }
+  munmap(data_, bytes_);
+}
+
+}  // namespace switchyard::worker

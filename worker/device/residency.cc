@@ -1,0 +1,238 @@
+#include "worker/device/residency.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/checked.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+
+namespace switchyard::worker {
+namespace {
+
+// One copy command. Large enough for the bus's full rate (16 MiB saturate it), small enough that a
+// growth is cut short within a millisecond or two.
+constexpr uint64_t kPieceBytes = 16 << 20;
+// Chunks whose copies may be on their way at once: the next is launched while one arrives.
+constexpr size_t kChunksOnTheirWay = 2;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Residency>> Residency::Create(Device& device, uint64_t image_bytes,
+                                                             uint64_t chunk_bytes) {
+  if (chunk_bytes == 0 || chunk_bytes % device.page_bytes() != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("chunks of ", chunk_bytes,
+                                                   " bytes are not whole pages of ",
+                                                   device.page_bytes(), " bytes"));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
+                   device.Reserve(RoundUp(image_bytes, device.page_bytes())));
+  return std::unique_ptr<Residency>(
+      new Residency(device, std::move(arena), image_bytes, chunk_bytes));
+}
+
+Residency::Residency(Device& device, std::unique_ptr<Arena> arena, uint64_t image_bytes,
+                     uint64_t chunk_bytes)
+    : device_(device),
+      arena_(std::move(arena)),
+      image_bytes_(image_bytes),
+      chunk_bytes_(chunk_bytes),
+      thread_([this] { CopyLoop(); }) {}
+
+Residency::~Residency() {
+  {
+    std::lock_guard<std::mutex> lock(mu_);
+    stop_ = true;
+  }
+  work_.notify_all();
+  thread_.join();
+  if (absl::Status status = ReleaseRange(0, committed_); !status.ok()) {
+    LogWarning("weights stay on the device: ", status.ToString());
+  }
+}
+
+void Residency::SetMaster(const std::byte* master) {
+  std::lock_guard<std::mutex> reading(master_mu_);
+  // Copies that were launched may still be reading the old one.
+  if (absl::Status status = device_.Synchronize(device_.copy_stream()); !status.ok()) {
+    LogError("the copy stream failed: ", status.ToString());
+  }
+  std::lock_guard<std::mutex> lock(mu_);
+  master_ = master;
+}
+
+absl::Status Residency::SetTarget(uint64_t bytes) {
+  std::unique_lock<std::mutex> lock(mu_);
+  bytes = bytes >= image_bytes_ ? image_bytes_ : bytes / chunk_bytes_ * chunk_bytes_;
+  if (bytes > launched_ && master_ == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the weights cannot grow to ", bytes, " bytes without a master"));
+  }
+  target_ = bytes;
+  error_ = absl::OkStatus();
+  work_.notify_all();
+  if (committed_ <= target_) return absl::OkStatus();
+  // The copying thread cuts itself short: it looks at the target between pieces.
+  changed_.wait(lock, [this] { return Idle(); });
+  return ReleaseDownTo(target_);
+}
+
+absl::Status Residency::ReleaseDownTo(uint64_t bytes) {
+  if (resident_ <= bytes) return absl::OkStatus();
+  RETURN_IF_ERROR(ReleaseRange(bytes, resident_));
+  resident_ = launched_ = committed_ = bytes;
+  return absl::OkStatus();
+}
+
+absl::Status Residency::ReleaseRange(uint64_t begin, uint64_t end) {
+  const uint64_t page = device_.page_bytes();
+  if (end <= begin) return absl::OkStatus();
+  return arena_->Release(begin, RoundUp(end, page) - begin);
+}
+
+uint64_t Residency::target_bytes() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return target_;
+}
+uint64_t Residency::resident_bytes() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return resident_;
+}
+uint64_t Residency::committed_bytes() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return committed_;
+}
+bool Residency::settled() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return Idle();
+}
+absl::Status Residency::error() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return error_;
+}
+void Residency::SetObserver(std::function<void()> observer) {
+  std::lock_guard<std::mutex> lock(mu_);
+  observer_ = std::move(observer);
+}
+
+absl::Status Residency::WaitFor(uint64_t bytes, StreamHandle stream) {
+  std::unique_lock<std::mutex> lock(mu_);
+  while (true) {
+    if (bytes <= resident_) return absl::OkStatus();
+    for (const Span& span : on_their_way_) {
+      if (bytes <= span.end) return device_.Wait(stream, *span.event);
+    }
+    if (!error_.ok()) return error_;
+    if (bytes > target_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("byte ", bytes, " of the image is beyond the lease of ", target_));
+    }
+    changed_.wait(lock);
+  }
+}
+
+uint64_t Residency::ChunkEnd(uint64_t begin) const {
+  return std::min(image_bytes_, begin + chunk_bytes_);
+}
+
+bool Residency::WantsChunk() const { return error_.ok() && launched_ < target_; }
+
+bool Residency::Idle() const { return !busy_ && on_their_way_.empty() && !WantsChunk(); }
+
+void Residency::CopyLoop() {
+  std::unique_lock<std::mutex> lock(mu_);
+  while (true) {
+    work_.wait(lock, [this] { return stop_ || WantsChunk() || !on_their_way_.empty(); });
+    if (!on_their_way_.empty() &&
+        (stop_ || !WantsChunk() || on_their_way_.size() >= kChunksOnTheirWay)) {
+      FinishChunk(lock);
+    } else if (stop_) {
+      return;
+    } else {
+      LaunchChunk(lock);
+    }
+    changed_.notify_all();
+    if (observer_ && !stop_) {
+      lock.unlock();
+      observer_();
+      lock.lock();
+    }
+  }
+}
+
+void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
+  const uint64_t begin = launched_;
+  const uint64_t end = ChunkEnd(begin);
+  const uint64_t page = device_.page_bytes();
+  committed_ = end;
+  busy_ = true;
+  lock.unlock();
+  absl::Status status = arena_->Commit(begin, RoundUp(end, page) - begin);
+  const bool has_memory = status.ok();
+  std::shared_ptr<Event> arrived;
+  if (status.ok()) status = CopyChunk(begin, end);
+  if (status.ok()) {
+    auto event = device_.Record(device_.copy_stream());
+    status = event.status();
+    if (event.ok()) arrived = *std::move(event);
+  }
+  if (!status.ok() && has_memory) {
+    device_.Synchronize(device_.copy_stream()).IgnoreError();
+    ReleaseRange(begin, end).IgnoreError();
+  }
+  lock.lock();
+  busy_ = false;
+  if (status.ok()) {
+    launched_ = end;
+    on_their_way_.push_back({end, std::move(arrived)});
+    return;
+  }
+  committed_ = begin;
+  // Cut short by a smaller target is no error.
+  if (!absl::IsCancelled(status)) error_ = std::move(status);
+}
+
+void Residency::FinishChunk(std::unique_lock<std::mutex>& lock) {
+  const Span span = on_their_way_.front();
+  busy_ = true;
+  lock.unlock();
+  absl::Status status = span.event->Synchronize();
+  lock.lock();
+  busy_ = false;
+  if (status.ok()) {
+    resident_ = span.end;
+    on_their_way_.pop_front();
+    return;
+  }
+  // A copy that failed: nothing after the complete prefix is worth keeping.
+  device_.Synchronize(device_.copy_stream()).IgnoreError();
+  ReleaseRange(resident_, launched_).IgnoreError();
+  on_their_way_.clear();
+  launched_ = committed_ = resident_;
+  error_ = std::move(status);
+}
+
+absl::Status Residency::CopyChunk(uint64_t begin, uint64_t end) {
+  for (uint64_t at = begin; at < end; at += kPieceBytes) {
+    RETURN_IF_ERROR(CopyPiece(at, std::min(kPieceBytes, end - at), end));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Residency::CopyPiece(uint64_t offset, uint64_t bytes, uint64_t chunk_end) {
+  std::lock_guard<std::mutex> reading(master_mu_);
+  const std::byte* master;
+  {
+    std::lock_guard<std::mutex> lock(mu_);
+    if (stop_ || chunk_end > target_) return absl::CancelledError("the lease has shrunk");
+    master = master_;
+  }
+  if (master == nullptr) {
+    return absl::FailedPreconditionError("the master was dropped while the weights were growing");
+  }
+  return device_.Upload(base() + offset, master + offset, bytes, device_.copy_stream());
+}
+
+}  // namespace switchyard::worker
