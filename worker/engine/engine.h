@@ -37,17 +37,17 @@ struct SequenceRequest {
   RequestId id = 0;
   std::vector<int32_t> prompt;
   SamplingParams sampling;
-  int32_t max_tokens = 0;           // at least 1; prompt + max_tokens <= context_length
-  std::vector<int32_t> stop_ids;    // end-of-sequence and stop ids; the id is reported, then STOP
-  int32_t logprobs = -1;            // alternatives; -1: no log-probabilities
+  int32_t max_tokens = 0;         // at least 1; prompt + max_tokens <= context_length
+  std::vector<int32_t> stop_ids;  // end-of-sequence and stop ids; the id is reported, then STOP
+  int32_t logprobs = -1;          // alternatives; -1: no log-probabilities
   int32_t prompt_logprobs = -1;
   int32_t priority = 0;
-  Nanos deadline = 0;               // 0: none
+  Nanos deadline = 0;  // 0: none
 };
 
 struct TokenResult {
   int32_t id = 0;
-  float logprob = 0;                       // if asked for
+  float logprob = 0;  // if asked for
   std::vector<int32_t> top_ids;
   std::vector<float> top_logprobs;
 };
@@ -61,26 +61,28 @@ struct SequenceTimes {
 // What one step, or one command, brought about for one sequence.
 struct SequenceEvent {
   RequestId id = 0;
-  std::vector<TokenResult> prompt;   // log-probabilities of the prompt, complete, before the first token
+  // Log-probabilities of the prompt, complete, with the first token: one a prompt token, of which
+  // the first says nothing but its id.
+  std::vector<TokenResult> prompt;
   std::vector<TokenResult> tokens;
   bool paused = false, resumed = false;
   SequenceEnd end = SequenceEnd::kNone;  // not kNone: the last event of this sequence
-  std::string error;                 // kError
-  SequenceTimes times;               // with `end`
+  std::string error;                     // kError
+  SequenceTimes times;                   // with `end`
 };
 
 struct LeaseTarget {
   uint64_t epoch = 0;
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;
-  bool pause = false;            // else sequences drain before weights or their KV go
-  uint64_t host_kv_bytes = 0;    // host memory granted for paused KV
+  bool pause = false;          // else sequences drain before weights or their KV go
+  uint64_t host_kv_bytes = 0;  // host memory granted for paused KV; beyond it KV is computed again
 };
 
 struct LeaseReport {
   uint64_t epoch = 0;
-  uint64_t weight_bytes = 0;     // really held
-  uint64_t kv_bytes = 0;
+  uint64_t weight_bytes = 0;  // really held, a chunk that is being copied included
+  uint64_t kv_bytes = 0;      // may be used: its granules are committed when they are needed
   bool settled = false;
   std::string error;
   uint64_t host_kv_bytes = 0;
@@ -89,7 +91,7 @@ struct LeaseReport {
 
 struct EngineStats {
   uint64_t steps = 0, tokens = 0;
-  Nanos step_started = 0;        // 0: no step is running
+  Nanos step_started = 0;  // 0: no step is running
   Nanos step_predicted = 0;
   int32_t running = 0, waiting = 0, paused = 0;
   uint64_t kv_blocks_used = 0, kv_blocks_total = 0;
@@ -98,9 +100,12 @@ struct EngineStats {
 struct EngineLimits {
   int32_t context_length = 0;
   int32_t max_sequences = 8;
-  int32_t prefill_chunk = 256;   // chunk borders at absolute multiples of it
-  int32_t step_rows = 0;         // most rows of a step; 0: prefill_chunk + max_sequences
-  int32_t logit_rows = 64;       // logits are computed in tiles of this many rows
+  int32_t prefill_chunk = 256;  // chunk borders at absolute multiples of it
+  int32_t step_rows = 0;        // most rows of a step; 0: prefill_chunk + max_sequences
+  int32_t logit_rows = 64;      // logits are computed in tiles of this many rows
+  // Steps that may be launched before the one before has been read: 1 keeps a GPU busy, and stop
+  // ids take effect one step late; 0 delivers each step's tokens at once.
+  int32_t launch_ahead = 1;
   kernels::DType kv_dtype = kernels::DType::kF32;
 };
 
@@ -113,7 +118,8 @@ class EngineSink {
 };
 
 // Fixed bytes that an engine of this shape allocates: activations, scratch, tables, step buffers.
-uint64_t EngineFixedBytes(const Architecture& arch, const kernels::Ops& ops, const EngineLimits& limits);
+uint64_t EngineFixedBytes(const Architecture& arch, const kernels::Ops& ops,
+                          const EngineLimits& limits);
 
 class Engine {
  public:
@@ -126,18 +132,19 @@ class Engine {
 
   // From any thread; carried out between steps, in order.
   virtual void Submit(SequenceRequest request) = 0;
-  virtual void Cancel(RequestId id) = 0;                    // ends with kCancelled
-  virtual void Finish(RequestId id) = 0;                    // ends with kStop: a stop string was met
+  virtual void Cancel(RequestId id) = 0;  // ends with kCancelled
+  virtual void Finish(RequestId id) = 0;  // ends with kStop: a stop string was met
   virtual void Suspend(RequestId id, bool suspended) = 0;
   virtual void SetLease(const LeaseTarget& target) = 0;
-  virtual void SetMaster(const std::byte* master) = 0;      // null: dropped; done when it returns
-  virtual EngineStats Stats() const = 0;                    // from any thread, never blocks
+  // Takes effect at once: when it returns, nothing reads from the old one. Null: dropped.
+  virtual void SetMaster(const std::byte* master) = 0;
+  virtual EngineStats Stats() const = 0;  // from any thread, never blocks
 
   // One iteration: commands, lease work, at most one step. True if there may be more to do at once.
   // Tests call it; Run calls it in a loop and sleeps between commands when there is nothing to do.
   virtual bool Iterate() = 0;
-  virtual void Run() = 0;    // until Stop
-  virtual void Stop() = 0;   // from any thread
+  virtual void Run() = 0;   // until Stop
+  virtual void Stop() = 0;  // from any thread
 };
 
 }  // namespace switchyard::worker

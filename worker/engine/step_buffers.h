@@ -1,0 +1,85 @@
+#pragma once
+
+// What the host sends to the device for one step and gets back: two sets, so that the next step can
+// be filled in while one is on its way. Each set lies at fixed addresses, in one of two layouts: a
+// small one for steps of nothing but decode rows, and one for the largest step; so a captured graph
+// finds its inputs, and a decode step uploads no more than it needs.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/ops.h"
+#include "worker/device/device.h"
+#include "worker/device/host_buffer.h"
+
+namespace switchyard::worker {
+
+constexpr int32_t kMostTopLogprobs = 20;
+
+struct StepCapacity {
+  int32_t rows = 0;       // T, and at most as many rows with logits
+  int32_t sequences = 0;  // S
+};
+
+struct StepInputs {
+  int32_t* slot = nullptr;                   // [T]
+  int32_t* position = nullptr;               // [T]
+  int32_t* sequence_slot = nullptr;          // [S]
+  int32_t* sequence_row = nullptr;           // [S + 1]
+  int32_t* sequence_length = nullptr;        // [S]
+  int32_t* logit_row = nullptr;              // [T]
+  kernels::SamplingRow* sampling = nullptr;  // [T]
+};
+
+struct StepOutputs {
+  int32_t* drawn = nullptr;      // [T]
+  float* logprob = nullptr;      // [T]
+  int32_t* top_ids = nullptr;    // [T * kMostTopLogprobs]
+  float* top_logprob = nullptr;  // [T * kMostTopLogprobs]
+};
+
+uint64_t StepInputBytes(StepCapacity capacity);
+uint64_t StepOutputBytes(StepCapacity capacity);
+StepInputs CarveStepInputs(std::byte* base, StepCapacity capacity);
+StepOutputs CarveStepOutputs(std::byte* base, StepCapacity capacity);
+
+// One set: the device's side and its staging on the host.
+class StepBuffers {
+ public:
+  // `device_memory`: DeviceBytes(largest).
+  static absl::StatusOr<std::unique_ptr<StepBuffers>> Create(Device& device, StepCapacity largest,
+                                                             std::byte* device_memory,
+                                                             uint64_t table_bytes);
+  static uint64_t DeviceBytes(StepCapacity largest) {
+    return StepInputBytes(largest) + StepOutputBytes(largest);
+  }
+
+  // Chooses the layout for a step of this size. The step before in this set has been read.
+  void Begin(StepCapacity step);
+  const StepInputs& host_inputs() const { return host_inputs_; }
+  const StepInputs& inputs() const { return inputs_; }     // on the device
+  const StepOutputs& outputs() const { return outputs_; }  // on the device
+  const StepOutputs& host_outputs() const { return host_outputs_; }
+  int32_t* table_staging() const { return table_staging_; }
+
+  absl::Status Upload();
+  absl::Status Download(int32_t logit_rows, bool logprobs, int32_t top);
+
+ private:
+  StepBuffers(Device& device, StepCapacity largest, std::byte* device_memory,
+              std::unique_ptr<HostBuffer> host);
+
+  Device& device_;
+  const StepCapacity largest_, small_;
+  std::byte* const device_memory_;
+  const std::unique_ptr<HostBuffer> host_;  // inputs, outputs, block tables
+  uint64_t input_bytes_ = 0;
+  StepInputs host_inputs_, inputs_;
+  StepOutputs host_outputs_, outputs_;
+  int32_t* table_staging_ = nullptr;
+};
+
+}  // namespace switchyard::worker

@@ -1,0 +1,363 @@
+#include "worker/engine/step_engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+
+namespace switchyard::worker {
+namespace {
+
+EngineLimits Completed(EngineLimits limits) {
+  limits.step_rows = std::max(limits.step_rows, limits.prefill_chunk + limits.max_sequences);
+  limits.launch_ahead = std::clamp(limits.launch_ahead, 0, 1);
+  return limits;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const Architecture& arch,
+                                                       const ImageLayout& image,
+                                                       const EngineLimits& limits, Device& device,
+                                                       kernels::Ops& ops, const Clock& clock,
+                                                       EngineSink& sink) {
+  return StepEngine::Create(arch, image, limits, device, ops, clock, sink);
+}
+
+absl::StatusOr<std::unique_ptr<StepEngine>> StepEngine::Create(
+    const Architecture& arch, const ImageLayout& image, const EngineLimits& limits, Device& device,
+    kernels::Ops& ops, const Clock& clock, EngineSink& sink) {
+  if (limits.context_length < 1 || limits.max_sequences < 1 || limits.prefill_chunk < 1 ||
+      limits.logit_rows < 1) {
+    return absl::InvalidArgumentError(
+        "context length, sequences, chunk and logit rows are positive");
+  }
+  std::unique_ptr<StepEngine> engine(
+      new StepEngine(arch, image, Completed(limits), device, clock, sink));
+  RETURN_IF_ERROR(engine->Build(ops));
+  return engine;
+}
+
+StepEngine::StepEngine(const Architecture& arch, const ImageLayout& image,
+                       const EngineLimits& limits, Device& device, const Clock& clock,
+                       EngineSink& sink)
+    : arch_(arch),
+      image_(image),
+      limits_(limits),
+      kv_layout_(PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
+                        limits.prefill_chunk, device.page_bytes())),
+      device_(device),
+      clock_(clock),
+      sink_(sink),
+      predictor_(image.bytes, ParameterCount(arch)),
+      sequences_(limits.max_sequences) {}
+
+absl::Status StepEngine::Build(kernels::Ops& ops) {
+  ASSIGN_OR_RETURN(residency_, Residency::Create(device_, image_.bytes, image_.chunk_bytes));
+  residency_->SetObserver([this] { commands_.Wake(); });
+  ASSIGN_OR_RETURN(
+      runner_, StepRunner::Create(arch_, image_, limits_, kv_layout_, device_, ops, *residency_));
+  cache_ = std::make_unique<KvCache>(kv_layout_, limits_.max_sequences, runner_->kv_store());
+  lease_ = std::make_unique<LeaseKeeper>(image_.bytes, kv_layout_, *residency_, *cache_);
+  return absl::OkStatus();
+}
+
+// The device may still be working on steps that nobody will read.
+StepEngine::~StepEngine() { device_.Synchronize(device_.compute_stream()).IgnoreError(); }
+
+void StepEngine::SetMaster(const std::byte* master) {
+  residency_->SetMaster(master);
+  commands_.Wake();
+}
+
+void StepEngine::Run() {
+  while (!commands_.stopped()) {
+    if (Iterate()) continue;
+    const Nanos deadline = sequences_.NextDeadline();
+    commands_.Wait(deadline == 0 ? -1 : std::max<Nanos>(0, deadline - clock_.Now()));
+  }
+}
+
+bool StepEngine::Iterate() {
+  ApplyCommands();
+  ExpireDeadlines();
+  bool progress = TendLease();
+  const size_t before = on_their_way_.size();
+  progress |= LaunchStep();
+  const bool launched = on_their_way_.size() > before;
+  // The step before is read while the one just launched runs. With nothing launched, all are read.
+  const size_t unread = launched ? static_cast<size_t>(limits_.launch_ahead) : 0;
+  while (on_their_way_.size() > unread) {
+    ReadStep();
+    progress = true;
+  }
+  PublishStats();
+  if (!events_.empty()) sink_.OnEvents(events_.Take());
+  Report();
+  return progress || !commands_.empty();
+}
+
+// ---- Deciding
+
+BatchItem StepEngine::ItemOf(const Sequence& sequence) const {
+  BatchItem item;
+  item.priority = sequence.request.priority;
+  item.arrival = sequence.arrival;
+  item.suspended = sequence.suspended;
+  item.computed = sequence.computed;
+  item.length = sequence.length();
+  item.most_length = sequence.most_length();
+  item.complete = sequence.complete();
+  if (sequence.state == SequenceState::kRunning) {
+    item.held = cache_->Held(sequence.slot);
+  } else {
+    item.held.assign(kv_layout_.groups.size(), 0);
+    if (sequence.paused_kv != nullptr) {
+      for (size_t i = 0; i < item.held.size(); ++i) {
+        item.held[i] = sequence.paused_kv->spans[i].count();
+      }
+    }
+  }
+  return item;
+}
+
+StepEngine::Picture StepEngine::TakePicture() const {
+  Picture picture;
+  picture.running = sequences_.running();
+  picture.paused.assign(sequences_.paused().begin(), sequences_.paused().end());
+  picture.waiting = sequences_.NextWaiting(limits_.max_sequences);
+  for (const auto& each : picture.running) picture.running_items.push_back(ItemOf(*each));
+  for (const auto& each : picture.paused) picture.paused_items.push_back(ItemOf(*each));
+  for (const auto& each : picture.waiting) picture.waiting_items.push_back(ItemOf(*each));
+  return picture;
+}
+
+BatchPlan StepEngine::Plan(const Picture& picture) const {
+  BatchInput input;
+  input.running = picture.running_items;
+  input.paused = picture.paused_items;
+  input.waiting = picture.waiting_items;
+  input.room = cache_->Room();
+  input.admission_limit = std::min(cache_->limit(), lease_->target().kv_bytes);
+  input.admit = lease_->holds_model();
+  input.free_slots = sequences_.free_slots();
+  input.step_rows = limits_.step_rows;
+  input.prefill_chunk = limits_.prefill_chunk;
+  input.layout = &kv_layout_;
+  return PlanBatch(input);
+}
+
+// ---- Doing
+
+bool StepEngine::LaunchStep() {
+  if (!lease_->may_step()) return false;
+  Picture picture = TakePicture();
+  BatchPlan plan = Plan(picture);
+  if (!plan.pause.empty() && !on_their_way_.empty()) {
+    // A sequence can be paused once its tokens are known; and some may end now, and make room.
+    ReadAll();
+    picture = TakePicture();
+    plan = Plan(picture);
+  }
+  std::vector<SequenceRows> rows = HoldBlocks(CarryOut(plan, picture));
+  const bool changed =
+      !plan.pause.empty() || !plan.resume.empty() || !plan.admit.empty() || !plan.rows.empty();
+  if (!rows.empty()) Launch(std::move(rows));
+  return changed;
+}
+
+std::vector<SequenceRows> StepEngine::CarryOut(const BatchPlan& plan, const Picture& picture) {
+  for (const int32_t index : plan.pause) Pause(*picture.running[index]);
+  for (const int32_t index : plan.resume) {
+    Sequence& sequence = *picture.paused[index];
+    absl::Status status = Resume(sequence);
+    if (!status.ok()) {
+      lease_->KvCommitFailed(status);
+      return {};
+    }
+  }
+  for (const int32_t index : plan.admit) {
+    Sequence& sequence = *picture.waiting[index];
+    sequences_.Start(sequence);
+    sequence.times.prefill_started = clock_.Now();
+    if (absl::Status status = runner_->UploadTokens(sequence); !status.ok()) {
+      End(sequence, SequenceEnd::kError, std::string(status.message()));
+    }
+  }
+  std::vector<SequenceRows> rows;
+  for (const BatchRows& each : plan.rows) {
+    const auto& list = each.from == BatchRows::From::kRunning  ? picture.running
+                       : each.from == BatchRows::From::kPaused ? picture.paused
+                                                               : picture.waiting;
+    const std::shared_ptr<Sequence>& sequence = list[each.index];
+    if (sequence->state != SequenceState::kRunning) continue;
+    SequenceRows out;
+    out.sequence = sequence;
+    out.first = each.first;
+    out.end = each.end;
+    out.draws = each.end == sequence->length();
+    rows.push_back(std::move(out));
+  }
+  return rows;
+}
+
+// Gives every row its blocks; leaves out those that the device has none for.
+std::vector<SequenceRows> StepEngine::HoldBlocks(std::vector<SequenceRows> rows) {
+  // What slides out of one sequence's window may be what another needs.
+  for (const SequenceRows& each : rows) cache_->Trim(each.sequence->slot, each.first);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    absl::Status status = cache_->Extend(rows[i].sequence->slot, rows[i].first, rows[i].end);
+    if (status.ok()) continue;
+    lease_->KvCommitFailed(status);
+    rows.resize(i);
+    break;
+  }
+  return rows;
+}
+
+void StepEngine::Launch(std::vector<SequenceRows> rows) {
+  int32_t count = 0;
+  for (const SequenceRows& each : rows) count += each.end - each.first;
+  const uint64_t missing = image_.bytes - std::min(image_.bytes, residency_->resident_bytes());
+  stats_.StepStarted(clock_.Now(), predictor_.Predict(count, missing));
+  absl::StatusOr<Launched> launched = runner_->Launch(rows, *cache_);
+  if (!launched.ok()) {
+    stats_.StepStopped();
+    StepFailed(rows, launched.status());
+    return;
+  }
+  launched->started = clock_.Now();
+  for (const SequenceRows& each : launched->rows) {
+    Sequence& sequence = *each.sequence;
+    sequence.computed = each.end;
+    if (each.draws) ++sequence.drawing;
+    sequence.prompt_scored = std::max(sequence.prompt_scored, each.score_end + 1);
+  }
+  on_their_way_.push_back(*std::move(launched));
+}
+
+void StepEngine::StepFailed(const std::vector<SequenceRows>& rows, const absl::Status& why) {
+  // Nothing of the step counts, but what was launched of it may still be reading its inputs.
+  device_.Synchronize(device_.compute_stream()).IgnoreError();
+  // Weights that did not arrive are the lease's trouble: the rows run again when it is mended.
+  if (!residency_->error().ok()) return;
+  LogError("a step failed: ", why.ToString());
+  ReadAll();
+  for (const SequenceRows& each : rows) {
+    if (each.sequence->state != SequenceState::kRunning) continue;
+    End(*each.sequence, SequenceEnd::kError, std::string(why.message()));
+  }
+}
+
+// ---- Reading
+
+void StepEngine::ReadAll() {
+  while (!on_their_way_.empty()) ReadStep();
+}
+
+void StepEngine::ReadStep() {
+  Launched launched = std::move(on_their_way_.front());
+  on_their_way_.pop_front();
+  const absl::Status status = runner_->Await(launched);
+  const Nanos now = clock_.Now();
+  stats_.StepFinished();
+  if (!on_their_way_.empty()) {
+    stats_.StepStarted(now, predictor_.Predict(on_their_way_.front().step_rows, 0));
+  }
+  if (!status.ok()) {
+    LogError("a step failed on the device: ", status.ToString());
+    for (const SequenceRows& each : launched.rows) {
+      if (each.sequence->state == SequenceState::kEnded) continue;
+      End(*each.sequence, SequenceEnd::kError, std::string(status.message()));
+    }
+    return;
+  }
+  predictor_.Observe(launched.step_rows, now - launched.started);
+  for (const SequenceRows& each : launched.rows) {
+    // A sequence that has ended since then has no use for what the step drew.
+    if (each.sequence->state != SequenceState::kEnded) ReadRows(launched, each, now);
+  }
+}
+
+namespace {
+
+TokenResult ResultAt(const Launched& launched, int32_t index, int32_t id, int32_t alternatives) {
+  const StepOutputs& out = launched.buffers->host_outputs();
+  TokenResult result;
+  result.id = id;
+  if (alternatives < 0) return result;
+  result.logprob = out.logprob[index];
+  const int32_t top = std::min(alternatives, launched.top);
+  const int64_t begin = int64_t{index} * launched.top;
+  result.top_ids.assign(out.top_ids + begin, out.top_ids + begin + top);
+  result.top_logprobs.assign(out.top_logprob + begin, out.top_logprob + begin + top);
+  return result;
+}
+
+bool Contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+}  // namespace
+
+void StepEngine::ReadRows(const Launched& launched, const SequenceRows& rows, Nanos now) {
+  Sequence& sequence = *rows.sequence;
+  int32_t index = rows.logits;
+  for (int32_t row = rows.score_begin; row < rows.score_end; ++row, ++index) {
+    if (sequence.prompt_results.empty()) {
+      // Nothing comes before the first token.
+      sequence.prompt_results.emplace_back().id = sequence.tokens[0];
+    }
+    sequence.prompt_results.push_back(
+        ResultAt(launched, index, sequence.tokens[row + 1], sequence.request.prompt_logprobs));
+  }
+  if (!rows.draws) return;
+
+  const int32_t id = launched.buffers->host_outputs().drawn[index];
+  sequence.tokens.push_back(id);
+  --sequence.drawing;
+  stats_.AddTokens(1);
+  SequenceEvent& event = events_.Of(sequence.request.id);
+  if (sequence.times.first_token == 0) {
+    sequence.times.first_token = now;
+    if (sequence.wants_prompt_scores() && sequence.prompt_results.empty()) {
+      sequence.prompt_results.emplace_back().id = sequence.tokens[0];
+    }
+    event.prompt = std::move(sequence.prompt_results);
+  }
+  sequence.times.last_token = now;
+  event.tokens.push_back(ResultAt(launched, index, id, sequence.request.logprobs));
+  if (Contains(sequence.request.stop_ids, id)) {
+    End(sequence, SequenceEnd::kStop);
+  } else if (static_cast<int32_t>(sequence.tokens.size()) == sequence.most_length()) {
+    End(sequence, SequenceEnd::kLength);
+  }
+}
+
+SequenceCounts StepEngine::Counts() const {
+  SequenceCounts counts;
+  counts.running = static_cast<int32_t>(sequences_.running().size());
+  counts.paused = static_cast<int32_t>(sequences_.paused().size());
+  counts.waiting = static_cast<int32_t>(sequences_.waiting_count());
+  counts.host_kv_bytes = host_kv_bytes_;
+  return counts;
+}
+
+void StepEngine::PublishStats() {
+  const SequenceCounts counts = Counts();
+  stats_.SetSequences(counts.running, counts.waiting, counts.paused);
+  uint64_t used = 0;
+  uint64_t region = 0;
+  for (const KvRoom::Group& group : cache_->Room().groups) {
+    used += group.used;
+    region += group.most;
+  }
+  // Blocks that the lease would hold if it were spread over the groups as the regions are.
+  const double leased = static_cast<double>(cache_->limit()) / kv_layout_.useful_bytes;
+  stats_.SetBlocks(used, static_cast<uint64_t>(region * std::min(1.0, leased)));
+}
+
+}  // namespace switchyard::worker

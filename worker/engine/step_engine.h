@@ -1,0 +1,110 @@
+#pragma once
+
+// The engine itself: owns all state, on one thread. See engine.h for what it does.
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "worker/engine/batcher.h"
+#include "worker/engine/command_queue.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/event_batch.h"
+#include "worker/engine/lease_keeper.h"
+#include "worker/engine/sequence_table.h"
+#include "worker/engine/stats_board.h"
+#include "worker/engine/step_predictor.h"
+#include "worker/engine/step_runner.h"
+
+namespace switchyard::worker {
+
+class StepEngine final : public Engine {
+ public:
+  static absl::StatusOr<std::unique_ptr<StepEngine>> Create(const Architecture& arch,
+                                                            const ImageLayout& image,
+                                                            const EngineLimits& limits,
+                                                            Device& device, kernels::Ops& ops,
+                                                            const Clock& clock, EngineSink& sink);
+  ~StepEngine() override;
+
+  void Submit(SequenceRequest request) override { commands_.Push(std::move(request)); }
+  void Cancel(RequestId id) override { commands_.Push(CancelCommand{id}); }
+  void Finish(RequestId id) override { commands_.Push(FinishCommand{id}); }
+  void Suspend(RequestId id, bool suspended) override {
+    commands_.Push(SuspendCommand{id, suspended});
+  }
+  void SetLease(const LeaseTarget& target) override { commands_.Push(target); }
+  void SetMaster(const std::byte* master) override;
+  EngineStats Stats() const override { return stats_.Read(); }
+
+  bool Iterate() override;
+  void Run() override;
+  void Stop() override { commands_.Stop(); }
+
+ private:
+  // The lists that a plan's indices refer to.
+  struct Picture {
+    std::vector<std::shared_ptr<Sequence>> running, paused, waiting;
+    std::vector<BatchItem> running_items, paused_items, waiting_items;
+  };
+
+  StepEngine(const Architecture& arch, const ImageLayout& image, const EngineLimits& limits,
+             Device& device, const Clock& clock, EngineSink& sink);
+  absl::Status Build(kernels::Ops& ops);
+
+  // Commands and deadlines (step_engine_commands.cc).
+  void ApplyCommands();
+  void Apply(SequenceRequest request);
+  void Apply(CancelCommand command);
+  void Apply(FinishCommand command);
+  void Apply(SuspendCommand command);
+  void Apply(const LeaseTarget& target);
+  void ExpireDeadlines();
+  void End(Sequence& sequence, SequenceEnd end, std::string error = "");
+
+  // The lease, pausing and resuming (step_engine_lease.cc).
+  bool TendLease();
+  void PauseForLease();
+  void Pause(Sequence& sequence);
+  std::unique_ptr<PausedKv> SaveKv(const Sequence& sequence);
+  absl::Status Resume(Sequence& sequence);
+  void Report();
+
+  // Steps (step_engine.cc).
+  bool LaunchStep();
+  Picture TakePicture() const;
+  BatchItem ItemOf(const Sequence& sequence) const;
+  BatchPlan Plan(const Picture& picture) const;
+  std::vector<SequenceRows> CarryOut(const BatchPlan& plan, const Picture& picture);
+  std::vector<SequenceRows> HoldBlocks(std::vector<SequenceRows> rows);
+  void Launch(std::vector<SequenceRows> rows);
+  void StepFailed(const std::vector<SequenceRows>& rows, const absl::Status& why);
+  void ReadStep();  // the oldest step on its way
+  void ReadAll();   // so that positions, tokens and memory are what they seem
+  void ReadRows(const Launched& launched, const SequenceRows& rows, Nanos now);
+  SequenceCounts Counts() const;
+  void PublishStats();
+
+  const Architecture& arch_;
+  const ImageLayout& image_;
+  const EngineLimits limits_;
+  const KvLayout kv_layout_;
+  Device& device_;
+  const Clock& clock_;
+  EngineSink& sink_;
+
+  CommandQueue commands_;
+  StatsBoard stats_;
+  StepPredictor predictor_;
+  SequenceTable sequences_;
+  EventBatch events_;
+  std::unique_ptr<Residency> residency_;
+  std::unique_ptr<StepRunner> runner_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<LeaseKeeper> lease_;
+  std::deque<Launched> on_their_way_;
+  uint64_t host_kv_bytes_ = 0;  // of paused sequences
+};
+
+}  // namespace switchyard::worker
