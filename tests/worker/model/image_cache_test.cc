@@ -1,0 +1,112 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "tests/worker/io/checkpoint_writer.h"
+#include "worker/model/image.h"
+
+namespace switchyard::worker {
+namespace {
+
+using testing::HasSubstr;
+
+class ImageCacheTest : public testing::Test {
+ protected:
+  static ImageLayout Layout(const std::string& key, uint64_t bytes) {
+    ImageLayout layout;
+    layout.key = key;
+    layout.bytes = bytes;
+    return layout;
+  }
+
+  static std::vector<std::byte> Random(uint64_t bytes) {
+    std::mt19937_64 random(bytes);
+    std::vector<std::byte> image(bytes);
+    for (std::byte& b : image) b = static_cast<std::byte>(random());
+    return image;
+  }
+
+  void Damage(const std::string& name, std::streamoff at) {
+    std::fstream file(dir_ / name, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(at);
+    const char old = static_cast<char>(file.get());
+    file.seekp(at);
+    file.put(static_cast<char>(old ^ 1));
+  }
+
+  bool Exists(const std::string& name) { return std::filesystem::exists(dir_ / name); }
+
+  TempDir dir_;
+  const ImageLayout layout_ = Layout("k1", 20 << 20);
+  const std::vector<std::byte> image_ = Random(20 << 20);
+  std::vector<std::byte> read_ = std::vector<std::byte>(20 << 20);
+};
+
+TEST_F(ImageCacheTest, GivesBackWhatItWasGiven) {
+  EXPECT_TRUE(absl::IsNotFound(ReadImageCache(dir_.path(), layout_, read_, nullptr)));
+  ASSERT_TRUE(WriteImageCache(dir_ / "deeper", layout_, image_).ok());
+  uint64_t last = 0;
+  const absl::Status status = ReadImageCache(dir_ / "deeper", layout_, read_, [&](uint64_t n) {
+    EXPECT_GE(n, last);
+    last = n;
+    return true;
+  });
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(last, layout_.bytes);
+  EXPECT_EQ(read_, image_);
+}
+
+TEST_F(ImageCacheTest, DamageIsFoundAndRemoved) {
+  for (const std::streamoff at : {0, 20, 80, 4096, 10 << 20}) {
+    ASSERT_TRUE(WriteImageCache(dir_.path(), layout_, image_).ok());
+    Damage("k1.image", at);
+    const absl::Status status = ReadImageCache(dir_.path(), layout_, read_, nullptr);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << at;
+    EXPECT_FALSE(Exists("k1.image")) << at;
+  }
+  ASSERT_TRUE(WriteImageCache(dir_.path(), layout_, image_).ok());
+  std::filesystem::resize_file(dir_ / "k1.image", 10 << 20);
+  EXPECT_TRUE(absl::IsDataLoss(ReadImageCache(dir_.path(), layout_, read_, nullptr)));
+}
+
+TEST_F(ImageCacheTest, CanBeCancelledWithoutHarm) {
+  ASSERT_TRUE(WriteImageCache(dir_.path(), layout_, image_).ok());
+  EXPECT_TRUE(absl::IsCancelled(
+      ReadImageCache(dir_.path(), layout_, read_, [](uint64_t) { return false; })));
+  EXPECT_TRUE(Exists("k1.image"));
+}
+
+TEST_F(ImageCacheTest, MakesRoomForNewOnesFromTheLongestUnused) {
+  const std::vector<std::byte> small = Random(1 << 20);
+  const uint64_t bound = 3 << 20;  // two of them with their headers
+  ASSERT_TRUE(WriteImageCache(dir_.path(), Layout("a", 1 << 20), small, bound).ok());
+  ASSERT_TRUE(WriteImageCache(dir_.path(), Layout("b", 1 << 20), small, bound).ok());
+  const auto now = std::filesystem::file_time_type::clock::now();
+  std::filesystem::last_write_time(dir_ / "a.image", now - std::chrono::hours(1));
+  std::filesystem::last_write_time(dir_ / "b.image", now - std::chrono::minutes(1));
+  ASSERT_TRUE(ReadImageCache(dir_.path(), Layout("a", 1 << 20), read_, nullptr).ok());
+  ASSERT_TRUE(WriteImageCache(dir_.path(), Layout("c", 1 << 20), small, bound).ok());
+  EXPECT_TRUE(Exists("a.image"));  // used just now
+  EXPECT_FALSE(Exists("b.image"));
+  EXPECT_TRUE(Exists("c.image"));
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      WriteImageCache(dir_.path(), Layout("d", 20 << 20), image_, bound)));
+  EXPECT_TRUE(Exists("a.image"));
+}
+
+TEST_F(ImageCacheTest, LeftOversOfDeadWritersGo) {
+  WriteText(dir_ / "x.image.123.partial", "half");
+  WriteText(dir_ / "y.image.124.partial", "half");
+  std::filesystem::last_write_time(
+      dir_ / "x.image.123.partial",
+      std::filesystem::file_time_type::clock::now() - std::chrono::hours(2));
+  ASSERT_TRUE(WriteImageCache(dir_.path(), layout_, image_).ok());
+  EXPECT_FALSE(Exists("x.image.123.partial"));
+  EXPECT_TRUE(Exists("y.image.124.partial"));  // someone may be writing it
+}
+
+}  // namespace
+}  // namespace switchyard::worker
