@@ -1,0 +1,47 @@
+#include "worker/heartbeat.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/worker/service/support.h"
+
+namespace switchyard::worker {
+namespace {
+
+TEST(Heartbeat, TellsTheRunningStep) {
+  EngineStats stats;
+  stats.steps = 3;
+  stats.tokens = 5;
+  stats.step_started = 100;
+  stats.step_predicted = 40;
+  stats.waiting = 2;
+  const v1::Heartbeat beat = MakeHeartbeat(stats, 130, 4096);
+  EXPECT_EQ(beat.steps(), 3u);
+  EXPECT_EQ(beat.tokens(), 5u);
+  EXPECT_EQ(beat.step_running_ns(), 30u);
+  EXPECT_EQ(beat.step_predicted_ns(), 40u);
+  EXPECT_EQ(beat.waiting(), 2u);
+  EXPECT_EQ(beat.rss_bytes(), 4096u);
+}
+
+TEST(Heartbeat, NoStepNoPrediction) {
+  EngineStats stats;
+  stats.step_predicted = 40;
+  const v1::Heartbeat beat = MakeHeartbeat(stats, 130, 0);
+  EXPECT_EQ(beat.step_running_ns(), 0u);
+  EXPECT_EQ(beat.step_predicted_ns(), 0u);
+}
+
+TEST(Heartbeat, BeatsAgainAndAgain) {
+  TestOutbox outbox;
+  const SteadyClock clock;
+  Heartbeats heartbeats(
+      clock, outbox, [] { return EngineStats{}; }, kMillisecond);
+  for (int i = 0; i < 3; ++i) {
+    const v1::FromWorker message =
+        outbox.WaitFor([](const v1::FromWorker& m) { return m.has_heartbeat(); });
+    EXPECT_GT(message.heartbeat().rss_bytes(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::worker

@@ -1,0 +1,176 @@
+#include "worker/master.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "tests/worker/service/support.h"
+
+namespace switchyard::worker {
+namespace {
+
+using ::testing::HasSubstr;
+
+UniqueFd Memfd(uint64_t bytes) {
+  UniqueFd fd(::memfd_create("master_test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  EXPECT_TRUE(fd.valid());
+  EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(bytes)), 0);
+  return fd;
+}
+
+// The permissions ("r--s") of the mapping that holds `address`.
+std::string PermissionsAt(const void* address) {
+  std::ifstream maps("/proc/self/maps");
+  std::string line;
+  while (std::getline(maps, line)) {
+    unsigned long begin = 0, end = 0;
+    char permissions[5] = {};
+    std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, permissions);
+    const auto at = reinterpret_cast<unsigned long>(address);
+    if (begin <= at && at < end) return permissions;
+  }
+  return "none";
+}
+
+class MasterTest : public ::testing::Test {
+ protected:
+  MasterTest() : model_(OpenGolden(GoldenEntry("gpt_oss_published"))), device_(MakeCpuDevice(1)) {
+    auto sockets = SocketPair();
+    EXPECT_TRUE(sockets.ok());
+    supervisor_ = std::move(sockets->first);
+    descriptors_ = std::make_unique<Descriptors>(std::move(sockets->second));
+    master_ = std::make_unique<Master>(
+        Master::Parts{.image = model_->image,
+                      .checkpoint = model_->checkpoint,
+                      .cache_dir = cache_.path(),
+                      .device = *device_,
+                      .descriptors = *descriptors_,
+                      .outbox = outbox_,
+                      .set_master = [this](const std::byte* at) { mapped_ = at; }});
+  }
+
+  void Use(uint64_t id, int fd, bool complete) {
+    ASSERT_TRUE(SendFd(supervisor_.get(), fd, id).ok());
+    v1::UseMaster use;
+    use.set_master_id(id);
+    use.set_bytes(model_->image.bytes);
+    use.set_complete(complete);
+    master_->Use(use);
+  }
+  v1::MasterStatus Answer() {
+    return outbox_
+        .WaitFor([](const v1::FromWorker& message) {
+          return message.master().state() != v1::MasterStatus::FILLING;
+        })
+        .master();
+  }
+
+  std::unique_ptr<const OpenedModel> model_;
+  std::unique_ptr<Device> device_;
+  TempDir cache_;
+  UniqueFd supervisor_;
+  std::unique_ptr<Descriptors> descriptors_;
+  TestOutbox outbox_;
+  const std::byte* mapped_ = nullptr;
+  std::unique_ptr<Master> master_;
+};
+
+TEST_F(MasterTest, FillsSealsAndMapsReadOnly) {
+  UniqueFd fd = Memfd(model_->image.bytes);
+  Use(1, fd.get(), false);
+  const v1::MasterStatus status = Answer();
+  ASSERT_EQ(status.state(), v1::MasterStatus::COMPLETE) << status.error();
+  EXPECT_EQ(status.master_id(), 1u);
+  EXPECT_EQ(status.bytes_done(), model_->image.bytes);
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  EXPECT_TRUE(seals & F_SEAL_SHRINK);
+  EXPECT_TRUE(seals & F_SEAL_GROW);
+  // Nobody can write any more, in any way.
+  const char byte = 0;
+  EXPECT_LT(::pwrite(fd.get(), &byte, 1, 0), 0);
+  void* writable = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  EXPECT_EQ(writable, MAP_FAILED);
+  EXPECT_NE(::ftruncate(fd.get(), 0), 0);
+  EXPECT_EQ(PermissionsAt(mapped_), "r--s");
+  EXPECT_EQ(status.checksum(), ImageChecksum({mapped_, model_->image.bytes}));
+}
+
+TEST_F(MasterTest, CompleteIsOnlyMapped) {
+  UniqueFd fd = Memfd(model_->image.bytes);
+  Use(1, fd.get(), false);
+  const uint64_t checksum = Answer().checksum();
+  Use(2, fd.get(), true);
+  const v1::MasterStatus status = Answer();
+  ASSERT_EQ(status.state(), v1::MasterStatus::COMPLETE) << status.error();
+  EXPECT_EQ(checksum, ImageChecksum({mapped_, model_->image.bytes}));
+  EXPECT_EQ(PermissionsAt(mapped_), "r--s");
+}
+
+TEST_F(MasterTest, DropUnmaps) {
+  UniqueFd fd = Memfd(model_->image.bytes);
+  Use(1, fd.get(), false);
+  Answer();
+  const std::byte* was = mapped_;
+  v1::DropMaster drop;
+  drop.set_master_id(1);
+  master_->Drop(drop);
+  EXPECT_EQ(Answer().state(), v1::MasterStatus::DROPPED);
+  EXPECT_EQ(mapped_, nullptr);
+  EXPECT_NE(PermissionsAt(was), "r--s");
+}
+
+TEST_F(MasterTest, SecondFillingComesFromTheCache) {
+  if (!model_->image.took_work) GTEST_SKIP() << "this image is a plain copy";
+  UniqueFd first = Memfd(model_->image.bytes);
+  Use(1, first.get(), false);
+  const v1::MasterStatus filled = Answer();
+  ASSERT_EQ(filled.state(), v1::MasterStatus::COMPLETE) << filled.error();
+  // Behind the writing of the cache, on the same thread.
+  v1::DropMaster drop;
+  drop.set_master_id(1);
+  master_->Drop(drop);
+  Answer();
+  const std::string cached = cache_.path() + "/" + model_->image.key + ".image";
+  ASSERT_TRUE(std::filesystem::exists(cached));
+  UniqueFd second = Memfd(model_->image.bytes);
+  Use(2, second.get(), false);
+  EXPECT_EQ(Answer().checksum(), filled.checksum());
+  // A damaged one is noticed, and the checkpoint is read instead.
+  {
+    std::fstream file(cached, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(cached) / 2));
+    file.put('\x5a').put('\x5a').put('\x5a');
+  }
+  UniqueFd third = Memfd(model_->image.bytes);
+  Use(3, third.get(), false);
+  const v1::MasterStatus again = Answer();
+  EXPECT_EQ(again.state(), v1::MasterStatus::COMPLETE) << again.error();
+  EXPECT_EQ(again.checksum(), filled.checksum());
+}
+
+TEST_F(MasterTest, TooSmallIsRefused) {
+  UniqueFd fd = Memfd(model_->image.bytes - 1);
+  Use(1, fd.get(), false);
+  const v1::MasterStatus status = Answer();
+  EXPECT_EQ(status.state(), v1::MasterStatus::FAILED);
+  EXPECT_EQ(status.code(), static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(status.error(), HasSubstr(std::to_string(model_->image.bytes)));
+  EXPECT_EQ(mapped_, nullptr);
+}
+
+TEST_F(MasterTest, UnsealedIsNotComplete) {
+  UniqueFd fd = Memfd(model_->image.bytes);
+  Use(1, fd.get(), true);
+  const v1::MasterStatus status = Answer();
+  EXPECT_EQ(status.state(), v1::MasterStatus::FAILED);
+  EXPECT_THAT(status.error(), HasSubstr("not sealed"));
+}
+
+}  // namespace
+}  // namespace switchyard::worker

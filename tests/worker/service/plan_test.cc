@@ -1,0 +1,103 @@
+#include "worker/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "kernels/ops.h"
+#include "tests/worker/service/support.h"
+
+namespace switchyard::worker {
+namespace {
+
+using ::testing::HasSubstr;
+
+class PlanTest : public ::testing::Test {
+ protected:
+  PlanTest() : ops_(kernels::MakeCpuOps(2)) {}
+  absl::Status StatusOf(const v1::Model& model, const std::string& device = "cpu") {
+    return OpenModel(model, device, *ops_).status();
+  }
+  std::unique_ptr<kernels::Ops> ops_;
+};
+
+TEST_F(PlanTest, EveryGoldenModel) {
+  for (const auto& entry : std::filesystem::directory_iterator(GoldenModel(""))) {
+    if (!entry.is_directory()) continue;
+    v1::Model model = GoldenEntry(entry.path().filename());
+    model.set_context_length(64);
+    auto opened = OpenModel(model, "cpu", *ops_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    const v1::Plan& plan = (*opened)->plan;
+    EXPECT_EQ(plan.model(), model.name());
+    EXPECT_GT(plan.parameters(), 0u);
+    EXPECT_GT(plan.image_bytes(), 0u);
+    EXPECT_EQ(plan.chunks(), (plan.image_bytes() + plan.chunk_bytes() - 1) / plan.chunk_bytes());
+    EXPECT_GT(plan.fixed_bytes(), uint64_t{1} << 20);
+    EXPECT_GT(plan.kv_smallest_bytes(), 0u);
+    EXPECT_GE(plan.kv_useful_bytes(), plan.kv_smallest_bytes());
+    EXPECT_EQ(plan.kv_smallest_bytes() % 4096, 0u);
+    EXPECT_GT(plan.kv_granule_bytes(), 0u);
+    EXPECT_GT(plan.checkpoint_bytes(), 0u);
+    EXPECT_FALSE(plan.image_key().empty());
+  }
+}
+
+TEST_F(PlanTest, DefaultsAreResolved) {
+  v1::Model model = GoldenEntry("llama_defaults");
+  model.clear_context_length();
+  model.clear_max_sequences();
+  auto opened = OpenModel(model, "cpu", *ops_);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ((*opened)->plan.context_length(), 2048u);  // the class's max_position_embeddings
+  EXPECT_EQ((*opened)->plan.max_sequences(), 8u);
+  EXPECT_EQ((*opened)->plan.prefill_chunk(), 256u);
+  EXPECT_EQ((*opened)->limits.kv_dtype, kernels::DType::kF32);
+}
+
+TEST_F(PlanTest, SamePlanTwice) {
+  const v1::Model model = GoldenEntry("llama_defaults");
+  EXPECT_EQ(OpenGolden(model)->plan.SerializeAsString(),
+            OpenGolden(model)->plan.SerializeAsString());
+}
+
+TEST_F(PlanTest, RefusesByName) {
+  struct Case {
+    void (*change)(v1::Model&);
+    const char* word;
+  };
+  const Case cases[] = {
+      {[](v1::Model& m) { m.set_context_length(2049); }, "context_length is 2049, at most 2048"},
+      {[](v1::Model& m) { m.set_context_length(1); }, "context_length is 1"},
+      {[](v1::Model& m) { m.set_max_sequences(257); }, "max_sequences is 257, at most 256"},
+      {[](v1::Model& m) { m.set_prefill_chunk(70000); }, "prefill_chunk is 70000"},
+      {[](v1::Model& m) { m.set_quantize(v1::INT4); }, "INT4 is not supported yet on cpu"},
+      {[](v1::Model& m) { m.set_kv_cache(v1::KV_FP8); }, "KV_FP8 is not supported on cpu"},
+      {[](v1::Model& m) { m.set_kv_cache(v1::KV_BF16); }, "KV_BF16 is not supported on cpu"},
+      {[](v1::Model& m) { m.set_fast_prefill(true); }, "fast_prefill"},
+      {[](v1::Model& m) { m.set_checkpoint("/nonexistent"); }, "/nonexistent"},
+  };
+  for (const Case& each : cases) {
+    v1::Model model = GoldenEntry("llama_defaults");
+    each.change(model);
+    EXPECT_THAT(std::string(StatusOf(model).message()), HasSubstr(each.word));
+  }
+  EXPECT_THAT(std::string(StatusOf(GoldenEntry("llama_defaults"), "GPU-1").message()),
+              HasSubstr("device \"GPU-1\""));
+}
+
+TEST_F(PlanTest, ABrokenTokenizerIsFoundWhenPlanning) {
+  TempDir dir;
+  std::filesystem::copy(GoldenModel("llama_defaults"), dir.path(),
+                        std::filesystem::copy_options::recursive);
+  std::ofstream(dir.path() + "/tokenizer.json") << "{\"model\": {\"type\": \"Mystery\"}}";
+  v1::Model model = GoldenEntry("llama_defaults");
+  model.set_checkpoint(dir.path());
+  EXPECT_THAT(std::string(StatusOf(model).message()), HasSubstr("tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace switchyard::worker
