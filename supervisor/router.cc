@@ -98,6 +98,10 @@ absl::StatusOr<ModelRecord*> Router::Impl::Resolve(const std::string& name) {
 
 // Why the model takes no requests now, if so.
 absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
+  if (model.worker.quarantined) {
+    return absl::UnavailableError(
+        absl::StrCat("the worker of ", model.name(), " does not end; its memory is not back"));
+  }
   // A new configuration is on its way in; it may be a good one.
   if (model.leave == Leave::kReplace) return absl::OkStatus();
   if (!model.entry.problem.ok()) {

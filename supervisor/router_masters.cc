@@ -72,14 +72,19 @@ void Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
   dirty_ = true;
 }
 
-// Drops masters, least recently used first, until `bytes` fit. True if they fit now.
+// Drops masters, least recently used first, until `bytes` fit. True if they fit now. A master that is
+// wanted itself stays, unless by a switch that waits for this one anyway.
 bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
   std::vector<ModelRecord*> droppable;
   uint64_t expected = state_.host.free();
+  const std::optional<Demand> ours = DemandOf(model);
   for (const auto& [name, other] : state_.models) {
     if (other->master.phase == MasterPhase::kDropping) expected += state_.host.master(name);
     const DeviceSlot& device = DeviceOf(*other);
-    const bool used = (device.swap && device.swap->model == name) || DemandOf(*other).has_value() ||
+    const std::optional<Demand> demand = DemandOf(*other);
+    const bool behind = ours && demand && demand->kind == DemandKind::kSwitch &&
+                        ours->kind == DemandKind::kSwitch && RanksBefore(*ours, *demand);
+    const bool used = (device.swap && device.swap->model == name) || (demand && !behind) ||
                       !other->master.waiting.empty() || other->lease.motion == Motion::kGrow ||
                       (other->worker.phase == Phase::kReady && !other->master.attached);
     if (other.get() == &model || other->master.phase != MasterPhase::kComplete || used) continue;

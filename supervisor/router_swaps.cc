@@ -32,7 +32,7 @@ std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
     view.tenant.lease = lease.granted;
     view.tenant.last_use = model->last_use;
     view.tenant.pinned = model->pinned;
-    view.tenant.active = model->running > 0 || model->worker.running > 0;
+    view.tenant.active = model->running > 0;
     view.tenant.paused = model->worker.paused > 0 || state_.host.paused(name) > 0;
     view.charge = lease.charge;
     view.settled = model->lease.motion == Motion::kRest;
@@ -196,7 +196,10 @@ void Router::Impl::AbortSwap(DeviceSlot& device) {
     LeaseSlot& lease = victim->lease;
     if (lease.motion != Motion::kShrink || lease.pausing) continue;
     const Bytes before = Max(lease.before, LeaseOf(*victim).granted);
-    if (!LeaseOf(*victim).charge.Covers(before)) continue;
+    // It may have let go of chunks that we have not heard of: without a master they are gone.
+    const bool can_grow =
+        victim->master.phase == MasterSlot::Phase::kComplete && victim->master.attached;
+    if (!can_grow || !LeaseOf(*victim).charge.Covers(before)) continue;
     lease.ends_worker = false;
     lease.drain.Clear();
     SetLease(*victim, before, Motion::kGrow);

@@ -146,6 +146,7 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
   worker.heartbeat = heartbeat;
   status_changed_ = true;
   if (worker.phase != Phase::kReady) return;
+  dirty_ |= worker.running != heartbeat.running() || worker.paused != heartbeat.paused();
   worker.running = heartbeat.running();
   worker.paused = heartbeat.paused();
   // Cancelled while paused: nothing of its KV is left in host memory.
@@ -283,7 +284,8 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
       op->retried = true;
     }
   }
-  if (failures.in_a_row < kFailuresUntilFailed) return;
+  // A model on its way out starts afresh, if at all.
+  if (failures.in_a_row < kFailuresUntilFailed || model.leave != Leave::kNo) return;
   failures.failed = true;
   model.residency_wanted = model.launch_wanted = false;
   const absl::Status why = Refusal(model);

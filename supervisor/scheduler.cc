@@ -139,13 +139,15 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
                 std::vector<Demand> demands, Nanos now) {
   std::sort(demands.begin(), demands.end(), RanksBefore);
   Decision decision;
-  bool earlier_switch = false;
+  bool unready_switch = false;
   for (Demand& demand : demands) {
-    // Switches keep their order, so that the last one given decides the default model. Requests go
-    // on meanwhile: getting ready may mean reading a large model from disk.
-    if (demand.kind == DemandKind::kSwitch && earlier_switch) continue;
-    if (demand.kind == DemandKind::kSwitch) earlier_switch = true;
-    if (!demand.prepared) continue;
+    // Switches keep their order, also while one gets ready, which may mean reading a large model
+    // from disk; requests go on meanwhile. Only one that another model's turn blocks is overtaken.
+    if (demand.kind == DemandKind::kSwitch && unready_switch) continue;
+    if (!demand.prepared) {
+      unready_switch |= demand.kind == DemandKind::kSwitch;
+      continue;
+    }
     SwapPlan plan = PlanSwap(device, models, demand, now);
     switch (plan.verdict) {
       case Verdict::kGo:
@@ -158,7 +160,6 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
         break;
       case Verdict::kRefuse:
         decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
-        if (demand.kind == DemandKind::kSwitch) earlier_switch = false;
         break;
     }
   }

@@ -85,7 +85,7 @@ size_t FakeWorker::Count(Sequence::State state) const {
 }
 
 uint64_t FakeWorker::paused_bytes() const {
-  return Count(Sequence::State::kPaused) * (needs_.kv_smallest / 2);
+  return Count(Sequence::State::kPaused) * (needs_.kv_smallest / 8);
 }
 
 void FakeWorker::Die(const std::string& how) {
@@ -264,7 +264,7 @@ void FakeWorker::PauseAll() {
       ++it;
       continue;
     }
-    if (paused_bytes() + needs_.kv_smallest / 2 > lease_.host_kv_bytes()) {
+    if (paused_bytes() + needs_.kv_smallest / 8 > lease_.host_kv_bytes()) {
       Reject(id, absl::StatusCode::kResourceExhausted, "no host memory to pause into");
       world_->on_violation("too little host memory was reserved");
       it = sequences_.erase(it);

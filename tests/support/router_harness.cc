@@ -1,6 +1,7 @@
 #include "tests/support/router_harness.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/log.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -67,6 +68,9 @@ class OperatorSink final : public SwitchSink {
 RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions options,
                              std::vector<ModelEntry> catalog)
     : world(seed, rules), options_(std::move(options)) {
+  // Faults are what these tests are made of: only what the log calls an error is worth a line.
+  static const bool quiet = (InitLog("test", LogLevel::kError), true);
+  (void)quiet;
   router = std::make_unique<Router>(options_, std::move(catalog),
                                     Router::Ports{&world, &world, &world.timers, &world});
   world.on_message = [this](Incarnation id, const v1::FromWorker& message) {
@@ -123,6 +127,14 @@ std::shared_ptr<OperatorView> RouterHarness::Switch(const std::string& model, bo
       model, make_default,
       std::make_shared<OperatorSink>(view, [this](const std::string& what) { Violate(what); }));
   return view;
+}
+
+void RouterHarness::Foreign(const std::string& device, uint64_t bytes) {
+  const v1::Status before = router->GetStatus();
+  for (const v1::DeviceStatus& status : before.devices()) {
+    leased_[status.name()] = status.leased_bytes();
+  }
+  router->OnForeignBytes(device, bytes);
 }
 
 bool RouterHarness::RunUntil(const std::function<bool()>& done, Nanos most) {

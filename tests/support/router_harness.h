@@ -50,6 +50,9 @@ class RouterHarness {
   void Read(const std::shared_ptr<ClientView>& client);
   std::shared_ptr<OperatorView> Switch(const std::string& model, bool make_default = true);
 
+  // Strangers use `bytes` of the device from now on.
+  void Foreign(const std::string& device, uint64_t bytes);
+
   // Runs until `done`, at most `most` of virtual time. False if the time was not enough.
   bool RunUntil(const std::function<bool()>& done, Nanos most = 600 * kSecond);
   void RunFor(Nanos time);

@@ -1,0 +1,179 @@
+#include "supervisor/catalog.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace switchyard::supervisor {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ErrorOf(const std::string& text) {
+  absl::StatusOr<v1::Model> model = ParseModel(text, "/models/x.textproto");
+  EXPECT_EQ(model.status().code(), absl::StatusCode::kInvalidArgument) << text;
+  return std::string(model.status().message());
+}
+
+TEST(ParseModel, ResolvesTheCheckpointAgainstTheFile) {
+  auto model = ParseModel("name: \"a\" checkpoint: \"demo/../austen\"", "/models/x.textproto");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->checkpoint(), "/models/austen");
+  model = ParseModel("name: \"a\" checkpoint: \"/data/austen\"", "/models/x.textproto");
+  ASSERT_TRUE(model.ok());
+  EXPECT_EQ(model->checkpoint(), "/data/austen");
+}
+
+TEST(ParseModel, PointsAtWhatIsWrong) {
+  EXPECT_THAT(ErrorOf("name: \"a\"\n  nonsense: 3"), HasSubstr("/models/x.textproto:2:"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\"\n\n max_sequences: 257"),
+              HasSubstr("/models/x.textproto:3:2: max_sequences: 257 is more than 256"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" max_sequences: -1"), HasSubstr(":1:"));
+  EXPECT_THAT(ErrorOf("name: \"a b\" checkpoint: \"c\""), HasSubstr(":1:1: name: \"a b\""));
+  EXPECT_THAT(ErrorOf("checkpoint: \"c\""), HasSubstr("name"));
+  EXPECT_THAT(ErrorOf("name: \"a\""), HasSubstr("checkpoint"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" context_length: 4294967295"),
+              HasSubstr("context_length"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" prefill_chunk: 100000"),
+              HasSubstr("prefill_chunk"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" idle_timeout { seconds: -1 }"),
+              HasSubstr("idle_timeout"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" quantize: INT3"), HasSubstr("INT3"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" quantize: 9"), HasSubstr("quantize"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" kv_cache: 77"), HasSubstr("kv_cache"));
+  EXPECT_THAT(ErrorOf("name: \"a"), HasSubstr("/models/x.textproto:1:"));
+  EXPECT_THAT(ErrorOf(std::string("name: \"a\0\"", 10)), HasSubstr("/models/x.textproto:"));
+  ErrorOf("name: \"a\" name: \"b\" checkpoint: \"c\"");
+}
+
+TEST(ParseModel, Names) {
+  for (const char* good : {"a", "9", "Qwen3-30B.A3B_x"}) EXPECT_TRUE(ValidModelName(good)) << good;
+  for (const char* bad : {"", ".a", "-a", "a/b", "a b", "\xc3\xa4", "a\n"}) {
+    EXPECT_FALSE(ValidModelName(bad)) << bad;
+  }
+  EXPECT_TRUE(ValidModelName(std::string(64, 'a')));
+  EXPECT_FALSE(ValidModelName(std::string(65, 'a')));
+}
+
+TEST(ParseConfig, ChecksRanges) {
+  EXPECT_TRUE(ParseConfig("listen: \"127.0.0.1:1\" devices: \"cpu=1GiB\" queue_limit: 5 "
+                          "drain_timeout { seconds: 3 }",
+                          "c")
+                  .ok());
+  EXPECT_FALSE(ParseConfig("queue_limit: 99999999", "c").ok());
+  EXPECT_FALSE(ParseConfig("drain_timeout { seconds: -3 }", "c").ok());
+  EXPECT_FALSE(ParseConfig("shutdown_timeout { nanos: 2000000000 }", "c").ok());
+  EXPECT_FALSE(ParseConfig("host_memory: \"much\"", "c").ok());
+  EXPECT_FALSE(ParseConfig("default_model: \"../x\"", "c").ok());
+  EXPECT_FALSE(ParseConfig("worker_threads: 100000", "c").ok());
+  EXPECT_THAT(std::string(ParseConfig("\nlistn: \"x\"", "c").status().message()),
+              HasSubstr("c:2:"));
+}
+
+class LoadModelsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::path(::testing::TempDir()) /
+                 ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(directory_);
+    std::filesystem::create_directories(directory_);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+  void File(const std::string& name, const std::string& text) {
+    std::ofstream(directory_ / name) << text;
+  }
+  std::filesystem::path directory_;
+};
+
+TEST_F(LoadModelsTest, ReadsTextprotosInOrder) {
+  File("2.textproto", "name: \"second\" checkpoint: \"s\"");
+  File("1.textproto", "name: \"first\" checkpoint: \"f\"");
+  File("notes.txt", "not a model");
+  auto models = LoadModels(directory_.string());
+  ASSERT_TRUE(models.ok()) << models.status();
+  ASSERT_EQ(models->size(), 2u);
+  EXPECT_EQ((*models)[0].name(), "first");
+  EXPECT_EQ((*models)[0].checkpoint(), (directory_ / "f").string());
+}
+
+TEST_F(LoadModelsTest, TwoOfOneNameAreRefusedNamingBothFiles) {
+  File("1.textproto", "name: \"a\" checkpoint: \"f\"");
+  File("2.textproto", "name: \"a\" checkpoint: \"g\"");
+  const std::string error(LoadModels(directory_.string()).status().message());
+  EXPECT_THAT(error, HasSubstr("1.textproto"));
+  EXPECT_THAT(error, HasSubstr("2.textproto"));
+}
+
+TEST_F(LoadModelsTest, OneBadFileRefusesAll) {
+  File("1.textproto", "name: \"a\" checkpoint: \"f\"");
+  File("2.textproto", "name: \"b\" checkpoint:");
+  EXPECT_THAT(std::string(LoadModels(directory_.string()).status().message()),
+              HasSubstr("2.textproto:1:"));
+}
+
+TEST_F(LoadModelsTest, NothingThereIsSaid) {
+  EXPECT_EQ(LoadModels(directory_.string()).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(LoadModels("/nowhere/at/all").status().code(), absl::StatusCode::kNotFound);
+}
+
+// 10 fixed, 80 weights, 10 smallest KV, in MiB.
+absl::StatusOr<v1::Plan> PlanOf100(const v1::Model& model, const std::string& device) {
+  if (model.name() == "broken") return absl::InvalidArgumentError("unknown family \"bert\"");
+  constexpr uint64_t kMiB = 1 << 20;
+  v1::Plan plan;
+  plan.set_model(model.name());
+  plan.set_fixed_bytes(10 * kMiB);
+  plan.set_image_bytes(80 * kMiB);
+  plan.set_chunk_bytes(8 * kMiB);
+  plan.set_kv_smallest_bytes(10 * kMiB);
+  return plan;
+}
+
+v1::Model Named(const std::string& name, const std::string& device = "") {
+  v1::Model model;
+  model.set_name(name);
+  model.set_device(device);
+  return model;
+}
+
+TEST(PlanCatalog, TheFirstDeviceWhereItFits) {
+  const std::vector<Device> devices{{"small", 64 << 20, 0}, {"large", 128 << 20, 0}};
+  const auto entries = PlanCatalog(
+      {Named("a"), Named("b", "large"), Named("c", "small"), Named("d", "none"), Named("broken")},
+      devices, 1 << 30, PlanOf100);
+  EXPECT_TRUE(entries[0].problem.ok());
+  EXPECT_EQ(entries[0].model.device(), "large");
+  EXPECT_TRUE(entries[1].problem.ok());
+  EXPECT_EQ(entries[2].problem.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(entries[2].plan.image_bytes(), 80u << 20);  // known, though it does not fit
+  EXPECT_THAT(std::string(entries[3].problem.message()), HasSubstr("small, large"));
+  EXPECT_THAT(std::string(entries[4].problem.message()), HasSubstr("bert"));
+}
+
+TEST(PlanCatalog, ShowsTheArithmetic) {
+  const auto entries = PlanCatalog({Named("a")}, {{"cpu", 100 << 20, 4 << 20}}, 1 << 30, PlanOf100);
+  EXPECT_EQ(
+      std::string(entries[0].problem.message()),
+      "a needs 100.0 MiB (fixed 10.0 MiB + weights 80.0 MiB + smallest KV pool 10.0 MiB), but "
+      "cpu has 100.0 MiB, of which 4.00 MiB are kept in reserve: 96.0 MiB can be leased. Use a "
+      "larger device, a shorter context_length or a quantized model");
+  const auto host = PlanCatalog({Named("a")}, {{"cpu", 200 << 20, 0}}, 70 << 20, PlanOf100);
+  EXPECT_THAT(std::string(host[0].problem.message()), HasSubstr("host budget is 70.0 MiB"));
+}
+
+TEST(PlanCatalog, SumsThatOverflowDoNotFit) {
+  auto huge = [](const v1::Model& model, const std::string& device) -> absl::StatusOr<v1::Plan> {
+    v1::Plan plan;
+    plan.set_model(model.name());
+    plan.set_fixed_bytes(~uint64_t{0});
+    plan.set_image_bytes(~uint64_t{0});
+    return plan;
+  };
+  const auto entries = PlanCatalog({Named("a")}, {{"cpu", 100, 0}}, 100, huge);
+  EXPECT_EQ(entries[0].problem.code(), absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

@@ -1,0 +1,135 @@
+#include "supervisor/eviction.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "absl/strings/str_cat.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+// Fixed 10, 10 chunks of 20, KV smallest 30, useful 90.
+Tenant Resident(const std::string& name, Nanos last_use, uint64_t kv = 30) {
+  Tenant tenant;
+  tenant.model = name;
+  tenant.needs = Needs{10, 200, 20, 30, 90, 10};
+  tenant.lease = Bytes{10, 200, kv};
+  tenant.last_use = last_use;
+  return tenant;
+}
+
+TEST(Eviction, SpareKvFirstOfTheLeastRecentlyUsed) {
+  const Eviction e = ChooseVictims({Resident("new", 9, 90), Resident("old", 1, 90)}, 35);
+  ASSERT_TRUE(e.enough);
+  ASSERT_EQ(e.shrinks.size(), 1u);
+  EXPECT_EQ(e.shrinks[0].model, "old");
+  EXPECT_EQ(e.shrinks[0].target, (Bytes{10, 200, 50}));  // whole granules
+  EXPECT_EQ(e.freed, 40u);
+}
+
+TEST(Eviction, SpareKvOfAllBeforeAnyWeights) {
+  const Eviction e = ChooseVictims({Resident("new", 9, 90), Resident("old", 1, 90)}, 100);
+  ASSERT_TRUE(e.enough);
+  EXPECT_EQ(e.shrinks.size(), 2u);
+  for (const Shrink& s : e.shrinks) EXPECT_EQ(s.target.weights, 200u) << s.model;
+}
+
+TEST(Eviction, TakesOnlyAsManyChunksAsNeededFromTheEnd) {
+  const Eviction e = ChooseVictims({Resident("a", 1), Resident("b", 2)}, 75);
+  ASSERT_TRUE(e.enough);
+  ASSERT_EQ(e.shrinks.size(), 1u);
+  // The pool gives 30, three chunks the other 45.
+  EXPECT_EQ(e.shrinks[0].model, "a");
+  EXPECT_EQ(e.shrinks[0].target, (Bytes{10, 140, 0}));
+  EXPECT_EQ(e.freed, 90u);
+}
+
+TEST(Eviction, AModelBelowFullGivesItsPoolBeforeMoreChunks) {
+  Tenant part = Resident("part", 1, 30);
+  part.lease.weights = 100;
+  const Eviction e = ChooseVictims({part}, 20);
+  ASSERT_TRUE(e.enough);
+  EXPECT_EQ(e.shrinks[0].target, (Bytes{10, 100, 0}));
+}
+
+TEST(Eviction, APinnedModelGivesItsSpareKvLastAndNothingElse) {
+  Tenant pinned = Resident("pinned", 0, 90);
+  pinned.pinned = true;
+  const Eviction some = ChooseVictims({pinned, Resident("a", 5, 50)}, 20);
+  EXPECT_EQ(some.shrinks[0].model, "a");
+  const Eviction all = ChooseVictims({pinned}, 500);
+  EXPECT_FALSE(all.enough);
+  EXPECT_EQ(all.freed, 60u);
+  EXPECT_EQ(all.shrinks[0].target, (Bytes{10, 200, 30}));
+}
+
+TEST(Eviction, AnActiveVictimIsDrainedIfItDoesNotStayWhole) {
+  Tenant active = Resident("a", 1, 90);
+  active.active = true;
+  const Eviction spare = ChooseVictims({active}, 60);
+  EXPECT_FALSE(spare.shrinks[0].drain);
+  EXPECT_EQ(spare.shrinks[0].target.kv, 30u);
+  const Eviction more = ChooseVictims({active}, 61);
+  EXPECT_TRUE(more.shrinks[0].drain);
+}
+
+TEST(Eviction, TabooIsNotTouched) {
+  Tenant taboo = Resident("a", 1);
+  taboo.taboo = true;
+  EXPECT_FALSE(ChooseVictims({taboo}, 1).enough);
+  EXPECT_EQ(Reclaimable({taboo}), 240u);
+}
+
+TEST(Eviction, FixedBytesAreTheLastResort) {
+  const Eviction e = ChooseVictims({Resident("a", 1), Resident("b", 2)}, 465);
+  ASSERT_TRUE(e.enough);
+  ASSERT_EQ(e.shrinks.size(), 2u);
+  EXPECT_TRUE(e.shrinks[0].end_worker);
+  EXPECT_FALSE(e.shrinks[1].end_worker);
+  Tenant paused = Resident("a", 1);
+  paused.paused = true;
+  EXPECT_FALSE(ChooseVictims({paused}, 240).enough);
+  EXPECT_TRUE(ChooseVictims({paused}, 230).enough);
+}
+
+// Whatever the tenants: never more from anyone than it has, weights in whole chunks, the sum right,
+// enough if it can be, and nobody in vain.
+TEST(Eviction, HoldsForRandomTenants) {
+  for (uint64_t seed = 0; seed < 3000; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937_64 random(seed);
+    std::vector<Tenant> tenants;
+    for (uint64_t i = random() % 6; i > 0; --i) {
+      Tenant t = Resident(absl::StrCat("m", i), static_cast<Nanos>(random() % 5), random() % 120);
+      t.lease.weights = random() % 11 * 20;
+      t.pinned = random() % 4 == 0;
+      t.active = random() % 3 == 0;
+      t.paused = random() % 5 == 0;
+      t.taboo = random() % 5 == 0;
+      tenants.push_back(t);
+    }
+    const uint64_t needed = random() % 800;
+    const Eviction e = ChooseVictims(tenants, needed);
+    uint64_t freed = 0;
+    for (const Shrink& s : e.shrinks) {
+      auto t = std::find_if(tenants.begin(), tenants.end(),
+                            [&](const Tenant& x) { return x.model == s.model; });
+      ASSERT_NE(t, tenants.end());
+      EXPECT_FALSE(t->taboo);
+      EXPECT_TRUE(t->lease.Covers(s.target));
+      EXPECT_EQ(s.target.weights % 20, 0u);
+      EXPECT_NE(t->lease, s.target);
+      EXPECT_TRUE(!t->pinned || t->needs.Whole(s.target));
+      EXPECT_TRUE(!s.end_worker || s.target.total() == 0);
+      freed += t->lease.total() - s.target.total();
+    }
+    EXPECT_EQ(freed, e.freed);
+    EXPECT_EQ(e.enough, freed >= needed);
+    EXPECT_TRUE(needed > 0 || e.shrinks.empty());
+    EXPECT_LE(freed, Reclaimable(tenants));
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

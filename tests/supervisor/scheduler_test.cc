@@ -1,0 +1,183 @@
+#include "supervisor/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+// Fixed 10, 10 chunks of 20, KV smallest 30, useful 90: 240 to be whole.
+SchedulerModel Model(const std::string& name, Bytes lease, Nanos last_use = 0) {
+  SchedulerModel model;
+  model.tenant.model = name;
+  model.tenant.needs = Needs{10, 200, 20, 30, 90, 10};
+  model.tenant.lease = lease;
+  model.tenant.last_use = last_use;
+  model.charge = lease;
+  return model;
+}
+const Bytes kNone{0, 0, 0};
+const Bytes kWhole{10, 200, 30};
+
+SchedulerDevice DeviceWith(uint64_t capacity, const std::vector<SchedulerModel>& models,
+                           uint64_t foreign = 0) {
+  SchedulerDevice device{"cpu", capacity, 0, foreign, 0, 0};
+  uint64_t taken = foreign;
+  for (const SchedulerModel& model : models) taken += model.charge.total();
+  device.free = taken > capacity ? 0 : capacity - taken;
+  device.over = taken > capacity ? taken - capacity : 0;
+  return device;
+}
+
+Demand Wants(const std::string& model, Nanos since, DemandKind kind = DemandKind::kRequests,
+             int32_t priority = 0) {
+  return Demand{model, kind, priority, since, true};
+}
+
+TEST(Scheduler, SwitchesFirstThenPriorityThenAge) {
+  const Demand background = Wants("z", 0, DemandKind::kBackground);
+  const Demand urgent = Wants("a", 9, DemandKind::kRequests, 5);
+  const Demand older = Wants("b", 1);
+  const Demand newer = Wants("a", 2);
+  const Demand first = Wants("c", 1, DemandKind::kSwitch);
+  const Demand second = Wants("b", 2, DemandKind::kSwitch);
+  const std::vector<Demand> order{first, second, urgent, older, newer, background};
+  for (size_t i = 0; i < order.size(); ++i) {
+    for (size_t j = 0; j < order.size(); ++j) {
+      EXPECT_EQ(RanksBefore(order[i], order[j]), i < j) << i << " " << j;
+    }
+  }
+}
+
+TEST(Scheduler, RoomMeansNoVictims) {
+  const std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
+  const Decision d = Decide(DeviceWith(480, models), models, {Wants("b", 1)}, 0);
+  ASSERT_TRUE(d.start);
+  EXPECT_EQ(d.start->demand.model, "b");
+  EXPECT_TRUE(d.start->shrinks.empty());
+}
+
+TEST(Scheduler, TakesOnlyWhatIsMissing) {
+  const std::vector<SchedulerModel> models{Model("a", kWhole, 5), Model("b", Bytes{10, 160, 0})};
+  // b lacks 70, and 40 are free.
+  const Decision d = Decide(DeviceWith(450, models), models, {Wants("b", 1)}, 0);
+  ASSERT_TRUE(d.start);
+  ASSERT_EQ(d.start->shrinks.size(), 1u);
+  EXPECT_EQ(d.start->shrinks[0].target, (Bytes{10, 200, 0}));
+}
+
+TEST(Scheduler, AnUnreadySwitchIsOvertakenByRequestsNotBySwitches) {
+  const std::vector<SchedulerModel> models{Model("a", kNone), Model("b", kNone), Model("c", kNone)};
+  Demand unready = Wants("a", 1, DemandKind::kSwitch);
+  unready.prepared = false;
+  const SchedulerDevice device = DeviceWith(300, models);
+  Decision d = Decide(device, models, {unready, Wants("b", 2, DemandKind::kSwitch)}, 0);
+  EXPECT_FALSE(d.start);
+  d = Decide(device, models, {unready, Wants("b", 2, DemandKind::kSwitch), Wants("c", 1)}, 0);
+  ASSERT_TRUE(d.start);
+  EXPECT_EQ(d.start->demand.model, "c");
+}
+
+TEST(Scheduler, ATurnIsNotCutShort) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
+  models[0].protected_until = 100;
+  const SchedulerDevice device = DeviceWith(300, models);
+  Decision d = Decide(device, models, {Wants("b", 1, DemandKind::kSwitch)}, 50);
+  EXPECT_FALSE(d.start);
+  EXPECT_EQ(d.recheck_at, 100);
+  d = Decide(device, models, {Wants("b", 1, DemandKind::kSwitch)}, 100);
+  EXPECT_TRUE(d.start);
+}
+
+TEST(Scheduler, AModelThatServesOlderRequestsIsNoVictimOfNewerOnes) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
+  models[0].waiting = Wants("a", 5);
+  const SchedulerDevice device = DeviceWith(300, models);
+  EXPECT_FALSE(Decide(device, models, {Wants("b", 6)}, 50).start);
+  EXPECT_TRUE(Decide(device, models, {Wants("b", 4)}, 50).start);
+  EXPECT_TRUE(Decide(device, models, {Wants("b", 6, DemandKind::kSwitch)}, 50).start);
+}
+
+TEST(Scheduler, NobodyOvertakesWhoWaitsForATurnToEnd) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("c", kNone)};
+  models[2].tenant.needs = Needs{1, 20, 20, 1, 1, 1};  // would fit beside a
+  models[0].protected_until = 100;
+  const Decision d = Decide(DeviceWith(300, models), models, {Wants("b", 1), Wants("c", 2)}, 50);
+  EXPECT_FALSE(d.start);
+}
+
+TEST(Scheduler, WhoNeedsAPausedModelsFixedBytesLetsItGoFirst) {
+  std::vector<SchedulerModel> models{Model("a", Bytes{10, 0, 0}), Model("b", kNone)};
+  models[0].tenant.paused = true;
+  const Decision d = Decide(DeviceWith(245, models), models, {Wants("b", 1), Wants("a", 2)}, 0);
+  ASSERT_TRUE(d.start);
+  EXPECT_EQ(d.start->demand.model, "a");
+}
+
+TEST(Scheduler, RefusesWithTheArithmetic) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("c", kWhole)};
+  models[0].tenant.pinned = true;
+  models[2].quarantined = true;
+  const Decision d = Decide(DeviceWith(500, models, 15), models, {Wants("b", 1)}, 0);
+  EXPECT_FALSE(d.start);
+  ASSERT_EQ(d.refusals.size(), 1u);
+  EXPECT_EQ(d.refusals[0].reason,
+            "b needs 240 B (fixed 10 B + weights 200 B + smallest KV pool 30 B), but cpu has "
+            "500 B: 0 B reserve, 15 B used by other programs, kept by a (pinned) 240 B, "
+            "c (its worker cannot be ended) 240 B");
+}
+
+TEST(Scheduler, BytesOnTheirWayBackAreAwaitedNotTakenTwice) {
+  std::vector<SchedulerModel> models{Model("a", Bytes{10, 0, 0}), Model("b", kNone),
+                                     Model("c", kWhole)};
+  models[0].charge = kWhole;  // shrinks already
+  models[0].settled = false;
+  const Decision d = Decide(DeviceWith(490, models), models, {Wants("b", 1)}, 0);
+  ASSERT_TRUE(d.start);
+  EXPECT_TRUE(d.start->shrinks.empty());
+}
+
+TEST(Scheduler, BackgroundDisturbsNobody) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
+  const SchedulerDevice device = DeviceWith(300, models);
+  EXPECT_TRUE(Decide(device, models, {Wants("b", 0, DemandKind::kBackground)}, 0).start);
+  models[0].tenant.active = true;
+  const Decision d = Decide(device, models, {Wants("b", 0, DemandKind::kBackground)}, 0);
+  EXPECT_FALSE(d.start);
+  EXPECT_TRUE(d.refusals.empty());
+}
+
+TEST(Scheduler, GrowTargetTakesWhatIsFreeUpToUseful) {
+  const Needs needs{10, 200, 20, 30, 90, 10};
+  EXPECT_EQ(GrowTarget(needs, kNone, 239), std::nullopt);
+  EXPECT_EQ(GrowTarget(needs, kNone, 240), (Bytes{10, 200, 30}));
+  EXPECT_EQ(GrowTarget(needs, kNone, 259), (Bytes{10, 200, 40}));
+  EXPECT_EQ(GrowTarget(needs, kNone, 1000), (Bytes{10, 200, 90}));
+  EXPECT_EQ(GrowTarget(needs, Bytes{10, 100, 0}, 130), (Bytes{10, 200, 30}));
+}
+
+TEST(Scheduler, StrangersAreGivenWayTo) {
+  std::vector<SchedulerModel> models{Model("a", Bytes{10, 200, 90}, 1), Model("b", kWhole, 2)};
+  EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models).empty());
+  const std::vector<Shrink> some = PlanRelief(DeviceWith(600, models, 100), models);
+  ASSERT_EQ(some.size(), 1u);
+  EXPECT_EQ(some[0].target, (Bytes{10, 200, 50}));
+}
+
+// Issue of scale: what waits is collated by model, so the cost depends on models alone.
+TEST(Scheduler, DecidesAmongAHundredModels) {
+  std::vector<SchedulerModel> models;
+  std::vector<Demand> demands;
+  for (int i = 0; i < 100; ++i) {
+    models.push_back(Model(absl::StrCat("m", i), i < 50 ? kWhole : kNone, i));
+    if (i >= 50) demands.push_back(Wants(absl::StrCat("m", i), 100 - i));
+  }
+  const Decision d = Decide(DeviceWith(240 * 50, models), models, demands, 0);
+  ASSERT_TRUE(d.start);
+  EXPECT_EQ(d.start->demand.model, "m99");
+  EXPECT_EQ(d.start->shrinks[0].model, "m0");
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor
