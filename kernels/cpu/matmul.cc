@@ -111,11 +111,11 @@ HWY_NOINLINE void PanelTimesRows(const MatmulInput& x, int64_t first_row, int64_
         float* saved = sums + (r * kPanelRows + c * kRows) * lanes;
         FloatVec acc[kRows * kTileColumns];
         for (int i = 0; i < kRows * kTileColumns; ++i) {
-          acc[i] = k0 == 0 ? hn::Zero(d) : hn::Load(d, saved + i * lanes);
+          acc[i] = k0 == 0 ? hn::Zero(d) : hn::LoadU(d, saved + i * lanes);
         }
         TileDot<kRows, kTileColumns, 0>(xs, ws, 0, k1 - k0, acc);
         if (k1 < k) {
-          for (int i = 0; i < kRows * kTileColumns; ++i) hn::Store(acc[i], d, saved + i * lanes);
+          for (int i = 0; i < kRows * kTileColumns; ++i) hn::StoreU(acc[i], d, saved + i * lanes);
           continue;
         }
         for (int m = 0; m < kRows; ++m) {

@@ -1,0 +1,91 @@
+// `decode`: tokens a second of a model in this process, beside the memory read rate.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+
+#include "bench/engine_run.h"
+#include "bench/limits.h"
+#include "bench/report.h"
+#include "bench/subcommand.h"
+
+namespace switchyard::bench {
+namespace {
+
+struct {
+  std::string dir;
+  std::vector<int> batches = {1};
+  int prompt = 16;
+  int tokens = 32;
+  int threads = 0;
+  int runs = 5;
+  bool json = false;
+} options;
+
+void AddOptions(CLI::App& app) {
+  app.add_option("dir", options.dir, "checkpoint (see make-model)")->required();
+  app.add_option("--batches", options.batches, "sequences at once, one measurement for each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  app.add_option("--prompt", options.prompt, "tokens of each prompt")->check(CLI::PositiveNumber);
+  app.add_option("--tokens", options.tokens, "tokens of each output")->check(CLI::Range(2, 65536));
+  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--runs", options.runs, "each figure is the median of so many")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--json", options.json, "one JSON document");
+}
+
+// Seconds a step, from the first token of the last sequence to the end of the first: while all run.
+double SecondsPerStep(const std::vector<EngineRun::Result>& results) {
+  Nanos begin = 0, end = results.front().times.last_token;
+  for (const EngineRun::Result& result : results) {
+    begin = std::max(begin, result.times.first_token);
+    end = std::min(end, result.times.last_token);
+  }
+  return static_cast<double>(end - begin) / kSecond / (options.tokens - 1);
+}
+
+// The limit is measured between the runs, so that a busy machine slows both.
+void Measure(EngineRun& run, int batch, int threads, Report& report) {
+  std::vector<double> steps, reads;
+  run.Generate(batch, options.prompt, 4);  // warm
+  for (int i = 0; i < options.runs; ++i) {
+    reads.push_back(MeasureRead(run.master(), threads));
+    steps.push_back(SecondsPerStep(run.Generate(batch, options.prompt, options.tokens)));
+  }
+  const double step = Median(steps), read = Median(reads);
+  const double kv = static_cast<double>(run.model().plan.kv_bytes_per_token()) * batch *
+                    (options.prompt + options.tokens / 2);
+  const double bytes = run.WeightBytesPerStep(batch) + kv;
+  const std::string name = "batch " + std::to_string(batch) + ": ";
+  report.Add(name + "decode", batch / step, "tokens/s", batch * read * 1e9 / bytes,
+             "read rate / bytes of a step");
+  report.Add(name + "step reads", bytes / 1e9, "GB");
+  report.Add(name + "read while decoding", bytes / step / 1e9, "GB/s", read, "memory read");
+}
+
+int Run() {
+  const int threads = options.threads > 0 ? options.threads : UsableCores();
+  const int most = *std::max_element(options.batches.begin(), options.batches.end());
+  auto run = EngineRun::Start({.checkpoint = options.dir,
+                               .threads = threads,
+                               .context_length = options.prompt + options.tokens + 4,
+                               .max_sequences = most});
+  if (!run.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(run.status().message()).c_str());
+    return 1;
+  }
+  Report report("decode, " + (*run)->model().plan.architecture() + ", " + std::to_string(threads) +
+                    " threads",
+                options.json);
+  for (int batch : options.batches) Measure(**run, batch, threads, report);
+  report.Print();
+  return 0;
+}
+
+}  // namespace
+
+const Subcommand kDecodeCommand = {"decode", "tokens a second, beside the memory read rate",
+                                   AddOptions, Run};
+
+}  // namespace switchyard::bench

@@ -1,0 +1,117 @@
+#include "bench/engine_run.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "worker/model/image.h"
+
+namespace switchyard::bench {
+
+absl::StatusOr<std::unique_ptr<EngineRun>> EngineRun::Start(const Settings& settings) {
+  std::unique_ptr<EngineRun> run(new EngineRun);
+  v1::Model model;
+  model.set_name("bench");
+  model.set_checkpoint(settings.checkpoint);
+  model.set_context_length(static_cast<uint32_t>(settings.context_length));
+  model.set_max_sequences(static_cast<uint32_t>(settings.max_sequences));
+  model.set_prefill_chunk(static_cast<uint32_t>(settings.prefill_chunk));
+  run->ops_ = kernels::MakeCpuOps(settings.threads);
+  run->device_ = worker::MakeCpuDevice(settings.threads);
+  ASSIGN_OR_RETURN(run->model_, worker::OpenModel(model, "cpu", *run->ops_));
+  RETURN_IF_ERROR(run->Load());
+  RETURN_IF_ERROR(run->BecomeResident());
+  return run;
+}
+
+absl::Status EngineRun::Load() {
+  const uint64_t bytes = model_->image.bytes;
+  master_ = std::make_unique<Buffer>(static_cast<int64_t>(bytes));
+  return worker::FillImage(model_->image, model_->checkpoint,
+                           {reinterpret_cast<std::byte*>(master_->data()), bytes},
+                           [](uint64_t) { return true; });
+}
+
+absl::Status EngineRun::BecomeResident() {
+  ASSIGN_OR_RETURN(engine_, worker::Engine::Create(model_->arch, model_->image, model_->limits,
+                                                   *device_, *ops_, clock_, *this));
+  thread_ = std::thread([this] { engine_->Run(); });
+  engine_->SetMaster(reinterpret_cast<const std::byte*>(master_->data()));
+  worker::LeaseTarget target;
+  target.epoch = 1;
+  target.weight_bytes = model_->image.bytes;
+  target.kv_bytes = model_->plan.kv_useful_bytes();
+  engine_->SetLease(target);
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return lease_.settled; });
+  if (!lease_.error.empty()) return absl::ResourceExhaustedError(lease_.error);
+  return absl::OkStatus();
+}
+
+EngineRun::~EngineRun() {
+  if (engine_ != nullptr) engine_->Stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::vector<EngineRun::Result> EngineRun::Generate(int sequences, int32_t prompt, int32_t tokens) {
+  std::mt19937 random(7);
+  const uint64_t first = next_id_;
+  next_id_ += static_cast<uint64_t>(sequences);
+  {
+    std::lock_guard lock(mutex_);
+    unfinished_ = sequences;
+  }
+  for (int i = 0; i < sequences; ++i) {
+    worker::SequenceRequest request;
+    request.id = first + static_cast<uint64_t>(i);
+    for (int32_t j = 0; j < prompt; ++j) {
+      request.prompt.push_back(
+          static_cast<int32_t>(random() % static_cast<uint32_t>(model_->arch.vocabulary)));
+    }
+    request.sampling.temperature = 0;
+    request.max_tokens = tokens;
+    engine_->Submit(std::move(request));
+  }
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return unfinished_ == 0; });
+  std::vector<Result> results;
+  for (auto& [id, result] : std::exchange(results_, {})) results.push_back(std::move(result));
+  return results;
+}
+
+void EngineRun::OnEvents(std::vector<worker::SequenceEvent> events) {
+  std::lock_guard lock(mutex_);
+  for (const worker::SequenceEvent& event : events) {
+    Result& result = results_[event.id];
+    for (const worker::TokenResult& token : event.tokens) result.tokens.push_back(token.id);
+    if (event.end == worker::SequenceEnd::kNone) continue;
+    result.times = event.times;
+    result.error = event.error;
+    --unfinished_;
+  }
+  changed_.notify_all();
+}
+
+void EngineRun::OnLease(const worker::LeaseReport& report) {
+  std::lock_guard lock(mutex_);
+  lease_ = report;
+  changed_.notify_all();
+}
+
+double EngineRun::WeightBytesPerStep(int sequences) const {
+  const worker::Architecture& arch = model_->arch;
+  double bytes = 0;
+  for (const worker::ImageTensor& tensor : model_->image.tensors) {
+    double part = 1;
+    if (tensor.role == worker::Role::kEmbedding && !arch.tied_embeddings) part = 0;
+    if (tensor.role == worker::Role::kExpertsGateUp || tensor.role == worker::Role::kExpertsDown) {
+      part = std::min(1.0, static_cast<double>(arch.moe.chosen) * sequences / arch.moe.experts);
+    }
+    bytes += part * static_cast<double>(tensor.bytes);
+  }
+  return bytes;
+}
+
+}  // namespace switchyard::bench

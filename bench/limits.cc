@@ -1,0 +1,131 @@
+#include "bench/limits.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#ifdef SWITCHYARD_HAVE_DNNL
+#include <oneapi/dnnl/dnnl.h>
+#endif
+
+namespace switchyard::bench {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+char* MapHuge(int64_t bytes) {
+  // Two more megabytes, so that the buffer can begin at a huge page.
+  void* map = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (map == MAP_FAILED) {
+    std::perror("mmap");
+    std::exit(1);
+  }
+  const uintptr_t begin =
+      (reinterpret_cast<uintptr_t>(map) + kHugePage - 1) / kHugePage * kHugePage;
+  madvise(reinterpret_cast<void*>(begin), bytes, MADV_HUGEPAGE);
+  return reinterpret_cast<char*>(begin);
+}
+
+// The pages between begin and end go; the address space of a benchmark that ends soon stays.
+void Unmap(char* data, int64_t bytes) { munmap(data, bytes); }
+
+// Thread t's part of `bytes`, whole cache lines.
+int64_t Border(int64_t bytes, int t, int threads) { return bytes / 64 * t / threads * 64; }
+
+}  // namespace
+
+Buffer::Buffer(int64_t bytes) : data_(MapHuge(bytes)), bytes_(bytes) {
+  const int threads = UsableCores();
+  TimeThreads(threads, [&](int t) {
+    const int64_t begin = Border(bytes_, t, threads), end = Border(bytes_, t + 1, threads);
+    std::memset(data_ + begin, 1, end - begin);
+  });
+}
+
+Buffer::~Buffer() { Unmap(data_, bytes_); }
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+int UsableCores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+double TimeThreads(int threads, const std::function<void(int)>& f) {
+  std::atomic<int> ready{0};
+  std::vector<double> starts(threads), ends(threads);
+  const auto body = [&](int t) {
+    ++ready;
+    while (ready < threads) std::this_thread::yield();
+    starts[t] = Now();
+    f(t);
+    ends[t] = Now();
+  };
+  std::vector<std::thread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back(body, t);
+  body(0);
+  for (std::thread& other : others) other.join();
+  return *std::max_element(ends.begin(), ends.end()) -
+         *std::min_element(starts.begin(), starts.end());
+}
+
+double MeasureRead(const Buffer& buffer, int threads) {
+  double best = 0;
+  for (int kernel = 0; kernel < ReadKernelCount(); ++kernel) {
+    const double seconds = TimeThreads(threads, [&](int t) {
+      const int64_t begin = Border(buffer.bytes(), t, threads);
+      ReadPass(kernel, buffer.data() + begin, Border(buffer.bytes(), t + 1, threads) - begin);
+    });
+    best = std::max(best, 1e-9 * static_cast<double>(buffer.bytes()) / seconds);
+  }
+  return best;
+}
+
+double MeasureCopy(const Buffer& from, Buffer& to, int threads) {
+  const int64_t bytes = std::min(from.bytes(), to.bytes());
+  const double seconds = TimeThreads(threads, [&](int t) {
+    const int64_t begin = Border(bytes, t, threads), end = Border(bytes, t + 1, threads);
+    std::memcpy(to.data() + begin, from.data() + begin, end - begin);
+  });
+  return 1e-9 * static_cast<double>(bytes) / seconds;
+}
+
+double MeasureCopyToFreshPages(const Buffer& from, int64_t bytes, int threads) {
+  char* to = MapHuge(bytes);
+  const double seconds = TimeThreads(threads, [&](int t) {
+    const int64_t begin = Border(bytes, t, threads), end = Border(bytes, t + 1, threads);
+    std::memcpy(to + begin, from.data() + begin, end - begin);
+  });
+  Unmap(to, bytes);
+  return 1e-9 * static_cast<double>(bytes) / seconds;
+}
+
+double MeasureSgemm(int64_t m, int64_t n, int64_t k) {
+#ifdef SWITCHYARD_HAVE_DNNL
+  static std::vector<float> x, w, y;
+  if (static_cast<int64_t>(x.size()) < m * k) x.assign(m * k, 0.5f);
+  if (static_cast<int64_t>(w.size()) < n * k) w.assign(n * k, 0.5f);
+  if (static_cast<int64_t>(y.size()) < m * n) y.assign(m * n, 0.0f);
+  const double start = Now();
+  if (dnnl_sgemm('N', 'T', m, n, k, 1, x.data(), k, w.data(), k, 0, y.data(), n) != dnnl_success) {
+    return 0;
+  }
+  return 2e-9 * static_cast<double>(m * n * k) / (Now() - start);
+#else
+  return 0;
+#endif
+}
+
+}  // namespace switchyard::bench

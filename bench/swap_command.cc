@@ -1,0 +1,119 @@
+// `swap`: how fast an image becomes resident and goes, beside the copy rate.
+
+#include <CLI/CLI.hpp>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+
+#include "bench/limits.h"
+#include "bench/report.h"
+#include "bench/subcommand.h"
+#include "worker/device/device.h"
+#include "worker/device/residency.h"
+
+namespace switchyard::bench {
+namespace {
+
+struct {
+  int64_t mebibytes = 2048;
+  int64_t chunk_mebibytes = 16;
+  int threads = 0;
+  int runs = 7;
+  bool json = false;
+} options;
+
+void AddOptions(CLI::App& app) {
+  app.add_option("--mib", options.mebibytes, "size of the image")->check(CLI::PositiveNumber);
+  app.add_option("--chunk-mib", options.chunk_mebibytes, "size of a chunk")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--runs", options.runs, "each figure is the median of so many")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--json", options.json, "one JSON document");
+}
+
+// Grows and shrinks the residency of one image.
+class Swapper {
+ public:
+  Swapper(worker::Device& device, const Buffer& master)
+      : bytes_(static_cast<uint64_t>(master.bytes())) {
+    auto made = worker::Residency::Create(device, bytes_,
+                                          static_cast<uint64_t>(options.chunk_mebibytes) << 20);
+    if (!made.ok()) {
+      status_ = made.status();
+      return;
+    }
+    residency_ = *std::move(made);
+    residency_->SetObserver([this] {
+      std::lock_guard lock(mutex_);
+      changed_.notify_all();
+    });
+    residency_->SetMaster(reinterpret_cast<const std::byte*>(master.data()));
+  }
+
+  const absl::Status& status() const { return status_; }
+
+  // Seconds until the whole image is resident.
+  double Grow() {
+    const double start = Now();
+    Set(bytes_);
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return residency_->settled(); });
+    if (!residency_->error().ok()) status_ = residency_->error();
+    return Now() - start;
+  }
+  double Shrink() {
+    const double start = Now();
+    Set(0);
+    return Now() - start;
+  }
+
+ private:
+  void Set(uint64_t bytes) {
+    if (absl::Status set = residency_->SetTarget(bytes); !set.ok()) status_ = set;
+  }
+
+  const uint64_t bytes_;
+  absl::Status status_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unique_ptr<worker::Residency> residency_;
+};
+
+int Run() {
+  const int threads = options.threads > 0 ? options.threads : UsableCores();
+  const Buffer master(options.mebibytes << 20);
+  const double gigabytes = static_cast<double>(master.bytes()) / 1e9;
+  std::unique_ptr<worker::Device> device = worker::MakeCpuDevice(threads);
+  Swapper swapper(*device, master);
+  std::vector<double> grow, shrink, copy, fresh;
+  for (int i = 0; i < options.runs && swapper.status().ok(); ++i) {
+    fresh.push_back(MeasureCopyToFreshPages(master, master.bytes(), threads));
+    {
+      Buffer target(master.bytes());
+      copy.push_back(MeasureCopy(master, target, threads));
+    }
+    grow.push_back(gigabytes / swapper.Grow());
+    shrink.push_back(swapper.Shrink());
+  }
+  if (!swapper.status().ok()) {
+    std::fprintf(stderr, "%s\n", std::string(swapper.status().message()).c_str());
+    return 1;
+  }
+  Report report("swap of " + std::to_string(options.mebibytes) + " MiB in chunks of " +
+                    std::to_string(options.chunk_mebibytes) + " MiB, " + std::to_string(threads) +
+                    " threads",
+                options.json);
+  report.Add("becoming resident", Median(grow), "GB/s", Median(copy), "memory copy");
+  report.Add("becoming resident", Median(grow), "GB/s", Median(fresh),
+             "memory copy into fresh huge pages");
+  report.Add("release", Median(shrink) * 1e3, "ms");
+  report.Print();
+  return 0;
+}
+
+}  // namespace
+
+const Subcommand kSwapCommand = {"swap", "residency beside the copy rate", AddOptions, Run};
+
+}  // namespace switchyard::bench
