@@ -18,9 +18,9 @@ constexpr uint32_t kMaxPrefillChunk = 65536;
 // Anonymous memory of an idle worker on `cpu` before it has a model: gRPC, its threads, the
 // allocator. Measured as RssAnon of /proc/PID/status; pages of the program itself are shared by all
 // workers.
-constexpr uint64_t kCpuProcessBytes = uint64_t{8} << 20;
+constexpr uint64_t kCpuProcessBytes = uint64_t{6} << 20;
 // Resident bytes of a tokenizer per byte of its tokenizer.json, measured likewise.
-constexpr uint64_t kTokenizerBytesPerByte = 5;
+constexpr uint64_t kTokenizerBytesPerByte = 4;
 
 absl::StatusOr<kernels::DType> KvDType(const v1::Model& model, const DeviceTraits& device) {
   switch (model.kv_cache()) {

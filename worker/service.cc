@@ -7,6 +7,7 @@
 #include <grpcpp/server_posix.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <utility>
 
 #include "switchyard/v1/worker.grpc.pb.h"
@@ -14,7 +15,8 @@
 namespace switchyard::worker {
 namespace {
 
-constexpr std::chrono::seconds kShutdownTime(1);
+// For what is queued when the service stops.
+constexpr std::chrono::seconds kDrainTime(1);
 
 }  // namespace
 
@@ -49,12 +51,13 @@ class Service::Impl final : public v1::Worker::CallbackService {
 
   void Stop() {
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       ending_ = true;
       FinishIfDrained();
+      done_.wait_for(lock, kDrainTime, [this] { return stream_ == nullptr || stream_done_; });
     }
-    // Cancels the stream if the peer does not read.
-    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
+    // Cancels a stream whose peer does not read, and does not wait for the connection's farewell.
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
   }
 
   grpc::ServerBidiReactor<v1::ToWorker, v1::FromWorker>* Serve(
@@ -85,7 +88,10 @@ class Service::Impl final : public v1::Worker::CallbackService {
     }
     void OnWriteDone(bool ok) override { impl_->OnWritten(ok); }
     void OnCancel() override { impl_->OnClosed(); }
-    void OnDone() override { delete this; }
+    void OnDone() override {
+      impl_->OnStreamDone();
+      delete this;
+    }
 
    private:
     Impl* const impl_;
@@ -123,6 +129,12 @@ class Service::Impl final : public v1::Worker::CallbackService {
     callbacks_.closed();
   }
 
+  void OnStreamDone() {
+    std::lock_guard lock(mutex_);
+    stream_done_ = true;
+    done_.notify_all();
+  }
+
   void FinishIfDrained() {
     if (!ending_ || writing_ || finished_ || stream_ == nullptr || !queue_.empty()) return;
     finished_ = ended_ = true;
@@ -133,12 +145,14 @@ class Service::Impl final : public v1::Worker::CallbackService {
   std::unique_ptr<grpc::Server> server_;
 
   std::mutex mutex_;
+  std::condition_variable done_;
   Stream* stream_ = nullptr;  // deletes itself after Finish
   std::deque<v1::FromWorker> queue_;
   bool writing_ = false;
   bool ended_ = false;   // nothing is queued any more
   bool ending_ = false;  // finish when the queue is empty
   bool finished_ = false;
+  bool stream_done_ = false;
   bool told_closed_ = false;
 };
 

@@ -34,7 +34,7 @@ TEST(Options, WrongUsageIsNamed) {
       {{"--plan", "--serve", "--model-text", model}, "--plan and --serve"},
       {{"--plan"}, "--model-text"},
       {{"--plan", "--model-text"}, "no value follows"},
-      {{"--plan", "--model-text", "nam: 'a'"}, "column 1"},
+      {{"--plan", "--model-text", "nam: 'a'"}, "column 4"},
       {{"--plan", "--model-text", "name: 'a'"}, "checkpoint"},
       {{"--plan", "--model-text", model, "--threads", "-1"}, "not a count"},
       {{"--plan", "--model-text", model, "--what", "1"}, "--what"},

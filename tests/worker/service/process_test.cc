@@ -65,7 +65,7 @@ struct Ran {
   std::string out, err;
 };
 
-Ran Run(const std::vector<std::string>& args) {
+Ran RunWorker(const std::vector<std::string>& args) {
   auto out = Pipe(), err = Pipe();
   const pid_t pid = Spawn(args, {out->second.get(), err->second.get()});
   out->second.Reset();
@@ -83,24 +83,24 @@ std::vector<std::string> Flags(const std::string& mode, const v1::Model& model) 
 }
 
 TEST(Process, WrongUsageIsTwo) {
-  const Ran ran = Run({"--plan"});
+  const Ran ran = RunWorker({"--plan"});
   EXPECT_EQ(ran.exit_code, 2);
   EXPECT_THAT(ran.err, HasSubstr("usage:"));
 }
 
 TEST(Process, PrintsThePlan) {
-  const Ran ran = Run(Flags("--plan", GoldenEntry("llama_defaults")));
+  const Ran ran = RunWorker(Flags("--plan", GoldenEntry("llama_defaults")));
   EXPECT_EQ(ran.exit_code, 0) << ran.err;
   EXPECT_THAT(ran.out, HasSubstr("family: \"llama\""));
   std::vector<std::string> flags = Flags("--plan", GoldenEntry("llama_defaults"));
   flags.push_back("--json");
-  EXPECT_THAT(Run(flags).out, HasSubstr("\"family\":\"llama\""));
+  EXPECT_THAT(RunWorker(flags).out, HasSubstr("\"family\":\"llama\""));
 }
 
 TEST(Process, ARefusedPlanIsOneLine) {
   v1::Model model = GoldenEntry("llama_defaults");
   model.set_context_length(1 << 30);
-  const Ran ran = Run(Flags("--plan", model));
+  const Ran ran = RunWorker(Flags("--plan", model));
   EXPECT_EQ(ran.exit_code, 1);
   EXPECT_EQ(ran.out, "");
   EXPECT_THAT(ran.err, HasSubstr("context_length"));
