@@ -16,8 +16,8 @@ namespace switchyard::worker::tokenizer {
 namespace {
 
 // Members of character classes. White space is the property White_Space: PCRE2's own \s has U+180E
-// too. A word character is Alphabetic, a mark, a decimal digit or a connector, where PCRE2's \w
-// lacks marks.
+// too. A word character is Alphabetic, a mark, a decimal digit or a connector (and, in Oniguruma,
+// the raised digits and fractions of Latin-1), where PCRE2's \w lacks marks.
 constexpr char kSpace[] =
     "\\t-\\r "
     "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
@@ -25,7 +25,7 @@ constexpr char kNotSpace[] =
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}"
     "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}"
     "\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}";
-constexpr char kWord[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr char kWord[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr char kHex[] = "0-9A-Fa-f";
 
 constexpr std::pair<std::string_view, std::string_view> kLongNames[] = {

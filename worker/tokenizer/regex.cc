@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "worker/tokenizer/oniguruma.h"
+#include "worker/tokenizer/unicode_versions.h"
 #include "worker/tokenizer/utf8.h"
 
 namespace switchyard::worker::tokenizer {
@@ -108,6 +109,7 @@ absl::StatusOr<Regex> Regex::Compile(const PatternSpec& pattern) {
 
 absl::Status Regex::ForEachMatch(std::string_view text,
                                  absl::FunctionRef<void(size_t begin, size_t end)> on_match) const {
+  if (text.empty()) return absl::OkStatus();
   if (code_ == nullptr) {
     for (size_t at = text.find(pattern_.text); at != std::string_view::npos;
          at = text.find(pattern_.text, at + pattern_.text.size())) {
@@ -115,6 +117,10 @@ absl::Status Regex::ForEachMatch(std::string_view text,
     }
     return absl::OkStatus();
   }
+  // Characters that PCRE2 does not know yet are matched as older ones of the same length, so that
+  // all offsets hold.
+  std::string known;
+  if (UseStandIns(text, &known)) text = known;
   Search search(code_.get());
   size_t from = 0;
   size_t last_end = std::string_view::npos;

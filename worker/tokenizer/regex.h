@@ -20,8 +20,8 @@ class Regex {
   static absl::StatusOr<Regex> Compile(const PatternSpec& pattern);
 
   // Calls `on_match(begin, end)` for every match in valid UTF-8, from left to right. An empty match
-  // right behind the match before it does not count. INVALID_ARGUMENT if a match needs more steps
-  // or memory than is allowed.
+  // right behind the match before it does not count, and an empty text has no matches.
+  // INVALID_ARGUMENT if a match needs more steps or memory than is allowed.
   absl::Status ForEachMatch(std::string_view text,
                             absl::FunctionRef<void(size_t begin, size_t end)> on_match) const;
 

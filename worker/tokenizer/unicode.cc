@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/tokenizer/unicode_versions.h"
 #include "worker/tokenizer/utf8.h"
 
 namespace switchyard::worker::tokenizer {
@@ -46,14 +47,11 @@ void SortMarks(std::vector<utf8proc_int32_t>* text) {
   }
 }
 
-// One stretch of text that no character outside it combines with.
-void NormalizeStretch(std::string_view text, bool compose, int options,
-                      std::vector<utf8proc_int32_t>* scratch, std::string* out) {
-  scratch->clear();
-  for (size_t pos = 0; pos < text.size();) Decompose(DecodeUtf8(text, &pos), options, scratch);
+// Orders, composes and writes what is in `*scratch`, and empties it.
+void Flush(bool compose, std::vector<utf8proc_int32_t>* scratch, std::string* out) {
   SortMarks(scratch);
   auto length = static_cast<utf8proc_ssize_t>(scratch->size());
-  if (compose) {
+  if (compose && length > 1) {
     const utf8proc_ssize_t composed = utf8proc_normalize_utf32(
         scratch->data(), length,
         static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
@@ -62,7 +60,36 @@ void NormalizeStretch(std::string_view text, bool compose, int options,
   for (utf8proc_ssize_t i = 0; i < length; ++i) {
     AppendUtf8(static_cast<char32_t>((*scratch)[static_cast<size_t>(i)]), out);
   }
+  scratch->clear();
 }
+
+// One stretch of text that no character outside it combines with.
+void NormalizeStretch(std::string_view text, bool compose, int options,
+                      std::vector<utf8proc_int32_t>* scratch, std::string* out) {
+  for (size_t pos = 0; pos < text.size();) {
+    const char32_t c = DecodeUtf8(text, &pos);
+    if (HasNoNormalization(c)) {
+      Flush(compose, scratch, out);
+      AppendUtf8(c, out);
+    } else {
+      Decompose(c, options, scratch);
+    }
+  }
+  Flush(compose, scratch, out);
+}
+
+// Pairs of cases that utf8proc does not know yet: from first to last, lower case is `offset` on.
+struct CaseRange {
+  char32_t first, last;
+  int offset;
+};
+constexpr CaseRange kNewCases[] = {
+    {0x1C89, 0x1C89, 1},      {0xA7CB, 0xA7CB, 0x264 - 0xA7CB},
+    {0xA7CC, 0xA7CC, 1},      {0xA7CE, 0xA7CE, 1},
+    {0xA7D2, 0xA7D2, 1},      {0xA7D4, 0xA7D4, 1},
+    {0xA7DA, 0xA7DA, 1},      {0xA7DC, 0xA7DC, 0x19B - 0xA7DC},
+    {0x10D50, 0x10D65, 0x20}, {0x16EA0, 0x16EB8, 0x1B},
+};
 
 }  // namespace
 
@@ -73,7 +100,9 @@ bool IsWhiteSpace(char32_t c) {
 }
 
 bool IsNumeric(char32_t c) {
-  const utf8proc_category_t category = Category(c);
+  // Unicode 17 has these; the stand-ins end at 16.
+  if ((c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6)) return true;
+  const utf8proc_category_t category = Category(StandIn(c));
   return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
 }
 
@@ -82,17 +111,22 @@ bool IsPunctuation(char32_t c) {
     return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
            (c >= '{' && c <= '~');
   }
+  // These two were punctuation once.
+  if (c == 0x166D || c == 0x111C9) return true;
+  if (IsNewPunctuation(c)) return false;
   const utf8proc_category_t category = Category(c);
   return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
 }
 
 bool IsMark(char32_t c) {
+  if (c == 0x1CF2 || c == 0x1CF3) return true;  // letters by now
+  if (IsNewMark(c)) return false;
   const utf8proc_category_t category = Category(c);
   return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
 }
 
 bool IsWord(char32_t c) {
-  const utf8proc_category_t category = Category(c);
+  const utf8proc_category_t category = Category(StandIn(c));
   if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) return true;
   if (category == UTF8PROC_CATEGORY_PC || c == 0x200C || c == 0x200D) return true;
   // The symbols that are Alphabetic: circled, squared and other enclosed letters.
@@ -103,6 +137,11 @@ bool IsWord(char32_t c) {
 void AppendLowercase(char32_t c, std::string* out) {
   if (c == 0x130) {  // the one character whose lower case is two: i and a dot above
     out->append("i\xCC\x87");
+    return;
+  }
+  for (const CaseRange& range : kNewCases) {
+    if (c < range.first || c > range.last) continue;
+    AppendUtf8(static_cast<char32_t>(static_cast<int>(c) + range.offset), out);
     return;
   }
   AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);

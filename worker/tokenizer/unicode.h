@@ -3,7 +3,8 @@
 #include <string>
 #include <string_view>
 
-// Classes of characters, each the set that the published tokenizers' library means by it.
+// Classes of characters, each the set that the published tokenizers' library means by it, which is
+// not always today's Unicode (unicode_versions.h).
 namespace switchyard::worker::tokenizer {
 
 bool IsWhiteSpace(char32_t c);   // the property White_Space
