@@ -10,14 +10,26 @@ namespace switchyard::worker {
 namespace {
 
 constexpr uint64_t kSmallestGranule = 64 << 10;
+constexpr uint64_t kLargestSmallGranule = 1 << 20;
 constexpr uint64_t kRegionAlignment = 2 << 20;  // regions do not share a huge page
 
-// Pads a block so that not too many of them make whole pages: up to a multiple of the largest power
-// of two (of at most a page) that costs no more than a 64th.
-uint64_t PadBlock(uint64_t bytes, uint64_t page_bytes) {
+// Up to a multiple of the largest power of two (of at most a page) that costs no more than bytes /
+// part.
+uint64_t PadWithin(uint64_t bytes, uint64_t page_bytes, uint64_t part) {
   uint64_t unit = page_bytes;
-  while (unit > 64 && RoundUp(bytes, unit) - bytes > bytes / 64) unit /= 2;
+  while (unit > 64 && RoundUp(bytes, unit) - bytes > bytes / part) unit /= 2;
   return RoundUp(bytes, unit);
+}
+
+// Pads a block so that not too many of them make whole pages: as little as gives granules of at
+// most a megabyte or 16 blocks or pages, and never more than an eighth.
+uint64_t PadBlock(uint64_t bytes, uint64_t page_bytes) {
+  const uint64_t most = std::max(kLargestSmallGranule, 16 * std::max(bytes, page_bytes));
+  for (const uint64_t part : {64, 32, 16}) {
+    const uint64_t padded = PadWithin(bytes, page_bytes, part);
+    if (std::lcm(padded, page_bytes) <= most) return padded;
+  }
+  return PadWithin(bytes, page_bytes, 8);
 }
 
 void SizeGroup(KvGroup& group, uint64_t layer_bytes, uint64_t page_bytes) {

@@ -177,8 +177,6 @@ absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCa
     const auto layers = static_cast<int32_t>(image_.layer_end.size());
     return residency_.WaitFor(layer < layers ? image_.layer_end[layer] : image_.bytes, stream);
   };
-  // The embedding lies before the first layer and is read before it.
-  RETURN_IF_ERROR(before_layer(0));
   RETURN_IF_ERROR(transformer_->Forward(DeviceStep(launched), before_layer, stream));
   RETURN_IF_ERROR(launched.buffers->Download(launched.logit_rows, launched.logprobs, launched.top));
   ASSIGN_OR_RETURN(launched.done, device_.Record(stream));

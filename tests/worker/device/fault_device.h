@@ -1,0 +1,131 @@
+#pragma once
+
+// A cpu device whose arenas fail when they are told to, and whose uploads can be held up.
+
+#include <condition_variable>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "worker/device/device.h"
+
+namespace switchyard::worker {
+
+// What a test sets and sees. Outlives the device. For any thread.
+class Faults {
+ public:
+  // Lets `count` commits succeed from now on, then fails every one until called again.
+  void FailCommitsAfter(int64_t count) {
+    std::lock_guard<std::mutex> lock(mu_);
+    commits_left_ = count;
+  }
+  void Mend() { FailCommitsAfter(std::numeric_limits<int64_t>::max()); }
+  // Uploads of at least 4 KiB wait once `count` of them have passed, until more are let through.
+  void HoldUploadsAfter(int64_t count) {
+    std::lock_guard<std::mutex> lock(mu_);
+    uploads_left_ = count;
+    changed_.notify_all();
+  }
+  void LetUploadsPass() { HoldUploadsAfter(std::numeric_limits<int64_t>::max()); }
+  uint64_t committed() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return committed_;
+  }
+
+  absl::Status Commit(Arena& arena, uint64_t offset, uint64_t bytes) {
+    {
+      std::lock_guard<std::mutex> lock(mu_);
+      if (commits_left_ == 0) return absl::ResourceExhaustedError("no room, says the test");
+      --commits_left_;
+      committed_ += bytes;
+    }
+    return arena.Commit(offset, bytes);
+  }
+  absl::Status Release(Arena& arena, uint64_t offset, uint64_t bytes) {
+    std::lock_guard<std::mutex> lock(mu_);
+    committed_ -= bytes;
+    return arena.Release(offset, bytes);
+  }
+  void PassUpload(uint64_t bytes) {
+    if (bytes < 4096) return;
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [this] { return uploads_left_ > 0; });
+    --uploads_left_;
+  }
+
+ private:
+  mutable std::mutex mu_;
+  std::condition_variable changed_;
+  int64_t commits_left_ = std::numeric_limits<int64_t>::max();
+  int64_t uploads_left_ = std::numeric_limits<int64_t>::max();
+  uint64_t committed_ = 0;
+};
+
+class FaultArena final : public Arena {
+ public:
+  FaultArena(Faults& faults, std::unique_ptr<Arena> arena)
+      : faults_(faults), arena_(std::move(arena)) {}
+  std::byte* base() const override { return arena_->base(); }
+  uint64_t reserved_bytes() const override { return arena_->reserved_bytes(); }
+  uint64_t granularity() const override { return arena_->granularity(); }
+  absl::Status Commit(uint64_t offset, uint64_t bytes) override {
+    return faults_.Commit(*arena_, offset, bytes);
+  }
+  absl::Status Release(uint64_t offset, uint64_t bytes) override {
+    return faults_.Release(*arena_, offset, bytes);
+  }
+  uint64_t committed_bytes() const override { return arena_->committed_bytes(); }
+
+ private:
+  Faults& faults_;
+  std::unique_ptr<Arena> arena_;
+};
+
+class FaultDevice final : public Device {
+ public:
+  explicit FaultDevice(Faults& faults, int threads = 1)
+      : faults_(faults), device_(MakeCpuDevice(threads)) {}
+
+  std::string name() const override { return device_->name(); }
+  uint64_t page_bytes() const override { return device_->page_bytes(); }
+  absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) override {
+    ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, device_->Reserve(bytes));
+    return std::make_unique<FaultArena>(faults_, std::move(arena));
+  }
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes) override {
+    return device_->Allocate(bytes);
+  }
+  StreamHandle compute_stream() override { return device_->compute_stream(); }
+  StreamHandle copy_stream() override { return device_->copy_stream(); }
+  absl::Status Upload(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {
+    faults_.PassUpload(bytes);
+    return device_->Upload(to, from, bytes, stream);
+  }
+  absl::Status Download(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {
+    return device_->Download(to, from, bytes, stream);
+  }
+  absl::Status CopyOnDevice(void* to, const void* from, uint64_t bytes,
+                            StreamHandle stream) override {
+    return device_->CopyOnDevice(to, from, bytes, stream);
+  }
+  absl::StatusOr<std::unique_ptr<Event>> Record(StreamHandle stream) override {
+    return device_->Record(stream);
+  }
+  absl::Status Wait(StreamHandle stream, Event& event) override {
+    return device_->Wait(stream, event);
+  }
+  absl::Status Synchronize(StreamHandle stream) override { return device_->Synchronize(stream); }
+  absl::Status RegisterHost(const void* data, uint64_t bytes) override {
+    return device_->RegisterHost(data, bytes);
+  }
+  absl::Status UnregisterHost(const void* data) override { return device_->UnregisterHost(data); }
+
+ private:
+  Faults& faults_;
+  std::unique_ptr<Device> device_;
+};
+
+}  // namespace switchyard::worker

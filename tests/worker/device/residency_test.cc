@@ -1,0 +1,177 @@
+#include "worker/device/residency.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/worker/device/fault_device.h"
+#include "tests/worker/device/resident_memory.h"
+
+namespace switchyard::worker {
+namespace {
+
+constexpr uint64_t kChunk = 16 << 10;
+constexpr uint64_t kImage = 10 * kChunk + 100;  // the last chunk is short
+
+class ResidencyTest : public testing::Test {
+ protected:
+  ResidencyTest() : device_(faults_), master_(kImage) {
+    std::mt19937 random(7);
+    for (std::byte& byte : master_) byte = static_cast<std::byte>(random());
+    residency_ = *Residency::Create(device_, kImage, kChunk);
+    residency_->SetMaster(master_.data());
+  }
+
+  void ExpectPrefix(uint64_t bytes) {
+    // WaitFor returns when the copy has been launched; the copying thread says when it has arrived.
+    while (!residency_->settled()) std::this_thread::yield();
+    EXPECT_EQ(residency_->resident_bytes(), bytes);
+    EXPECT_EQ(residency_->committed_bytes(), bytes);
+    EXPECT_EQ(std::memcmp(residency_->base(), master_.data(), bytes), 0);
+  }
+
+  Faults faults_;
+  FaultDevice device_;
+  std::vector<std::byte> master_;
+  std::unique_ptr<Residency> residency_;
+};
+
+TEST_F(ResidencyTest, GrowsInTheBackgroundAndShrinksAtOnce) {
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  ExpectPrefix(kImage);
+  EXPECT_TRUE(residency_->settled());
+  ASSERT_TRUE(residency_->SetTarget(4 * kChunk + 5).ok());
+  EXPECT_EQ(residency_->target_bytes(), 4 * kChunk);
+  ExpectPrefix(4 * kChunk);
+  EXPECT_EQ(faults_.committed(), 4 * kChunk);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  ExpectPrefix(kImage);
+  ASSERT_TRUE(residency_->SetTarget(0).ok());
+  EXPECT_EQ(faults_.committed(), 0u);
+}
+
+TEST_F(ResidencyTest, EarlyBytesArriveBeforeLateOnes) {
+  faults_.HoldUploadsAfter(3);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(2 * kChunk + 1, nullptr).ok());
+  EXPECT_FALSE(residency_->settled());
+  EXPECT_LE(residency_->resident_bytes(), 3 * kChunk);
+  faults_.LetUploadsPass();
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+}
+
+TEST_F(ResidencyTest, BeyondTheTargetIsRefused) {
+  ASSERT_TRUE(residency_->SetTarget(2 * kChunk).ok());
+  EXPECT_EQ(residency_->WaitFor(2 * kChunk + 1, nullptr).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(residency_->WaitFor(2 * kChunk, nullptr).ok());
+}
+
+TEST_F(ResidencyTest, AFailedCommitRollsBackToTheCompletePrefix) {
+  faults_.FailCommitsAfter(4);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  const absl::Status status = residency_->WaitFor(kImage, nullptr);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  // What was on its way when it failed still arrives.
+  ASSERT_TRUE(residency_->WaitFor(4 * kChunk, nullptr).ok());
+  ExpectPrefix(4 * kChunk);
+  EXPECT_EQ(residency_->error().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(faults_.committed(), 4 * kChunk);
+  // The same target again tries again.
+  faults_.Mend();
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  EXPECT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  ExpectPrefix(kImage);
+}
+
+TEST_F(ResidencyTest, GrowthIsCutShortByASmallerTarget) {
+  faults_.HoldUploadsAfter(5);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(5 * kChunk, nullptr).ok());
+  // The sixth chunk is being copied: shrinking waits for that piece and no more.
+  std::thread shrink([&] { EXPECT_TRUE(residency_->SetTarget(2 * kChunk).ok()); });
+  while (residency_->target_bytes() != 2 * kChunk) std::this_thread::yield();
+  faults_.HoldUploadsAfter(1);
+  shrink.join();
+  ExpectPrefix(2 * kChunk);
+  EXPECT_EQ(faults_.committed(), 2 * kChunk);
+  EXPECT_TRUE(residency_->error().ok());
+  faults_.LetUploadsPass();
+}
+
+TEST_F(ResidencyTest, NoMasterNoGrowth) {
+  residency_->SetMaster(nullptr);
+  EXPECT_EQ(residency_->SetTarget(kImage).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(residency_->target_bytes(), 0u);
+}
+
+TEST_F(ResidencyTest, AMasterDroppedMidwayFailsTheGrowth) {
+  faults_.HoldUploadsAfter(2);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(2 * kChunk, nullptr).ok());
+  std::thread drop([&] { residency_->SetMaster(nullptr); });
+  faults_.HoldUploadsAfter(1);  // the piece under way ends, then nobody reads the old master
+  drop.join();
+  faults_.LetUploadsPass();
+  const absl::Status status = residency_->WaitFor(kImage, nullptr);
+  // The copying thread may have been faster than the drop, but only if it got to the end.
+  if (!status.ok()) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  }
+}
+
+TEST_F(ResidencyTest, TheObserverSeesEveryChunk) {
+  std::atomic<int> calls = 0;
+  residency_->SetObserver([&] { ++calls; });
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  residency_.reset();
+  EXPECT_GE(calls, 11);
+}
+
+TEST_F(ResidencyTest, DestructionEndsAGrowthAndGivesEverythingBack) {
+  faults_.HoldUploadsAfter(3);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(3 * kChunk, nullptr).ok());
+  faults_.LetUploadsPass();
+  residency_.reset();
+  EXPECT_EQ(faults_.committed(), 0u);
+}
+
+TEST_F(ResidencyTest, RandomTargetsEndWhereTheLastOneSays) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 300; ++i) {
+    const uint64_t target = random() % 5 == 0 ? kImage : random() % kImage;
+    ASSERT_TRUE(residency_->SetTarget(target).ok());
+    ASSERT_LE(residency_->resident_bytes(), residency_->target_bytes());
+    if (random() % 3 != 0) continue;
+    const uint64_t rounded = residency_->target_bytes();
+    ASSERT_TRUE(residency_->WaitFor(rounded, nullptr).ok());
+    ExpectPrefix(rounded);
+    // The tail of a short last chunk is charged as whole pages by the arena alone.
+    ASSERT_EQ(faults_.committed(), (rounded + kCpuPageBytes - 1) / kCpuPageBytes * kCpuPageBytes);
+  }
+}
+
+TEST_F(ResidencyTest, ReleasedPagesAreGone) {
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  EXPECT_GE(ResidentBytes(residency_->base(), kImage), kImage);
+  ASSERT_TRUE(residency_->SetTarget(kChunk).ok());
+  EXPECT_EQ(ResidentBytes(residency_->base(), kImage), kChunk);
+}
+
+TEST(Residency, ChunksAreWholePages) {
+  auto device = MakeCpuDevice(1);
+  EXPECT_EQ(Residency::Create(*device, 1 << 20, 1000).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace switchyard::worker

@@ -1,0 +1,66 @@
+#include "tests/worker/engine/engine_harness.h"
+
+#include <iterator>
+#include <thread>
+
+#include "common/check.h"
+
+namespace switchyard::worker {
+
+EngineHarness::EngineHarness(const Architecture& arch, const ImageLayout& image,
+                             const std::byte* master, const EngineLimits& limits, kernels::Ops& ops)
+    : image_(image),
+      kv_(PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
+                 limits.prefill_chunk, kCpuPageBytes)),
+      device_(faults_) {
+  auto engine = Engine::Create(arch, image, limits, device_, ops, clock_, *this);
+  SY_CHECK(engine.ok());
+  engine_ = *std::move(engine);
+  engine_->SetMaster(master);
+}
+
+void EngineHarness::Grant(uint64_t weight_bytes, uint64_t kv_bytes, bool pause,
+                          uint64_t host_kv_bytes) {
+  engine_->SetLease({.epoch = ++epoch_,
+                     .weight_bytes = weight_bytes,
+                     .kv_bytes = kv_bytes,
+                     .pause = pause,
+                     .host_kv_bytes = host_kv_bytes});
+}
+
+void EngineHarness::Settle() {
+  while (true) {
+    const bool more = engine_->Iterate();
+    const bool settled = epoch_ == 0 || (!reports_.empty() && reports_.back().settled &&
+                                         reports_.back().epoch == epoch_);
+    if (!more && settled) return;
+    if (!more) std::this_thread::yield();  // the copying thread has work
+  }
+}
+
+void EngineHarness::Iterate(int times) {
+  for (int i = 0; i < times; ++i) engine_->Iterate();
+}
+
+void EngineHarness::OnEvents(std::vector<SequenceEvent> events) {
+  for (SequenceEvent& event : events) {
+    Outcome& outcome = outcomes_[event.id];
+    if (outcome.end != SequenceEnd::kNone) ++outcome.events_after_end;
+    for (TokenResult& result : event.tokens) {
+      outcome.tokens.push_back(result.id);
+      outcome.results.push_back(std::move(result));
+    }
+    if (!event.prompt.empty()) outcome.prompt = std::move(event.prompt);
+    outcome.paused += event.paused;
+    outcome.resumed += event.resumed;
+    if (event.end != SequenceEnd::kNone) {
+      outcome.end = event.end;
+      outcome.error = event.error;
+      outcome.times = event.times;
+    }
+  }
+}
+
+void EngineHarness::OnLease(const LeaseReport& report) { reports_.push_back(report); }
+
+}  // namespace switchyard::worker

@@ -1,0 +1,442 @@
+// The engine over the fake model: every token is exact, so what changes a bit anywhere is seen.
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/engine/fake_model.h"
+#include "tests/worker/engine/fake_ops.h"
+
+namespace switchyard::worker {
+namespace {
+
+class EngineTest : public testing::TestWithParam<int> {
+ protected:
+  EngineTest() : model_(MakeFakeModel({0, 24, 0, 24})) {
+    limits_.context_length = 512;
+    limits_.max_sequences = 4;
+    limits_.prefill_chunk = 32;
+    limits_.logit_rows = 5;
+    limits_.launch_ahead = GetParam();
+  }
+
+  void Build() {
+    harness_ = std::make_unique<EngineHarness>(model_.arch, model_.image, model_.master.data(),
+                                               limits_, ops_);
+  }
+  Engine& engine() { return harness_->engine(); }
+  EngineHarness& h() { return *harness_; }
+
+  SequenceRequest Request(RequestId id, int32_t prompt, int32_t max_tokens, float temperature = 1) {
+    SequenceRequest request;
+    request.id = id;
+    std::mt19937 random(static_cast<uint32_t>(id) * 977 + 3);
+    for (int32_t i = 0; i < prompt; ++i) {
+      request.prompt.push_back(static_cast<int32_t>(random() % model_.arch.vocabulary));
+    }
+    request.max_tokens = max_tokens;
+    request.sampling.temperature = temperature;
+    request.sampling.seed = id;
+    request.logprobs = 0;
+    return request;
+  }
+
+  void Submit(const SequenceRequest& request) {
+    requests_[request.id] = request;
+    engine().Submit(request);
+  }
+
+  // The whole answer, exactly, and nothing after its end.
+  void ExpectAnswer(RequestId id, SequenceEnd end = SequenceEnd::kLength) {
+    const FakeAnswer answer = FakeAnswerOf(model_, requests_[id]);
+    Outcome& outcome = h().of(id);
+    EXPECT_EQ(outcome.end, end) << id << " " << outcome.error;
+    EXPECT_EQ(outcome.tokens, answer.tokens) << id;
+    ASSERT_EQ(outcome.results.size(), answer.logprobs.size());
+    for (size_t i = 0; i < answer.logprobs.size(); ++i) {
+      EXPECT_EQ(outcome.results[i].logprob, answer.logprobs[i]) << id << " token " << i;
+    }
+    EXPECT_EQ(outcome.events_after_end, 0);
+    EXPECT_FALSE(ops_.corrupt);
+  }
+  // What came out so far is the beginning of the answer.
+  void ExpectBeginning(RequestId id) {
+    const FakeAnswer answer = FakeAnswerOf(model_, requests_[id]);
+    const std::vector<int32_t>& tokens = h().of(id).tokens;
+    ASSERT_LE(tokens.size(), answer.tokens.size());
+    EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), answer.tokens.begin())) << id;
+  }
+  void ExpectNothingHeld() {
+    EXPECT_EQ(engine().Stats().kv_blocks_used, 0u);
+    h().TakeAll(true);
+    h().Settle();
+    EXPECT_EQ(h().faults().committed(), 0u);
+    EXPECT_EQ(h().reports().back().host_kv_bytes, 0u);
+  }
+
+  FakeModel model_;
+  FakeOps ops_;
+  EngineLimits limits_;
+  std::unique_ptr<EngineHarness> harness_;
+  std::map<RequestId, SequenceRequest> requests_;
+};
+
+INSTANTIATE_TEST_SUITE_P(LaunchAhead, EngineTest, testing::Values(0, 1));
+
+TEST_P(EngineTest, OneSequence) {
+  Build();
+  h().GrantAll();
+  Submit(Request(1, 100, 40));
+  h().Settle();
+  ExpectAnswer(1);
+  EXPECT_EQ(engine().Stats().tokens, 40u);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, ShortestPromptAndWholeContext) {
+  Build();
+  h().GrantSmallest();
+  Submit(Request(1, 1, 1));
+  Submit(Request(2, 1, 511));
+  Submit(Request(3, 511, 1));
+  h().Settle();
+  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, BatchedIsAlone) {
+  Build();
+  h().GrantAll();
+  for (RequestId id = 1; id <= 12; ++id) {
+    Submit(Request(id, 1 + static_cast<int32_t>(id * 37 % 200), 5 + id * 7 % 60, id % 3));
+  }
+  h().Settle();
+  for (RequestId id = 1; id <= 12; ++id) ExpectAnswer(id);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, ChunkedIsWhole) {
+  for (const int32_t chunk : {1, 7, 16, 33, 512}) {
+    limits_.prefill_chunk = chunk;
+    Build();
+    h().GrantAll();
+    Submit(Request(1, 250, 20));
+    Submit(Request(2, 31, 20));
+    h().Settle();
+    ExpectAnswer(1);
+    ExpectAnswer(2);
+  }
+}
+
+TEST_P(EngineTest, StepsKeepTheirBounds) {
+  limits_.step_rows = 40;
+  Build();
+  int32_t most_sequences = 0;
+  ops_.on_step = [&](const kernels::StepRows& rows) {
+    EXPECT_LE(rows.rows, 40);
+    most_sequences = std::max(most_sequences, rows.sequences);
+    EXPECT_EQ(rows.sequence_row[rows.sequences], rows.rows);
+    return kernels::OpError{};
+  };
+  h().GrantAll();
+  for (RequestId id = 1; id <= 9; ++id) Submit(Request(id, 40, 30));
+  h().Settle();
+  EXPECT_EQ(most_sequences, 4);
+  for (RequestId id = 1; id <= 9; ++id) ExpectAnswer(id);
+}
+
+TEST_P(EngineTest, StopIds) {
+  Build();
+  h().GrantAll();
+  SequenceRequest request = Request(1, 50, 200);
+  const FakeAnswer whole = FakeAnswerOf(model_, request);
+  request.stop_ids = {whole.tokens[9], whole.tokens[30]};
+  Submit(request);
+  Submit(Request(2, 60, 200));
+  h().Settle();
+  ExpectAnswer(1, SequenceEnd::kStop);
+  EXPECT_LE(h().of(1).tokens.size(), 10u);
+  EXPECT_EQ(h().of(1).tokens.back(), requests_[1].stop_ids[0]);
+  ExpectAnswer(2);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, PromptLogprobs) {
+  Build();
+  h().GrantAll();
+  SequenceRequest request = Request(1, 150, 3);
+  request.prompt_logprobs = 2;
+  request.logprobs = 4;
+  Submit(request);
+  Submit(Request(2, 77, 3));
+  SequenceRequest single = Request(3, 1, 2);
+  single.prompt_logprobs = 0;
+  Submit(single);
+  h().Settle();
+  const FakeAnswer answer = FakeAnswerOf(model_, request);
+  const Outcome& outcome = h().of(1);
+  ASSERT_EQ(outcome.prompt.size(), 150u);
+  EXPECT_EQ(outcome.prompt[0].id, request.prompt[0]);
+  for (size_t i = 1; i < 150; ++i) {
+    EXPECT_EQ(outcome.prompt[i].id, request.prompt[i]);
+    EXPECT_EQ(outcome.prompt[i].logprob, answer.prompt_logprobs[i - 1]) << i;
+    ASSERT_EQ(outcome.prompt[i].top_ids.size(), 2u);
+    EXPECT_GE(outcome.prompt[i].top_logprobs[0], outcome.prompt[i].top_logprobs[1]);
+  }
+  ASSERT_EQ(outcome.results[0].top_ids.size(), 4u);
+  EXPECT_TRUE(h().of(2).prompt.empty());
+  EXPECT_TRUE(h().of(2).results[0].top_ids.empty());
+  ASSERT_EQ(h().of(3).prompt.size(), 1u);
+  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
+}
+
+TEST_P(EngineTest, CancellationWithinTwoSteps) {
+  Build();
+  h().GrantAll();
+  Submit(Request(1, 20, 300));
+  Submit(Request(2, 20, 60));
+  h().Iterate(10);
+  engine().Cancel(1);
+  const size_t before = h().of(1).tokens.size();
+  h().Iterate(1);
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kCancelled);
+  EXPECT_LE(h().of(1).tokens.size(), before + 2);
+  ExpectBeginning(1);
+  engine().Cancel(1);  // twice, and one that never was: nothing
+  engine().Cancel(99);
+  h().Settle();
+  ExpectAnswer(2);
+  EXPECT_EQ(h().of(1).events_after_end, 0);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, CancellationOfOnesThatWaitOrArePaused) {
+  Build();
+  Submit(Request(1, 20, 30));
+  h().Iterate(2);
+  engine().Cancel(1);
+  h().Iterate(1);
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kCancelled);
+  h().GrantAll();
+  Submit(Request(2, 20, 300));
+  for (int i = 0; i < 1000 && h().of(2).tokens.size() < 5; ++i) h().Iterate(1);
+  h().TakeAll(true);
+  h().Settle();
+  EXPECT_EQ(h().of(2).paused, 1);
+  EXPECT_GT(h().reports().back().host_kv_bytes, 0u);
+  engine().Cancel(2);  // without a lease
+  h().Settle();
+  EXPECT_EQ(h().of(2).end, SequenceEnd::kCancelled);
+  EXPECT_EQ(h().reports().back().host_kv_bytes, 0u);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, FinishIsAStop) {
+  Build();
+  h().GrantAll();
+  Submit(Request(1, 20, 300));
+  h().Iterate(10);
+  engine().Finish(1);
+  h().Settle();
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kStop);
+  ExpectBeginning(1);
+}
+
+TEST_P(EngineTest, Deadlines) {
+  Build();
+  h().GrantAll();
+  SequenceRequest past = Request(1, 20, 30);
+  past.deadline = 1;
+  Submit(past);
+  SequenceRequest soon = Request(2, 20, 300);
+  soon.deadline = h().clock().Now() + kSecond;
+  Submit(soon);
+  h().Iterate(10);
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kDeadline);
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  EXPECT_EQ(h().of(2).end, SequenceEnd::kNone);
+  h().clock().Advance(kSecond);
+  const size_t before = h().of(2).tokens.size();
+  h().Iterate(1);
+  EXPECT_EQ(h().of(2).end, SequenceEnd::kDeadline);
+  EXPECT_LE(h().of(2).tokens.size(), before + 2);
+  ExpectBeginning(2);
+  h().Settle();
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, ASuspendedReaderHoldsUpNobody) {
+  limits_.max_sequences = 2;
+  Build();
+  h().GrantSmallest(1 << 30);
+  Submit(Request(1, 20, 300));
+  Submit(Request(2, 20, 300));
+  h().Iterate(10);
+  engine().Suspend(1, true);
+  engine().Suspend(2, true);
+  h().Settle();
+  const size_t before = h().of(1).tokens.size();
+  // All slots are taken by sequences whose readers are slow; others run all the same.
+  for (RequestId id = 3; id <= 5; ++id) Submit(Request(id, 200, 50));
+  h().Settle();
+  for (RequestId id = 3; id <= 5; ++id) ExpectAnswer(id);
+  EXPECT_EQ(h().of(1).tokens.size(), before);
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kNone);
+  engine().Suspend(1, false);
+  engine().Suspend(2, false);
+  h().Settle();
+  ExpectAnswer(1);
+  ExpectAnswer(2);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, OutOfBlocksThroughTheHost) {
+  Build();
+  h().GrantSmallest(1 << 30);
+  for (RequestId id = 1; id <= 6; ++id) Submit(Request(id, 100, 400));
+  h().Settle();
+  int paused = 0;
+  for (RequestId id = 1; id <= 6; ++id) {
+    ExpectAnswer(id);
+    EXPECT_EQ(h().of(id).paused, h().of(id).resumed);
+    paused += h().of(id).paused;
+  }
+  EXPECT_GT(paused, 0);
+  EXPECT_EQ(h().of(1).paused, 0);  // the oldest goes on
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, OutOfBlocksWithoutHostMemory) {
+  Build();
+  h().GrantSmallest(0);
+  for (RequestId id = 1; id <= 6; ++id) {
+    SequenceRequest request = Request(id, 100, 400);
+    request.prompt_logprobs = 0;
+    Submit(request);
+  }
+  h().Settle();
+  for (RequestId id = 1; id <= 6; ++id) {
+    ExpectAnswer(id);
+    ASSERT_EQ(h().of(id).prompt.size(), 100u);
+    const FakeAnswer answer = FakeAnswerOf(model_, requests_[id]);
+    for (size_t i = 1; i < 100; ++i) {
+      ASSERT_EQ(h().of(id).prompt[i].logprob, answer.prompt_logprobs[i - 1]);
+    }
+  }
+  for (const LeaseReport& report : h().reports()) EXPECT_EQ(report.host_kv_bytes, 0u);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, PriorityGoesFirst) {
+  limits_.max_sequences = 1;
+  Build();
+  std::vector<int32_t> order;
+  for (RequestId id = 1; id <= 3; ++id) {
+    SequenceRequest request = Request(id, 20, 5);
+    request.priority = static_cast<int32_t>(id);
+    Submit(request);
+  }
+  h().GrantAll();
+  while (h().of(3).tokens.empty()) h().Iterate(1);
+  EXPECT_TRUE(h().of(2).tokens.empty());
+  while (h().of(2).tokens.empty()) h().Iterate(1);
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  h().Settle();
+  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
+}
+
+TEST_P(EngineTest, AFailedStepEndsItsSequencesOnly) {
+  Build();
+  h().GrantAll();
+  Submit(Request(1, 20, 50));
+  h().Iterate(5);
+  bool fail = true;
+  ops_.on_step = [&](const kernels::StepRows&) {
+    return std::exchange(fail, false) ? kernels::OpError{"no such kernel"} : kernels::OpError{};
+  };
+  h().Settle();
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kError);
+  EXPECT_NE(h().of(1).error.find("no such kernel"), std::string::npos);
+  Submit(Request(2, 20, 50));
+  h().Settle();
+  ExpectAnswer(2);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, WhatDoesNotFitTheContextIsRefused) {
+  Build();
+  h().GrantAll();
+  Submit(Request(1, 500, 13));
+  Submit(Request(2, 500, 0));
+  h().Settle();
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kError);
+  EXPECT_NE(h().of(1).error.find("512"), std::string::npos);
+  EXPECT_EQ(h().of(2).end, SequenceEnd::kError);
+}
+
+TEST_P(EngineTest, TimesAreInOrder) {
+  Build();
+  h().GrantAll();
+  Submit(Request(1, 100, 5));
+  while (h().of(1).end == SequenceEnd::kNone) {
+    h().clock().Advance(kMillisecond);
+    h().Iterate(1);
+  }
+  const SequenceTimes& times = h().of(1).times;
+  EXPECT_LE(times.submitted, times.prefill_started);
+  EXPECT_LT(times.prefill_started, times.first_token);
+  EXPECT_LT(times.first_token, times.last_token);
+}
+
+TEST_P(EngineTest, FixedBytesAreWhatIsAllocated) {
+  Build();
+  EXPECT_GT(EngineFixedBytes(model_.arch, ops_, limits_), 0u);  // Create asserts that they agree
+}
+
+// Requests, cancellations, suspensions and leases at random; every answer is exact.
+TEST_P(EngineTest, RandomLives) {
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    Build();
+    requests_.clear();
+    std::mt19937 random(seed);
+    RequestId next = 1;
+    std::set<RequestId> cancelled;
+    for (int i = 0; i < 600; ++i) {
+      const uint32_t what = random() % 40;
+      const RequestId some = 1 + random() % next;
+      if (what < 4 && next < 40) {
+        SequenceRequest request = Request(next++, 1 + random() % 200, 1 + random() % 120);
+        if (random() % 3 == 0) request.prompt_logprobs = random() % 3;
+        request.priority = random() % 2;
+        Submit(request);
+      } else if (what == 5) {
+        engine().Cancel(some);
+        cancelled.insert(some);
+      } else if (what < 8) {
+        engine().Suspend(some, random() % 2 == 0);
+      } else if (what == 8) {
+        const uint64_t weights = random() % 2 ? model_.image.bytes : random() % model_.image.bytes;
+        const uint64_t kv = random() % 2 ? h().kv().smallest_bytes + random() % (1 << 20)
+                                         : random() % h().kv().useful_bytes;
+        h().Grant(weights, kv, random() % 2, random() % 2 ? 1 << 20 : 0);
+      }
+      h().Iterate(1 + random() % 4);
+    }
+    for (RequestId id = 1; id < next; ++id) engine().Suspend(id, false);
+    h().GrantAll();
+    h().Settle();
+    for (RequestId id = 1; id < next; ++id) {
+      if (cancelled.count(id) && h().of(id).end == SequenceEnd::kCancelled) {
+        ExpectBeginning(id);
+      } else {
+        ExpectAnswer(id);
+      }
+    }
+    ExpectNothingHeld();
+    ASSERT_FALSE(HasFailure()) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::worker
