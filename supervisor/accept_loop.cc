@@ -1,0 +1,91 @@
+#include "supervisor/accept_loop.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "common/log.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+// So many before other events of the loop get their turn.
+constexpr int kBatch = 64;
+constexpr Nanos kRetry = 100 * kMillisecond;
+
+bool IsOurUserOrRoot(int connection) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  return ::getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+         (peer.uid == ::geteuid() || peer.uid == 0);
+}
+
+UniqueFd OpenReserve() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+}  // namespace
+
+AcceptLoop::AcceptLoop(EventLoop* loop, UniqueFd listener, Options options,
+                       ConnectionCount* connections, std::function<void(UniqueFd)> accepted)
+    : loop_(loop),
+      options_(options),
+      connections_(connections),
+      accepted_(std::move(accepted)),
+      listener_(std::move(listener)),
+      reserve_(OpenReserve()) {
+  watch_ = loop_->WatchReadable(listener_.get(), [this] { AcceptReady(); });
+}
+
+AcceptLoop::~AcceptLoop() {
+  if (retry_ != 0) loop_->Stop(retry_);
+}
+
+void AcceptLoop::AcceptReady() {
+  for (int i = 0; i < kBatch; ++i) {
+    UniqueFd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (connection.valid()) {
+      Take(std::move(connection));
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      RefuseForWantOfDescriptors();
+      return;
+    } else if (errno != ECONNABORTED && errno != EINTR) {
+      return;  // EAGAIN: all are taken
+    }
+  }
+}
+
+void AcceptLoop::Take(UniqueFd connection) {
+  if (options_.check_peer && !IsOurUserOrRoot(connection.get())) return;
+  if (connections_->size() >= options_.max_connections) {
+    if (refused_++ % 1000 == 0) {
+      LogWarning("refusing connections: ", connections_->size(), " are open, which is the limit (",
+                 refused_, " refused so far)");
+    }
+    return;
+  }
+  const int on = 1;  // a token must not wait for the acknowledgement of the one before it
+  ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // no-op on Unix
+  if (!connections_->Add(connection.get()).ok()) return;
+  accepted_(std::move(connection));
+}
+
+// The connection that waits would make the listener readable for ever: it is accepted with the
+// reserve's number and closed. Then the loop rests a moment, since more may wait.
+void AcceptLoop::RefuseForWantOfDescriptors() {
+  LogWarning("out of file descriptors: refusing a connection");
+  reserve_.Reset();
+  UniqueFd refused(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  refused.Reset();
+  reserve_ = OpenReserve();
+  watch_.reset();
+  retry_ = loop_->Start(kRetry, [this] {
+    retry_ = 0;
+    watch_ = loop_->WatchReadable(listener_.get(), [this] { AcceptReady(); });
+  });
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "common/unique_fd.h"
+#include "supervisor/connection_count.h"
+#include "supervisor/event_loop.h"
+
+namespace switchyard::supervisor {
+
+// Accepts connections and hands them on. gRPC 1.51's own listener never accepts again once `accept`
+// has failed for want of descriptors; this one gives up a reserve descriptor to refuse the
+// connection, and goes on.
+class AcceptLoop {
+ public:
+  struct Options {
+    bool check_peer = false;  // Unix socket: only our own user, and root
+    size_t max_connections = 1024;
+  };
+  AcceptLoop(EventLoop* loop, UniqueFd listener, Options options, ConnectionCount* connections,
+             std::function<void(UniqueFd)> accepted);
+  ~AcceptLoop();
+
+ private:
+  void AcceptReady();
+  void Take(UniqueFd connection);
+  void RefuseForWantOfDescriptors();
+
+  EventLoop* const loop_;
+  const Options options_;
+  ConnectionCount* const connections_;
+  const std::function<void(UniqueFd)> accepted_;
+  UniqueFd listener_;
+  UniqueFd reserve_;  // of no use but to be closed when there are no more descriptors
+  std::unique_ptr<EventLoop::Watch> watch_;  // destroyed before listener_
+  Timers::Id retry_ = 0;                     // 0: none
+  uint64_t refused_ = 0;
+};
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace switchyard::supervisor {
+
+struct Gpu {
+  std::string uuid;  // "GPU-..."
+  std::string name;  // "NVIDIA H200"
+  uint64_t total_bytes = 0;
+  uint64_t driver_bytes = 0;  // reserved by the driver: never anybody's
+  uint64_t used_bytes = 0;    // by processes, whoever they are
+};
+
+// The driver's management library, opened at run time: the supervisor needs no CUDA, and holds no
+// context.
+class Nvml {
+ public:
+  // NOT_FOUND where there is no driver.
+  static absl::StatusOr<std::unique_ptr<Nvml>> Open();
+  ~Nvml();
+
+  absl::StatusOr<std::vector<Gpu>> Gpus() const;
+
+ private:
+  struct Library;
+  explicit Nvml(std::unique_ptr<Library> library);
+  std::unique_ptr<Library> library_;
+};
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,115 @@
+#include "supervisor/options.h"
+
+#include <CLI/CLI.hpp>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "common/human.h"
+#include "common/status_macros.h"
+#include "common/version.h"
+#include "supervisor/catalog.h"
+#include "supervisor/state_dir.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr int kWrongUsage = 2;
+constexpr char kDefaultListen[] = "127.0.0.1:7411";
+
+struct Flags {
+  std::string models_dir, config, listen, host_memory, state_dir, cache_dir;
+  std::vector<std::string> devices;
+  bool check = false, json = false;
+};
+
+void Define(CLI::App* app, Flags* flags) {
+  app->set_version_flag("--version", Version());
+  app->add_option("--models-dir", flags->models_dir,
+                  "Directory of *.textproto files, one per model")
+      ->required();
+  app->add_option("--config", flags->config,
+                  "SupervisorConfig in text format; flags win over what it says");
+  app->add_option("--listen", flags->listen,
+                  "HOST:PORT, loopback only; port 0 takes a free one [127.0.0.1:7411]");
+  app->add_option("--device", flags->devices,
+                  "NAME or NAME=SIZE, may be repeated: cpu, or a GPU's UUID, index or name "
+                  "[every GPU, else cpu]")
+      ->allow_extra_args(false);
+  app->add_option("--host-memory", flags->host_memory,
+                  "SIZE for host copies of models and paused sequences [a quarter of what is "
+                  "available]");
+  app->add_option("--state-dir", flags->state_dir,
+                  "Lock and Unix socket [~/.local/state/switchyard/HOST_PORT]");
+  app->add_option("--cache-dir", flags->cache_dir, "Images of models [~/.cache/switchyard]");
+  // What `switchyard check` runs.
+  app->add_flag("--check", flags->check)->group("");
+  app->add_flag("--json", flags->json)->group("");
+}
+
+// A size that is none is wrong usage, told before anything is touched.
+absl::Status CheckSizes(const v1::SupervisorConfig& config) {
+  if (!config.host_memory().empty()) {
+    RETURN_IF_ERROR(ParseBytes(config.host_memory()).status());
+  }
+  for (const std::string& device : config.devices()) {
+    const size_t equals = device.find('=');
+    if (equals == std::string::npos) continue;
+    RETURN_IF_ERROR(ParseBytes(device.substr(equals + 1)).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Options> Resolve(const Flags& flags) {
+  Options options;
+  if (!flags.config.empty()) {
+    ASSIGN_OR_RETURN(options.config, LoadConfig(flags.config));
+  }
+  v1::SupervisorConfig& config = options.config;
+  if (!flags.listen.empty()) config.set_listen(flags.listen);
+  if (!flags.host_memory.empty()) config.set_host_memory(flags.host_memory);
+  if (!flags.state_dir.empty()) config.set_state_dir(flags.state_dir);
+  if (!flags.cache_dir.empty()) config.set_cache_dir(flags.cache_dir);
+  if (!flags.devices.empty()) {
+    config.mutable_devices()->Assign(flags.devices.begin(), flags.devices.end());
+  }
+  if (config.listen().empty()) config.set_listen(kDefaultListen);
+  if (config.cache_dir().empty()) config.set_cache_dir(DefaultCacheDir());
+
+  ASSIGN_OR_RETURN(options.listen, ParseHostPort(config.listen()));
+  RETURN_IF_ERROR(CheckLoopback(options.listen));
+  RETURN_IF_ERROR(CheckSizes(config));
+  options.models_dir = flags.models_dir;
+  options.state_dir =
+      config.state_dir().empty() ? DefaultStateDir(options.listen) : config.state_dir();
+  options.state_dir_is_temporary = config.state_dir().empty() && options.listen.port == 0;
+  options.check = flags.check;
+  options.json = flags.json;
+  return options;
+}
+
+}  // namespace
+
+bool ParseOptions(int argc, char** argv, Options* options, EarlyExit* exit) {
+  CLI::App app("Switchyard's supervisor: many models on one device, one address",
+               "switchyard-supervisor");
+  Flags flags;
+  Define(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream text;
+    app.exit(error, text, text);
+    *exit = {error.get_exit_code() == 0 ? 0 : kWrongUsage, text.str()};
+    return false;
+  }
+  absl::StatusOr<Options> resolved = Resolve(flags);
+  if (!resolved.ok()) {
+    *exit = {kWrongUsage,
+             absl::StrCat("switchyard-supervisor: ", resolved.status().message(), "\n")};
+    return false;
+  }
+  *options = *std::move(resolved);
+  return true;
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,55 @@
+#include "supervisor/reload.h"
+
+#include <utility>
+
+#include "common/status_macros.h"
+#include "supervisor/plan_runner.h"
+
+namespace switchyard::supervisor {
+
+absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
+                                                    const Budget& budget) {
+  ASSIGN_OR_RETURN(const std::vector<v1::Model> models, LoadModels(models_dir));
+  PlanRunner plans;
+  plans.RunAhead(models, budget.devices);
+  return PlanCatalog(
+      models, budget.devices, budget.host_bytes,
+      [&](const v1::Model& model, const std::string& device) { return plans.Plan(model, device); });
+}
+
+Reloader::Reloader(EventLoop* loop, Router* router, std::string models_dir, Budget budget)
+    : loop_(loop),
+      router_(router),
+      models_dir_(std::move(models_dir)),
+      budget_(std::move(budget)) {}
+
+Reloader::~Reloader() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Reloader::Reload(Reply<v1::ReloadConfigReply> reply) {
+  waiting_.push_back(std::move(reply));
+  if (waiting_.size() == 1) StartNext();
+}
+
+void Reloader::StartNext() {
+  if (thread_.joinable()) thread_.join();  // it has posted its result: this does not wait
+  thread_ = std::thread([this] {
+    loop_->Post([this, catalog = ReadCatalog(models_dir_, budget_)]() mutable {
+      Finish(std::move(catalog));
+    });
+  });
+}
+
+void Reloader::Finish(absl::StatusOr<std::vector<ModelEntry>> catalog) {
+  auto reply = std::move(waiting_.front());
+  waiting_.pop_front();
+  if (catalog.ok()) {
+    reply(router_->Reload(*std::move(catalog)));
+  } else {
+    reply(catalog.status());
+  }
+  if (!waiting_.empty()) StartNext();
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,71 @@
+#include "supervisor/server_generate.h"
+
+#include <grpc/support/time.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace switchyard::supervisor {
+namespace {
+
+// Tokens that wait become one event. An event that says that the request waits stays by itself: it
+// describes a moment between tokens.
+Merged MergeEvents(v1::GenerateEvent* waiting, v1::GenerateEvent* next) {
+  if (waiting->has_waiting() || next->has_waiting() || next->has_start()) return Merged::kNo;
+  waiting->mutable_text()->append(next->text());
+  waiting->mutable_ids()->MergeFrom(next->ids());
+  for (v1::TokenLogprob& logprob : *next->mutable_logprobs()) {
+    *waiting->add_logprobs() = std::move(logprob);
+  }
+  if (next->has_finish()) *waiting->mutable_finish() = std::move(*next->mutable_finish());
+  return Merged::kAppended;
+}
+
+// gRPC's monotonic clock and ours are the same.
+Nanos DeadlineOf(const grpc::CallbackServerContext& context) {
+  const gpr_timespec deadline = context.raw_deadline();
+  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
+  const gpr_timespec monotonic = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
+  return std::max<Nanos>(1, monotonic.tv_sec * kSecond + monotonic.tv_nsec);
+}
+
+}  // namespace
+
+GenerateCall::GenerateCall(EventLoop* loop, Router* router, uint64_t limit_bytes)
+    : StreamCall(MergeEvents), loop_(loop), router_(router), limit_bytes_(limit_bytes) {}
+
+void GenerateCall::Begin(const grpc::CallbackServerContext& context,
+                         const grpc::ByteBuffer& bytes) {
+  absl::StatusOr<v1::GenerateRequest> request = ParseRequest<v1::GenerateRequest>(bytes);
+  if (!request.ok()) {
+    Close(ToGrpc(request.status()));
+    return;
+  }
+  loop_->Post(
+      [call = Shared(), deadline = DeadlineOf(context), request = *std::move(request)]() mutable {
+        call->id_ = call->router_->Generate(std::move(request), deadline, call);
+      });
+}
+
+void GenerateCall::Write(v1::GenerateEvent event) {
+  Push(std::move(event));
+  if (buffered() > limit_bytes_) above_ = true;
+}
+
+void GenerateCall::Finish(absl::Status status, Nanos retry_after) {
+  Close(ToGrpc(status, retry_after));
+}
+
+// In order after the closure that Begin posted.
+void GenerateCall::Cancelled() {
+  loop_->Post([call = Shared()] {
+    if (call->id_ != 0) call->router_->CancelRequest(call->id_);
+  });
+}
+
+void GenerateCall::Written() {
+  if (!above_ || buffered() >= limit_bytes_ / 2 || !above_.exchange(false)) return;
+  loop_->Post([call = Shared()] { call->router_->OnSinkDrained(call->id_); });
+}
+
+}  // namespace switchyard::supervisor

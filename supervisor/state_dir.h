@@ -1,0 +1,39 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/unique_fd.h"
+#include "supervisor/listen.h"
+
+namespace switchyard::supervisor {
+
+// ${XDG_STATE_HOME:-~/.local/state}/switchyard/<host>_<port>. Port 0 has no name before it is
+// listened on: a directory of this process's own under ${XDG_RUNTIME_DIR:-/tmp}.
+std::string DefaultStateDir(const HostPort& listen);
+// ${XDG_CACHE_HOME:-~/.cache}/switchyard
+std::string DefaultCacheDir();
+
+// The directory that holds the lock and the Unix socket. Locked as long as the object lives; the
+// lock is the process's, and the system drops it with the process, however it ends.
+class StateDir {
+ public:
+  // ALREADY_EXISTS, with the pid, if another supervisor has it. Creates the directory (0700).
+  static absl::StatusOr<std::unique_ptr<StateDir>> Lock(const std::string& path, bool temporary);
+  // Removes the socket, and a temporary directory altogether.
+  ~StateDir();
+
+  const std::string& path() const { return path_; }
+  std::string socket_path() const { return path_ + "/switchyard.sock"; }
+
+ private:
+  StateDir(std::string path, bool temporary, UniqueFd lock)
+      : path_(std::move(path)), temporary_(temporary), lock_(std::move(lock)) {}
+
+  std::string path_;
+  bool temporary_;
+  UniqueFd lock_;
+};
+
+}  // namespace switchyard::supervisor

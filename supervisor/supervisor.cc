@@ -1,0 +1,150 @@
+#include "supervisor/supervisor.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+
+#include "common/human.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kShutdownTimeout = 10 * kSecond;
+// After the drain: for streams to take their last messages, then for gRPC to let go of them.
+constexpr Nanos kServerGrace = 300 * kMillisecond;
+constexpr std::chrono::milliseconds kHardExit{1500};
+
+Nanos FromProto(bool set, const google::protobuf::Duration& duration, Nanos otherwise) {
+  return set ? duration.seconds() * kSecond + duration.nanos() : otherwise;
+}
+
+RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget& budget) {
+  RouterOptions options;
+  options.devices = budget.devices;
+  options.host_budget_bytes = budget.host_bytes;
+  options.cache_dir = config.cache_dir();
+  options.default_model = config.default_model();
+  options.worker_threads = config.worker_threads();
+  if (config.queue_limit() != 0) options.queue_limit = config.queue_limit();
+  options.drain_timeout =
+      FromProto(config.has_drain_timeout(), config.drain_timeout(), options.drain_timeout);
+  if (config.has_prefetch_at_start()) options.prefetch_at_start = config.prefetch_at_start();
+  return options;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options) {
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(options));
+  RETURN_IF_ERROR(supervisor->Init());
+  return supervisor;
+}
+
+absl::Status Supervisor::Init() {
+  ASSIGN_OR_RETURN(state_dir_, StateDir::Lock(options_.state_dir, options_.state_dir_is_temporary));
+  RETURN_IF_ERROR(Listen());
+  const v1::SupervisorConfig& config = options_.config;
+  ASSIGN_OR_RETURN(
+      const Budget budget,
+      FindBudget({config.devices().begin(), config.devices().end()}, config.host_memory(),
+                 config.has_reserve_bytes() ? std::optional<uint64_t>(config.reserve_bytes())
+                                            : std::nullopt));
+  RETURN_IF_ERROR(StartRouter(budget));
+  ASSIGN_OR_RETURN(
+      server_,
+      Server::Start(
+          &loop_, router_.get(), &health_,
+          [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); },
+          {config.control() == v1::SupervisorConfig::UNIX_ONLY, RouterOptions().sink_limit_bytes}));
+  Serve();
+  return absl::OkStatus();
+}
+
+// Connections that come before we serve wait in the listeners' queues.
+absl::Status Supervisor::Listen() {
+  ASSIGN_OR_RETURN(tcp_listener_, ListenTcp(&address_));
+  ASSIGN_OR_RETURN(unix_listener_, ListenUnix(state_dir_->socket_path()));
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::StartRouter(const Budget& budget) {
+  ASSIGN_OR_RETURN(std::vector<ModelEntry> catalog, ReadCatalog(options_.models_dir, budget));
+  for (const Device& device : budget.devices) {
+    LogInfo("device ", device.name, ": ", HumanBytes(device.capacity_bytes), ", ",
+            HumanBytes(device.reserve_bytes), " in reserve");
+  }
+  LogInfo("host memory for masters: ", HumanBytes(budget.host_bytes));
+  for (const ModelEntry& entry : catalog) {
+    if (entry.problem.ok()) continue;
+    LogWarning("model ", entry.model.name(), " cannot be served: ", entry.problem.message());
+  }
+  ASSIGN_OR_RETURN(launcher_, ProcessLauncher::Create(&loop_, &masters_));
+  router_ = std::make_unique<Router>(MakeRouterOptions(options_.config, budget), std::move(catalog),
+                                     Router::Ports{launcher_.get(), &masters_, &loop_, &health_});
+  launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
+                          router_->OnWorkerMessage(worker, message);
+                        },
+                        [this](Incarnation worker, const WorkerExit& exit) {
+                          router_->OnWorkerGone(worker, exit);
+                        }});
+  reloader_ = std::make_unique<Reloader>(&loop_, router_.get(), options_.models_dir, budget);
+  router_->Start();
+  return absl::OkStatus();
+}
+
+void Supervisor::Serve() {
+  connections_.emplace(&loop_);
+  auto accepted = [this](UniqueFd connection) { server_->AddConnection(std::move(connection)); };
+  AcceptLoop::Options tcp, unix_socket;
+  unix_socket.check_peer = true;
+  accept_loops_.push_back(std::make_unique<AcceptLoop>(&loop_, std::move(tcp_listener_), tcp,
+                                                       &*connections_, accepted));
+  accept_loops_.push_back(std::make_unique<AcceptLoop>(&loop_, std::move(unix_listener_),
+                                                       unix_socket, &*connections_, accepted));
+  loop_.OnSignals({SIGTERM, SIGINT}, [this](int) { OnStopSignal(); });
+  loop_.OnSignals({SIGHUP}, [this](int) {
+    reloader_->Reload([](absl::StatusOr<v1::ReloadConfigReply> reply) {
+      if (reply.ok()) {
+        LogInfo("models.d read again: ", reply->added_size(), " added, ", reply->changed_size(),
+                " changed, ", reply->removed_size(), " removed");
+      } else {
+        LogError("models.d is not changed: ", reply.status().message());
+      }
+    });
+  });
+}
+
+// The first signal drains, the second cuts the drain short, the third does not wait for anything.
+void Supervisor::OnStopSignal() {
+  ++stop_signals_;
+  if (stop_signals_ > 2) ::_exit(1);
+  const v1::SupervisorConfig& config = options_.config;
+  const Nanos grace = stop_signals_ > 1 ? 0
+                                        : FromProto(config.has_shutdown_timeout(),
+                                                    config.shutdown_timeout(), kShutdownTimeout);
+  LogInfo(stop_signals_ > 1 ? "stopping now" : "stopping: draining what runs");
+  router_->Drain(grace, [this] { loop_.Stop(); });
+}
+
+void Supervisor::Run() {
+  loop_.Run();
+  ShutDownServer();
+}
+
+// gRPC's Shutdown waits for every stream to be let go of. A stream that is not, by a mistake of
+// ours or of gRPC's, must not keep the process alive: the workers are gone already.
+void Supervisor::ShutDownServer() {
+  accept_loops_.clear();
+  std::thread([] {
+    std::this_thread::sleep_for(kHardExit);
+    ::_exit(0);
+  }).detach();
+  server_->Shutdown(kServerGrace);
+}
+
+}  // namespace switchyard::supervisor

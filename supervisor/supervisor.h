@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/accept_loop.h"
+#include "supervisor/connection_count.h"
+#include "supervisor/event_loop.h"
+#include "supervisor/health.h"
+#include "supervisor/host_store.h"
+#include "supervisor/options.h"
+#include "supervisor/reload.h"
+#include "supervisor/router.h"
+#include "supervisor/server.h"
+#include "supervisor/state_dir.h"
+#include "supervisor/worker_launcher.h"
+
+namespace switchyard::supervisor {
+
+// The whole of a running supervisor, put together. The members stand in the order in which they are
+// made, and are unmade the other way round.
+class Supervisor {
+ public:
+  // Locks, listens, reads the catalog and starts: in that order, so that a second supervisor is
+  // refused before it touches anything.
+  static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options);
+
+  // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d again.
+  void Run();
+
+  const HostPort& address() const { return address_; }
+
+ private:
+  explicit Supervisor(const Options& options) : options_(options), address_(options.listen) {}
+  absl::Status Init();
+  absl::Status Listen();
+  absl::Status StartRouter(const Budget& budget);
+  void Serve();
+  void OnStopSignal();
+  void ShutDownServer();
+
+  const Options options_;
+  HostPort address_;
+  std::unique_ptr<StateDir> state_dir_;
+  EventLoop loop_;
+  UniqueFd tcp_listener_, unix_listener_;
+  HostStore masters_;
+  Health health_;
+  std::unique_ptr<ProcessLauncher> launcher_;
+  std::unique_ptr<Router> router_;
+  std::unique_ptr<Reloader> reloader_;
+  std::unique_ptr<Server> server_;
+  std::optional<ConnectionCount> connections_;
+  std::vector<std::unique_ptr<AcceptLoop>> accept_loops_;
+  int stop_signals_ = 0;
+};
+
+}  // namespace switchyard::supervisor
