@@ -1,0 +1,50 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "switchyard/v1/control.pb.h"
+#include "switchyard/v1/inference.pb.h"
+
+namespace switchyard::cli {
+
+namespace v1 = ::switchyard::v1;
+
+// A connection to a supervisor. Calls block.
+class Client {
+ public:
+  // "HOST:PORT" or "unix:PATH". UNAVAILABLE as soon as the address refuses, or after 5 s.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address);
+  ~Client();
+
+  absl::Status Generate(const v1::GenerateRequest& request,
+                        const std::function<void(const v1::GenerateEvent&)>& on_event);
+  // From any thread: ends the Generate that runs, or the next one, with CANCELLED.
+  void CancelGenerate();
+
+  absl::StatusOr<v1::TokenizeReply> Tokenize(const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::DetokenizeReply> Detokenize(const v1::DetokenizeRequest& request);
+
+  absl::StatusOr<v1::ListModelsReply> ListModels();
+
+  using OnSwitchEvent = std::function<void(const v1::SwitchEvent&)>;
+  absl::Status Switch(const std::string& model, const OnSwitchEvent& on_event);
+  absl::Status Load(const std::string& model, const OnSwitchEvent& on_event);
+  absl::Status Unload(const std::string& model);
+  absl::StatusOr<v1::PrefetchReply> Prefetch(const std::string& model);
+  absl::Status Pin(const std::string& model, bool pinned);
+  absl::StatusOr<v1::Status> GetStatus();
+
+ private:
+  class Impl;
+  explicit Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Connects and runs `use`. Without a connection: its complaint, and exit code 3.
+int WithClient(const std::string& address, const std::function<int(Client&)>& use);
+
+}  // namespace switchyard::cli

@@ -1,0 +1,23 @@
+#include <cstdio>
+
+#include "cli/client.h"
+#include "cli/commands/commands.h"
+#include "cli/outcome.h"
+#include "cli/render.h"
+
+namespace switchyard::cli {
+
+int RunModels(const Arguments& args) {
+  return WithClient(args.address, [&](Client& client) -> int {
+    auto reply = client.ListModels();
+    if (!reply.ok()) return Outcome(reply.status());
+    if (args.json) {
+      PrintJson(ModelsJson(reply->models()));
+    } else {
+      std::fputs(ModelsTable(reply->models()).c_str(), stdout);
+    }
+    return kDone;
+  });
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,23 @@
+#include <cstdio>
+
+#include "cli/client.h"
+#include "cli/commands/commands.h"
+#include "cli/outcome.h"
+#include "cli/render.h"
+
+namespace switchyard::cli {
+
+int RunPin(const Arguments& args) {
+  return WithClient(args.address, [&](Client& client) -> int {
+    absl::Status status = client.Pin(args.model, !args.off);
+    if (!status.ok()) return Outcome(status);
+    if (args.json) {
+      PrintJson({{"model", args.model}, {"pinned", !args.off}});
+    } else {
+      std::printf("%s is %s\n", args.model.c_str(), args.off ? "not pinned" : "pinned");
+    }
+    return kDone;
+  });
+}
+
+}  // namespace switchyard::cli

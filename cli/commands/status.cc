@@ -1,0 +1,23 @@
+#include <cstdio>
+
+#include "cli/client.h"
+#include "cli/commands/commands.h"
+#include "cli/outcome.h"
+#include "cli/render.h"
+
+namespace switchyard::cli {
+
+int RunStatus(const Arguments& args) {
+  return WithClient(args.address, [&](Client& client) -> int {
+    auto status = client.GetStatus();
+    if (!status.ok()) return Outcome(status.status());
+    if (args.json) {
+      PrintJson(StatusJson(*status));
+    } else {
+      std::fputs(StatusText(*status).c_str(), stdout);
+    }
+    return kDone;
+  });
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,21 @@
+#include "cli/outcome.h"
+
+#include <cstdio>
+#include <string>
+
+namespace switchyard::cli {
+
+int Outcome(const absl::Status& status) {
+  if (status.ok()) return kDone;
+  const std::string message(status.message().data(), status.message().size());
+  std::fprintf(stderr, "switchyard: %s: %s\n", absl::StatusCodeToString(status.code()).c_str(),
+               message.c_str());
+  return kRefused;
+}
+
+int Usage(const char* message) {
+  std::fprintf(stderr, "switchyard: %s\n", message);
+  return kWrongUsage;
+}
+
+}  // namespace switchyard::cli

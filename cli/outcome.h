@@ -1,0 +1,15 @@
+#pragma once
+
+#include "absl/status/status.h"
+
+namespace switchyard::cli {
+
+// Exit codes. Other programs depend on them.
+enum ExitCode { kDone = 0, kRefused = 1, kWrongUsage = 2, kNoConnection = 3 };
+
+// 0, or 1 with "switchyard: CODE: message" on standard error.
+int Outcome(const absl::Status& status);
+// Prints the message and returns kWrongUsage.
+int Usage(const char* message);
+
+}  // namespace switchyard::cli

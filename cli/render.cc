@@ -1,0 +1,157 @@
+#include "cli/render.h"
+
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/table.h"
+#include "common/human.h"
+
+namespace switchyard::cli {
+namespace {
+
+namespace v1 = ::switchyard::v1;
+using Models = google::protobuf::RepeatedPtrField<v1::ModelStatus>;
+
+Json DeviceJson(const v1::DeviceStatus& device) {
+  Json leases = Json::array();
+  for (const auto& lease : device.leases()) {
+    leases.push_back({{"model", lease.model()},
+                      {"fixed_bytes", lease.fixed_bytes()},
+                      {"weight_bytes", lease.weight_bytes()},
+                      {"kv_bytes", lease.kv_bytes()}});
+  }
+  return {{"name", device.name()},
+          {"capacity_bytes", device.capacity_bytes()},
+          {"reserve_bytes", device.reserve_bytes()},
+          {"leased_bytes", device.leased_bytes()},
+          {"foreign_bytes", device.foreign_bytes()},
+          {"free_bytes", device.free_bytes()},
+          {"leases", leases}};
+}
+
+// The first line of an error; the rest (the last lines of a log) is in --json.
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+void PrintJson(const Json& document) {
+  std::printf("%s\n", document.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+  std::fflush(stdout);
+}
+
+const char* StateName(v1::ModelState state) {
+  switch (state) {
+    case v1::WARM:
+      return "warm";
+    case v1::LOADING:
+      return "loading";
+    case v1::RESIDENT:
+      return "resident";
+    case v1::DRAINING:
+      return "draining";
+    case v1::FAILED:
+      return "failed";
+    default:
+      return "cold";
+  }
+}
+
+const char* PhaseName(v1::SwitchPhase phase) {
+  switch (phase) {
+    case v1::SWITCH_DRAINING:
+      return "draining";
+    case v1::RELEASING:
+      return "releasing";
+    case v1::SWITCH_LOADING:
+      return "loading";
+    case v1::READY:
+      return "ready";
+    case v1::SWITCH_FAILED:
+      return "failed";
+    default:
+      return "queued";
+  }
+}
+
+Json ModelsJson(const Models& models) {
+  Json array = Json::array();
+  for (const v1::ModelStatus& model : models) {
+    array.push_back({{"name", model.name()},
+                     {"family", model.family()},
+                     {"state", StateName(model.state())},
+                     {"default", model.is_default()},
+                     {"pinned", model.pinned()},
+                     {"fixed_bytes", model.fixed_bytes()},
+                     {"weight_bytes", model.weight_bytes()},
+                     {"resident_bytes", model.resident_bytes()},
+                     {"kv_bytes", model.kv_bytes()},
+                     {"error", model.error()}});
+  }
+  return array;
+}
+
+Json StatusJson(const v1::Status& status) {
+  Json devices = Json::array();
+  for (const v1::DeviceStatus& device : status.devices()) devices.push_back(DeviceJson(device));
+  return {{"devices", devices},
+          {"host",
+           {{"budget_bytes", status.host().budget_bytes()},
+            {"used_bytes", status.host().used_bytes()}}},
+          {"models", ModelsJson(status.models())},
+          {"uptime_s", status.uptime_s()},
+          {"version", status.version()}};
+}
+
+Json SwitchJson(const v1::SwitchEvent& event) {
+  return {{"phase", PhaseName(event.phase())},    {"bytes_done", event.bytes_done()},
+          {"bytes_total", event.bytes_total()},   {"gb_per_s", event.gb_per_s()},
+          {"seconds_left", event.seconds_left()}, {"queue_position", event.queue_position()}};
+}
+
+std::string ModelsTable(const Models& models) {
+  std::vector<std::vector<std::string>> rows = {
+      {"MODEL", "FAMILY", "STATE", ">WEIGHTS", ">ON DEVICE", ">KV", ">FIXED", "NOTES"}};
+  for (const v1::ModelStatus& model : models) {
+    std::vector<std::string> notes;
+    if (model.is_default()) notes.push_back("default");
+    if (model.pinned()) notes.push_back("pinned");
+    if (model.running() > 0) notes.push_back(absl::StrCat(model.running(), " running"));
+    if (model.queued() > 0) notes.push_back(absl::StrCat(model.queued(), " queued"));
+    if (model.paused() > 0) notes.push_back(absl::StrCat(model.paused(), " paused"));
+    if (!model.error().empty()) notes.push_back(FirstLine(model.error()));
+    std::string text;
+    for (const std::string& note : notes) absl::StrAppend(&text, text.empty() ? "" : ", ", note);
+    rows.push_back({model.name(), model.family(), StateName(model.state()),
+                    HumanBytes(model.weight_bytes()), HumanBytes(model.resident_bytes()),
+                    HumanBytes(model.kv_bytes()), HumanBytes(model.fixed_bytes()), text});
+  }
+  return Table(rows);
+}
+
+std::string StatusText(const v1::Status& status) {
+  std::string out =
+      absl::StrFormat("switchyard %s, up %.0f s\n", status.version(), status.uptime_s());
+  for (const v1::DeviceStatus& device : status.devices()) {
+    absl::StrAppend(&out, "\ndevice ", device.name(), ": ", HumanBytes(device.capacity_bytes()),
+                    ", leased ", HumanBytes(device.leased_bytes()), ", reserve ",
+                    HumanBytes(device.reserve_bytes()), ", others ",
+                    HumanBytes(device.foreign_bytes()), ", free ", HumanBytes(device.free_bytes()),
+                    "\n");
+    if (device.leases().empty()) continue;
+    std::vector<std::vector<std::string>> rows = {{"  LEASE", ">FIXED", ">WEIGHTS", ">KV", ">SUM"}};
+    for (const auto& lease : device.leases()) {
+      const uint64_t sum = lease.fixed_bytes() + lease.weight_bytes() + lease.kv_bytes();
+      rows.push_back({"  " + lease.model(), HumanBytes(lease.fixed_bytes()),
+                      HumanBytes(lease.weight_bytes()), HumanBytes(lease.kv_bytes()),
+                      HumanBytes(sum)});
+    }
+    out += Table(rows);
+  }
+  absl::StrAppend(&out, "\nhost memory: ", HumanBytes(status.host().used_bytes()), " of ",
+                  HumanBytes(status.host().budget_bytes()), "\n\n", ModelsTable(status.models()));
+  return out;
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace switchyard::cli {
+
+// INVALID_ARGUMENT unless `text` is well-formed UTF-8. `what` opens the message.
+absl::Status CheckUtf8(const std::string& text, const char* what);
+
+// The text itself, or all of standard input if it is "-".
+std::string TextOrInput(const std::string& text);
+
+}  // namespace switchyard::cli
