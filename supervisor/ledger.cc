@@ -78,6 +78,12 @@ bool HostLedger::Set(Account& account, const std::string& model, uint64_t bytes)
   return true;
 }
 
+uint64_t HostLedger::paused() const {
+  uint64_t sum = 0;
+  for (const auto& [model, bytes] : paused_) sum += bytes;
+  return sum;
+}
+
 uint64_t HostLedger::Get(const Account& account, const std::string& model) {
   auto it = account.find(model);
   return it == account.end() ? 0 : it->second;

@@ -71,6 +71,7 @@ class HostLedger {
   bool SetPaused(const std::string& model, uint64_t bytes) { return Set(paused_, model, bytes); }
   uint64_t master(const std::string& model) const { return Get(masters_, model); }
   uint64_t paused(const std::string& model) const { return Get(paused_, model); }
+  uint64_t paused() const;  // of all models
   uint64_t budget() const { return budget_; }
   uint64_t used() const { return used_; }
   uint64_t free() const { return budget_ - used_; }

@@ -122,6 +122,10 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
 // Notes a use: resets what counts as least recently used and idle.
 void Router::Impl::Touch(ModelRecord& model) {
   model.last_use = Now();
+  ArmIdle(model);
+}
+
+void Router::Impl::ArmIdle(ModelRecord& model) {
   const auto& timeout = model.entry.model.idle_timeout();
   const Nanos idle = timeout.seconds() * kSecond + timeout.nanos();
   if (!model.entry.model.has_idle_timeout() || idle <= 0) return;

@@ -51,7 +51,9 @@ class Router {
   // workers; then calls `done` once. A second call cuts the grace to nothing.
   void Drain(Nanos grace, std::function<void()> done);
 
-  // Inference. The sink lives until the router has called Finish, or the server Cancel.
+  // Inference. The sink lives until the router has called Finish, or the server Cancel. Finish may
+  // come before Generate returns (refused at once); no sink or reply may call the router back from
+  // within its own call: post it.
   RequestId Generate(v1::GenerateRequest request, Nanos deadline /* absolute; 0: none */,
                      std::shared_ptr<GenerateSink> sink);
   void CancelRequest(RequestId id);  // the client is gone; the sink's Finish is not called

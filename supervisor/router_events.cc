@@ -127,6 +127,7 @@ void Router::Impl::OnCallDone(ModelRecord& model, uint64_t id, int code, const s
   auto reply = std::move(it->second.reply);
   state_.calls.erase(it);
   model.calls.erase(id);
+  model.unsent_calls.erase(id);
   dirty_ = true;
   reply(code == 0 ? absl::OkStatus() : StatusFromWorker(code, message), &from);
 }

@@ -91,6 +91,7 @@ class Router::Impl {
   void EndEverything();
   void PumpShutdown();
   void Touch(ModelRecord& model);
+  void ArmIdle(ModelRecord& model);
 
   // router_requests.cc
   Request* FindRequest(RequestId id);
@@ -168,6 +169,7 @@ class Router::Impl {
   void PumpDevice(size_t device);
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void AdvanceSwap(DeviceSlot& device, size_t index);
+  void GrowPools(DeviceSlot& device, const std::vector<SchedulerModel>& models);
   void ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks);
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);

@@ -75,7 +75,13 @@ void Router::Impl::TryPause(ModelRecord& model) {
   const uint64_t most =
       std::min<uint64_t>(LeaseOf(model).charge.kv, running * model.needs.kv_smallest);
   const uint64_t have = state_.host.paused(model.name());
-  lease.pause_wanted = !state_.host.SetPaused(model.name(), have + most);
+  // Any master must still fit beside all that is paused, or nothing could come back to resume.
+  uint64_t largest = 0;
+  for (const auto& [name, other] : state_.models) {
+    if (other->entry.problem.ok()) largest = std::max(largest, other->needs.image);
+  }
+  const bool fits = state_.host.paused() + most + largest <= state_.host.budget();
+  lease.pause_wanted = !fits || !state_.host.SetPaused(model.name(), have + most);
   if (lease.pause_wanted) return;
   SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, have + most);
 }
@@ -153,8 +159,8 @@ void Router::Impl::Sleep(ModelRecord& model) {
   const DeviceSlot& device = DeviceOf(model);
   const bool busy = !model.requests.empty() || model.lease.motion != Motion::kRest ||
                     (device.swap && device.swap->model == model.name());
-  if (busy || model.pinned || !Ready(model) || lease.granted.weights + lease.granted.kv == 0)
-    return;
+  if (busy) return ArmIdle(model);
+  if (model.pinned || !Ready(model) || lease.granted.weights + lease.granted.kv == 0) return;
   LogInfo(model.name(), " goes to sleep");
   ShrinkTo(model, Bytes{lease.granted.fixed, 0, 0}, false);
 }

@@ -72,8 +72,8 @@ void Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
   dirty_ = true;
 }
 
-// Drops masters, least recently used first, until `bytes` fit. True if they fit now. A master that is
-// wanted itself stays, unless by a switch that waits for this one anyway.
+// Drops masters, least recently used first, until `bytes` fit. True if they fit now. A master that
+// is wanted itself stays, unless its own model has to wait for another's turn anyway.
 bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
   std::vector<ModelRecord*> droppable;
   uint64_t expected = state_.host.free();
@@ -84,8 +84,9 @@ bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
     const std::optional<Demand> demand = DemandOf(*other);
     const bool behind = ours && demand && demand->kind == DemandKind::kSwitch &&
                         ours->kind == DemandKind::kSwitch && RanksBefore(*ours, *demand);
-    const bool used = (device.swap && device.swap->model == name) || (demand && !behind) ||
-                      !other->master.waiting.empty() || other->lease.motion == Motion::kGrow ||
+    const bool used = (device.swap && device.swap->model == name) ||
+                      (demand && !behind && !other->blocked) || !other->master.waiting.empty() ||
+                      other->lease.motion == Motion::kGrow ||
                       (other->worker.phase == Phase::kReady && !other->master.attached);
     if (other.get() == &model || other->master.phase != MasterPhase::kComplete || used) continue;
     droppable.push_back(other.get());

@@ -47,6 +47,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
     });
   }
   model.requests.insert(id);
+  model.unsent.insert(id);
   state_.requests[id] = std::move(request);
   Touch(model);
   dirty_ = true;
@@ -72,16 +73,9 @@ void Router::Impl::CancelRequest(RequestId id) {
 // Hands over what came while the worker did not answer. An unloading model takes nothing new.
 void Router::Impl::SendUnsent(ModelRecord& model) {
   if (!Ready(model) || model.leave != Leave::kNo || model.lease.ends_worker) return;
-  for (RequestId id : model.requests) {
-    Request& request = *FindRequest(id);
-    if (request.stage == Stage::kUnsent) SubmitTo(model, request);
-  }
-  for (uint64_t id : model.calls) {
-    Call& call = state_.calls.at(id);
-    if (call.sent) continue;
-    call.sent = true;
-    Send(model, call.message);
-  }
+  while (!model.unsent.empty()) SubmitTo(model, *FindRequest(*model.unsent.begin()));
+  for (uint64_t id : model.unsent_calls) Send(model, state_.calls.at(id).message);
+  model.unsent_calls.clear();
 }
 
 void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
@@ -102,9 +96,13 @@ void Router::Impl::SetStage(ModelRecord& model, Request& request, Stage stage) {
   if (request.stage == stage) return;
   auto waits = [](Stage s) { return s == Stage::kAccepted || s == Stage::kPaused; };
   if (waits(request.stage)) LeaveWaiting(model, request);
+  if (request.stage == Stage::kUnsent) model.unsent.erase(request.id);
   if (request.stage == Stage::kRunning) --model.running;
+  if (request.stage == Stage::kPaused) --model.paused;
   request.stage = stage;
+  if (stage == Stage::kUnsent) model.unsent.insert(request.id);
   if (stage == Stage::kRunning) ++model.running;
+  if (stage == Stage::kPaused) ++model.paused;
   // A paused sequence queues anew: by its age it would drive out at once who drove it out.
   if (stage == Stage::kAccepted) EnterWaiting(model, request, request.arrived);
   if (stage == Stage::kPaused) EnterWaiting(model, request, Now());
@@ -147,6 +145,7 @@ void Router::Impl::Forget(Request& request, bool cancel) {
   SetStage(model, request, Stage::kUnsent);
   const RequestId id = request.id;
   model.requests.erase(id);
+  model.unsent.erase(id);
   ++model.finished;
   Touch(model);
   dirty_ = true;
@@ -193,6 +192,7 @@ void Router::Impl::StartCall(const std::string& name, v1::ToWorker message,
   }
   ModelRecord& model = **found;
   model.calls.insert(id);
+  model.unsent_calls.insert(id);
   state_.calls[id] = Call{model.name(), std::move(message), std::move(reply)};
   dirty_ = true;
   Pump();
@@ -201,6 +201,7 @@ void Router::Impl::StartCall(const std::string& name, v1::ToWorker message,
 void Router::Impl::EndCalls(ModelRecord& model, const absl::Status& why) {
   const std::set<uint64_t> ids = std::move(model.calls);
   model.calls.clear();
+  model.unsent_calls.clear();
   for (uint64_t id : ids) {
     auto reply = std::move(state_.calls.at(id).reply);
     state_.calls.erase(id);

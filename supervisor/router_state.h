@@ -84,7 +84,6 @@ struct Call {
   std::string model;
   v1::ToWorker message;
   std::function<void(absl::Status, const v1::FromWorker*)> reply;
-  bool sent = false;
   bool resent = false;
 };
 
@@ -101,6 +100,7 @@ struct WorkerSlot {
   bool heartbeat_late = false;  // one alarm has gone by without a heartbeat
   std::string kill_reason;
   v1::Heartbeat heartbeat;
+  bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;
   Alarm watch;     // the deadline of the phase
@@ -163,6 +163,7 @@ struct ModelRecord {
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
   bool residency_wanted = false;  // pinned, and not there yet
+  bool blocked = false;           // ready, but another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;
   MasterSlot master;
@@ -171,9 +172,12 @@ struct ModelRecord {
   // Requests: all, those that wait for a turn in the worker, in their order, and those that run.
   using WaitKey = std::tuple<int32_t, Nanos, RequestId>;
   std::set<RequestId> requests;
+  std::set<RequestId> unsent;
   std::set<WaitKey> waiting;
   size_t running = 0;
+  size_t paused = 0;
   std::set<uint64_t> calls;
+  std::set<uint64_t> unsent_calls;
   // Requests that waited when the model came in and have not started yet. Its turn is not over
   // while there are some, within a bound.
   size_t turn_pending = 0;

@@ -42,10 +42,7 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_device(model.entry.model.device().empty() ? DeviceOf(model).ledger.device().name
                                                        : model.entry.model.device());
   status.set_master_bytes(state_.host.master(model.name()));
-  uint32_t paused = 0;
-  for (RequestId id : model.requests) {
-    paused += state_.requests.at(id)->stage == Stage::kPaused ? 1 : 0;
-  }
+  const uint32_t paused = static_cast<uint32_t>(model.paused);
   status.set_running(static_cast<uint32_t>(model.running));
   status.set_paused(paused);
   status.set_queued(static_cast<uint32_t>(model.requests.size() - model.running) - paused);

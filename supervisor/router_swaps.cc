@@ -35,6 +35,7 @@ std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
     view.tenant.active = model->running > 0;
     view.tenant.paused = model->worker.paused > 0 || state_.host.paused(name) > 0;
     view.charge = lease.charge;
+    view.starved = model->worker.starved && Resident(*model);
     view.settled = model->lease.motion == Motion::kRest;
     view.ending = model->worker.phase == Phase::kEnding || model->leave != Leave::kNo;
     view.quarantined = model->worker.quarantined;
@@ -92,8 +93,20 @@ void Router::Impl::PumpDevice(size_t index) {
   device.recheck.Clear();
   if (device.swap) return AdvanceSwap(device, index);
   if (state_.ending) return;
-  ApplyShrinks(device, PlanRelief(DeviceView(device), ModelViews(index)));
-  Decision decision = Decide(DeviceView(device), ModelViews(index), Demands(index), Now());
+  std::vector<SchedulerModel> models = ModelViews(index);
+  if (const auto relief = PlanRelief(DeviceView(device), models); !relief.empty()) {
+    ApplyShrinks(device, relief);
+    models = ModelViews(index);
+  }
+  std::vector<Demand> demands = Demands(index);
+  const bool wanted = !demands.empty();
+  Decision decision = Decide(DeviceView(device), models, std::move(demands), Now());
+  const std::set<std::string> blocked(decision.blocked.begin(), decision.blocked.end());
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != index) continue;
+    dirty_ |= !model->blocked && blocked.count(name) > 0;
+    model->blocked = blocked.count(name) > 0;
+  }
   for (const Refused& refusal : decision.refusals) {
     ModelRecord& model = *Find(refusal.model);
     // A pinned model that finds no room at start is only told of.
@@ -106,8 +119,18 @@ void Router::Impl::PumpDevice(size_t index) {
     dirty_ = true;
   }
   if (decision.start) return StartSwap(device, *std::move(decision.start));
+  if (!wanted) GrowPools(device, models);
   if (decision.recheck_at > 0)
     Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
+}
+
+// Nobody wants to come in: what is free goes to those whose sequences wait for KV.
+void Router::Impl::GrowPools(DeviceSlot& device, const std::vector<SchedulerModel>& models) {
+  for (const PoolGrowth& growth : PlanPools(DeviceView(device), models)) {
+    ModelRecord& model = *Find(growth.model);
+    model.worker.starved = false;  // until it says so again
+    if (Ready(model)) SetLease(model, growth.target, Motion::kGrow);
+  }
 }
 
 void Router::Impl::StartSwap(DeviceSlot& device, Decision::Start start) {

@@ -78,6 +78,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.kill_reason.clear();
   worker.heartbeat.Clear();
   worker.running = worker.paused = 0;
+  worker.starved = false;
   state_.incarnations[worker.id] = model.name();
   const std::string name = model.name();
   Arm(worker.watch, kStartTimeout, [this, name] {
@@ -127,14 +128,19 @@ void Router::Impl::OnWorkerMessage(Incarnation id, const v1::FromWorker& message
 
 void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   if (model.worker.phase != Phase::kStarting) return;
+  // The master and what is told of the model rest on the image of the catalog's plan; the other
+  // parts the worker may know better by now. It has no lease yet, so they may change.
   if (hello.plan().image_bytes() != model.needs.image ||
-      hello.plan().kv_smallest_bytes() != model.needs.kv_smallest ||
-      hello.plan().fixed_bytes() != model.needs.fixed) {
-    KillWorker(model,
-               "its plan is not the catalog's: the checkpoint has changed, reload the "
-               "configuration");
-    return;
+      hello.plan().chunk_bytes() != model.entry.plan.chunk_bytes()) {
+    return KillWorker(model,
+                      "its image is not the one that was planned: the checkpoint has "
+                      "changed, reload the configuration");
   }
+  const Device& device = DeviceOf(model).ledger.device();
+  if (absl::Status fits = CheckFits(hello.plan(), device, options_.host_budget_bytes); !fits.ok()) {
+    return KillWorker(model, std::string(fits.message()));
+  }
+  model.needs = NeedsOf(hello.plan());
   model.worker.phase = Phase::kReady;
   WatchHeartbeat(model);
   if (model.master.phase == MasterSlot::Phase::kComplete) SendMaster(model);
@@ -146,14 +152,13 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
   worker.heartbeat = heartbeat;
   status_changed_ = true;
   if (worker.phase != Phase::kReady) return;
-  dirty_ |= worker.running != heartbeat.running() || worker.paused != heartbeat.paused();
+  worker.starved = heartbeat.waiting() > 0 && Resident(model);
+  dirty_ |= worker.starved || worker.running != heartbeat.running() ||
+            worker.paused != heartbeat.paused();
   worker.running = heartbeat.running();
   worker.paused = heartbeat.paused();
   // Cancelled while paused: nothing of its KV is left in host memory.
-  const bool none_paused =
-      std::none_of(model.requests.begin(), model.requests.end(),
-                   [this](RequestId id) { return FindRequest(id)->stage == Stage::kPaused; });
-  if (none_paused && heartbeat.paused() == 0 && model.lease.motion == Motion::kRest &&
+  if (model.paused == 0 && heartbeat.paused() == 0 && model.lease.motion == Motion::kRest &&
       state_.host.paused(model.name()) > 0) {
     state_.host.SetPaused(model.name(), 0);
     dirty_ = true;
@@ -287,6 +292,7 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
   // A model on its way out starts afresh, if at all.
   if (failures.in_a_row < kFailuresUntilFailed || model.leave != Leave::kNo) return;
   failures.failed = true;
+  DiscardMaster(model);  // it may be what kills them
   model.residency_wanted = model.launch_wanted = false;
   const absl::Status why = Refusal(model);
   FailDemand(model, why);
@@ -321,10 +327,10 @@ void Router::Impl::CallsAfterLoss(ModelRecord& model) {
   const std::set<uint64_t> ids = model.calls;
   for (uint64_t id : ids) {
     Call& call = state_.calls.at(id);
-    if (!call.sent) continue;
+    if (model.unsent_calls.count(id) > 0) continue;
     if (!call.resent) {
-      call.sent = false;
       call.resent = true;
+      model.unsent_calls.insert(id);
       continue;
     }
     auto reply = std::move(call.reply);

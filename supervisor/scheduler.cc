@@ -157,6 +157,7 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
         decision.recheck_at = plan.recheck_at;
         return decision;
       case Verdict::kBlocked:
+        decision.blocked.push_back(demand.model);
         break;
       case Verdict::kRefuse:
         decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
@@ -174,6 +175,20 @@ std::optional<Bytes> GrowTarget(const Needs& needs, const Bytes& charge, uint64_
   const uint64_t extra = std::min(free - growth, Above(needs.kv_useful, target.kv));
   target.kv += extra / granule * granule;
   return target;
+}
+
+std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
+                                  const std::vector<SchedulerModel>& models) {
+  std::vector<PoolGrowth> growths;
+  uint64_t free = device.over > 0 ? 0 : device.free;
+  for (const SchedulerModel& model : models) {
+    if (!model.starved || !model.settled || model.ending || model.quarantined) continue;
+    const std::optional<Bytes> target = GrowTarget(model.tenant.needs, model.charge, free);
+    if (!target || target->kv <= model.tenant.lease.kv) continue;
+    free -= target->kv - model.tenant.lease.kv;
+    growths.push_back({model.tenant.model, *target});
+  }
+  return growths;
 }
 
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,

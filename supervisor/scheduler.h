@@ -36,6 +36,7 @@ struct SchedulerModel {
   Tenant tenant;             // `taboo` is the scheduler's own to set
   Bytes charge;              // the ledger's
   bool settled = true;       // nothing is in motion
+  bool starved = false;      // resident, and sequences wait for KV
   bool ending = false;       // its worker is on its way out; the charge returns when it is reaped
   bool quarantined = false;  // ... but it cannot be reaped
   std::optional<Demand> waiting;  // what of its own waits, though it is resident
@@ -82,6 +83,7 @@ struct Decision {
   };
   std::optional<Start> start;
   std::vector<Refused> refusals;
+  std::vector<std::string> blocked;  // ready, but another model must have its turn first
   Nanos recheck_at = 0;
 };
 
@@ -93,6 +95,15 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
 // `free` is beyond `charge`, what the model is charged already. nullopt if the smallest does not
 // fit.
 std::optional<Bytes> GrowTarget(const Needs& needs, const Bytes& charge, uint64_t free);
+
+struct PoolGrowth {
+  std::string model;
+  Bytes target;
+};
+
+// Nobody wants to come in: which resident models' KV pools grow into what is free.
+std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
+                                  const std::vector<SchedulerModel>& models);
 
 // Strangers took memory: who gives how much, as far as anyone can.
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,

@@ -157,6 +157,17 @@ TEST(Scheduler, GrowTargetTakesWhatIsFreeUpToUseful) {
   EXPECT_EQ(GrowTarget(needs, Bytes{10, 100, 0}, 130), (Bytes{10, 200, 30}));
 }
 
+TEST(Scheduler, PoolsOfTheStarvedGrowIntoWhatIsFree) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kWhole), Model("c", kWhole)};
+  EXPECT_TRUE(PlanPools(DeviceWith(1000, models), models).empty());
+  models[1].starved = models[2].starved = true;
+  const auto growths = PlanPools(DeviceWith(720 + 85, models), models);
+  ASSERT_EQ(growths.size(), 2u);
+  EXPECT_EQ(growths[0].target, (Bytes{10, 200, 90}));
+  EXPECT_EQ(growths[1].target, (Bytes{10, 200, 50}));
+  EXPECT_TRUE(PlanPools(DeviceWith(725, models), models).empty());
+}
+
 TEST(Scheduler, StrangersAreGivenWayTo) {
   std::vector<SchedulerModel> models{Model("a", Bytes{10, 200, 90}, 1), Model("b", kWhole, 2)};
   EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models).empty());
