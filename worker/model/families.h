@@ -1,8 +1,7 @@
 #pragma once
 
-// The one table of families. A family is a row of plain data over the generic transformer; what a
-// config.json leaves out takes the defaults of the class that wrote it, and what it asks for and we
-// do not have is refused by name.
+// Reads config.json by the table of families (family_table.h). What a config leaves out takes the
+// defaults of the class that wrote it, and what it asks for and we do not have is refused by name.
 
 #include <string>
 #include <vector>
