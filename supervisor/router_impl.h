@@ -137,7 +137,7 @@ class Router::Impl {
   // router_masters.cc
   bool WantsMaster(const ModelRecord& model) const;
   void PumpMasters();
-  void FillMaster(ModelRecord& model, bool may_drop);
+  bool FillMaster(ModelRecord& model, bool may_drop);
   bool MakeHostRoom(const ModelRecord& model, uint64_t bytes);
   void SendMaster(ModelRecord& model);
   void DropMaster(ModelRecord& model);

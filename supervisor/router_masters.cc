@@ -33,7 +33,10 @@ void Router::Impl::PumpMasters() {
     const std::optional<Demand> y = DemandOf(*b);
     return x && y ? RanksBefore(*x, *y) : x.has_value() && !y.has_value();
   });
-  for (ModelRecord* model : wanted) FillMaster(*model, true);
+  // Room that is being made for one is not taken by those behind it.
+  for (ModelRecord* model : wanted) {
+    if (!FillMaster(*model, true)) return;
+  }
   for (const auto& [name, model] : state_.models) {
     if (model->master.phase == MasterPhase::kFilling) return;
   }
@@ -51,9 +54,10 @@ void Router::Impl::PumpMasters() {
   }
 }
 
-void Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
+// False if there is no room yet.
+bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
   const uint64_t bytes = model.needs.image;
-  if (state_.host.free() < bytes && (!may_drop || !MakeHostRoom(model, bytes))) return;
+  if (state_.host.free() < bytes && (!may_drop || !MakeHostRoom(model, bytes))) return false;
   absl::StatusOr<uint64_t> id = ports_.masters->Create(model.name(), bytes);
   if (!id.ok()) {
     const absl::Status why(
@@ -61,7 +65,7 @@ void Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
         absl::StrCat("no memory for the master of ", model.name(), ": ", id.status().message()));
     FinishPrefetches(model, why);
     FailDemand(model, why);
-    return;
+    return true;
   }
   state_.host.SetMaster(model.name(), bytes);
   model.master.phase = MasterPhase::kFilling;
@@ -70,6 +74,7 @@ void Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
   model.master.prefetch = false;
   SendMaster(model);
   dirty_ = true;
+  return true;
 }
 
 // Drops masters, least recently used first, until `bytes` fit. True if they fit now. A master that
