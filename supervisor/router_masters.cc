@@ -29,6 +29,7 @@ void Router::Impl::PumpMasters() {
     if (WantsMaster(model)) wanted.push_back(&model);
   }
   std::stable_sort(wanted.begin(), wanted.end(), [this](ModelRecord* a, ModelRecord* b) {
+    if (a->blocked != b->blocked) return b->blocked;
     const std::optional<Demand> x = DemandOf(*a);
     const std::optional<Demand> y = DemandOf(*b);
     return x && y ? RanksBefore(*x, *y) : x.has_value() && !y.has_value();

@@ -163,7 +163,7 @@ struct ModelRecord {
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
   bool residency_wanted = false;  // pinned, and not there yet
-  bool blocked = false;           // ready, but another model must have its turn first
+  bool blocked = false;           // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;
   MasterSlot master;

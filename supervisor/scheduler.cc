@@ -144,11 +144,13 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
     // Switches keep their order, also while one gets ready, which may mean reading a large model
     // from disk; requests go on meanwhile. Only one that another model's turn blocks is overtaken.
     if (demand.kind == DemandKind::kSwitch && unready_switch) continue;
+    SwapPlan plan = PlanSwap(device, models, demand, now);
     if (!demand.prepared) {
-      unready_switch |= demand.kind == DemandKind::kSwitch;
+      const bool blocked = plan.verdict == Verdict::kBlocked;
+      if (blocked) decision.blocked.push_back(demand.model);
+      unready_switch |= demand.kind == DemandKind::kSwitch && !blocked;
       continue;
     }
-    SwapPlan plan = PlanSwap(device, models, demand, now);
     switch (plan.verdict) {
       case Verdict::kGo:
         decision.start = Decision::Start{std::move(demand), std::move(plan.shrinks)};

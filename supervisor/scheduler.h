@@ -83,7 +83,7 @@ struct Decision {
   };
   std::optional<Start> start;
   std::vector<Refused> refusals;
-  std::vector<std::string> blocked;  // ready, but another model must have its turn first
+  std::vector<std::string> blocked;  // ready or not: another model must have its turn first
   Nanos recheck_at = 0;
 };
 
