@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "supervisor/router.h"
-#include "tests/support/fake_worker.h"
+#include "tests/support/fake_world.h"
 
 namespace switchyard::supervisor {
 

@@ -1,4 +1,4 @@
-#include "tests/support/fake_worker.h"
+#include "tests/support/fake_world.h"
 
 #include <algorithm>
 
