@@ -1,0 +1,364 @@
+// The engine under leases that come, go, fail and overtake each other.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <thread>
+
+#include "tests/worker/device/resident_memory.h"
+#include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/engine/fake_model.h"
+#include "tests/worker/engine/fake_ops.h"
+
+namespace switchyard::worker {
+namespace {
+
+constexpr uint64_t kHost = uint64_t{1} << 30;
+
+class LeaseTest : public testing::TestWithParam<int> {
+ protected:
+  LeaseTest() : model_(MakeFakeModel({0, 24, 0, 24, 0, 24})) {
+    limits_.context_length = 512;
+    limits_.max_sequences = 4;
+    limits_.prefill_chunk = 32;
+    limits_.launch_ahead = GetParam();
+    harness_ = std::make_unique<EngineHarness>(model_.arch, model_.image, model_.master.data(),
+                                               limits_, ops_);
+  }
+
+  Engine& engine() { return harness_->engine(); }
+  EngineHarness& h() { return *harness_; }
+  uint64_t image() const { return model_.image.bytes; }
+
+  void Submit(RequestId id, int32_t prompt, int32_t max_tokens) {
+    SequenceRequest request;
+    request.id = id;
+    for (int32_t i = 0; i < prompt; ++i) {
+      request.prompt.push_back(static_cast<int32_t>((id * 31 + i * i) % 61));
+    }
+    request.max_tokens = max_tokens;
+    request.sampling.seed = id;
+    requests_[id] = request;
+    engine().Submit(request);
+  }
+  void ExpectAnswer(RequestId id) {
+    EXPECT_EQ(h().of(id).end, SequenceEnd::kLength) << id << h().of(id).error;
+    EXPECT_EQ(h().of(id).tokens, FakeAnswerOf(model_, requests_[id]).tokens) << id;
+    EXPECT_FALSE(ops_.corrupt);
+  }
+  void RunUntilTokens(RequestId id, size_t count) {
+    while (h().of(id).tokens.size() < count) h().Iterate(1);
+  }
+  const LeaseReport& last() { return h().reports().back(); }
+
+  FakeModel model_;
+  FakeOps ops_;
+  EngineLimits limits_;
+  std::unique_ptr<EngineHarness> harness_;
+  std::map<RequestId, SequenceRequest> requests_;
+};
+
+INSTANTIATE_TEST_SUITE_P(LaunchAhead, LeaseTest, testing::Values(0, 1));
+
+TEST_P(LeaseTest, NothingRunsWithoutALease) {
+  Submit(1, 20, 5);
+  h().Iterate(5);
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  EXPECT_TRUE(h().reports().empty());
+  EXPECT_EQ(engine().Stats().waiting, 1);
+  h().Grant(image() - 1, h().kv().useful_bytes);
+  h().Settle();
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  EXPECT_LT(last().weight_bytes, image());
+  h().Grant(image(), h().kv().smallest_bytes - 1);
+  h().Settle();
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  EXPECT_EQ(last().weight_bytes, image());
+  h().GrantSmallest();
+  h().Settle();
+  ExpectAnswer(1);
+  EXPECT_EQ(last().kv_bytes, h().kv().smallest_bytes);
+}
+
+TEST_P(LeaseTest, PrefillStartsWhileWeightsArrive) {
+  h().faults().HoldUploadsAfter(3);
+  std::atomic<bool> started = false;
+  ops_.on_step = [&](const kernels::StepRows&) {
+    // The first layers are here, the last are held up until this very step has begun.
+    if (!started.exchange(true)) h().faults().LetUploadsPass();
+    return kernels::OpError{};
+  };
+  Submit(1, 20, 5);
+  h().GrantAll();
+  h().Settle();
+  EXPECT_TRUE(started);
+  ExpectAnswer(1);
+}
+
+TEST_P(LeaseTest, ReportsTellOfTheGrowth) {
+  h().GrantAll();
+  h().Settle();
+  ASSERT_GE(h().reports().size(), 2u);
+  uint64_t before = 0;
+  for (const LeaseReport& report : h().reports()) {
+    EXPECT_EQ(report.epoch, 1u);
+    EXPECT_GE(report.weight_bytes, before);
+    before = report.weight_bytes;
+  }
+  EXPECT_TRUE(last().settled);
+  EXPECT_EQ(last().weight_bytes, image());
+  EXPECT_EQ(last().kv_bytes, h().kv().useful_bytes);
+  EXPECT_EQ(std::count_if(h().reports().begin(), h().reports().end(),
+                          [](const LeaseReport& report) { return report.settled; }),
+            1);
+}
+
+TEST_P(LeaseTest, DrainLetsTheRunningFinish) {
+  h().GrantAll();
+  Submit(1, 20, 50);
+  RunUntilTokens(1, 5);
+  h().TakeAll(/*pause=*/false);
+  Submit(2, 20, 5);
+  h().Iterate(3);
+  EXPECT_FALSE(last().settled);
+  EXPECT_EQ(last().weight_bytes, image());
+  h().Settle();
+  ExpectAnswer(1);
+  EXPECT_EQ(h().of(1).paused, 0);
+  EXPECT_EQ(last().weight_bytes, 0u);
+  EXPECT_EQ(last().kv_bytes, 0u);
+  EXPECT_EQ(last().waiting, 1);
+  EXPECT_EQ(h().faults().committed(), 0u);
+  EXPECT_TRUE(h().of(2).tokens.empty());
+  h().GrantAll();
+  h().Settle();
+  ExpectAnswer(2);
+}
+
+TEST_P(LeaseTest, PauseTakesEffectAtOnceAndChangesNoBit) {
+  h().GrantAll();
+  for (RequestId id = 1; id <= 3; ++id) Submit(id, 40 * static_cast<int32_t>(id), 80);
+  RunUntilTokens(1, 10);
+  h().TakeAll(/*pause=*/true);
+  h().Iterate(1);
+  EXPECT_TRUE(last().settled);
+  EXPECT_EQ(last().paused, 3);
+  EXPECT_EQ(last().running, 0);
+  EXPECT_GT(last().host_kv_bytes, 0u);
+  EXPECT_EQ(h().faults().committed(), 0u);
+  h().Settle();
+  h().GrantAll();
+  h().Settle();
+  for (RequestId id = 1; id <= 3; ++id) {
+    ExpectAnswer(id);
+    EXPECT_EQ(h().of(id).paused, 1);
+    EXPECT_EQ(h().of(id).resumed, 1);
+  }
+  EXPECT_EQ(last().host_kv_bytes, 0u);
+}
+
+TEST_P(LeaseTest, PauseWithoutHostMemoryComputesAgain) {
+  h().GrantAll();
+  Submit(1, 100, 80);
+  RunUntilTokens(1, 10);
+  h().TakeAll(true, 0);
+  h().Settle();
+  EXPECT_EQ(last().host_kv_bytes, 0u);
+  EXPECT_EQ(last().paused, 1);
+  h().GrantAll();
+  h().Settle();
+  ExpectAnswer(1);
+}
+
+TEST_P(LeaseTest, PausedInTheMiddleOfAPrompt) {
+  h().GrantAll();
+  Submit(1, 300, 10);
+  h().Iterate(4);
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  h().TakeAll(true);
+  h().Settle();
+  EXPECT_EQ(h().of(1).paused, 1);
+  h().GrantAll();
+  h().Settle();
+  ExpectAnswer(1);
+}
+
+TEST_P(LeaseTest, TakingTheLastChunksIsEnoughToStop) {
+  h().GrantAll();
+  Submit(1, 20, 80);
+  RunUntilTokens(1, 10);
+  h().Grant(image() - 1, h().kv().useful_bytes, true, kHost);
+  h().Settle();
+  EXPECT_EQ(last().weight_bytes, image() - model_.image.chunk_bytes);
+  EXPECT_EQ(last().paused, 1);
+  h().GrantAll();
+  h().Settle();
+  ExpectAnswer(1);
+}
+
+TEST_P(LeaseTest, KvShrinksBelowRunningSequences) {
+  h().GrantAll();
+  for (RequestId id = 1; id <= 4; ++id) Submit(id, 100, 300);
+  RunUntilTokens(4, 100);
+  const uint64_t smallest = h().kv().smallest_bytes;
+  h().Grant(image(), smallest, /*pause=*/true, kHost);
+  h().Iterate(1);
+  EXPECT_TRUE(last().settled);
+  EXPECT_EQ(last().kv_bytes, smallest);
+  EXPECT_GT(last().paused, 0);
+  EXPECT_GT(last().running, 0);
+  EXPECT_LE(h().faults().committed(), smallest + image());
+  h().Settle();
+  for (RequestId id = 1; id <= 4; ++id) ExpectAnswer(id);
+}
+
+TEST_P(LeaseTest, KvShrinksAsBlocksFallFree) {
+  h().GrantAll();
+  for (RequestId id = 1; id <= 4; ++id) Submit(id, 100, 100 * static_cast<int32_t>(id));
+  RunUntilTokens(4, 50);
+  h().Grant(image(), h().kv().smallest_bytes, /*pause=*/false, kHost);
+  h().Settle();
+  EXPECT_EQ(last().kv_bytes, h().kv().smallest_bytes);
+  for (RequestId id = 1; id <= 4; ++id) ExpectAnswer(id);
+}
+
+TEST_P(LeaseTest, ShrinkingMovesLiveBlocksAndChangesNoBit) {
+  h().GrantAll();
+  // The first and third end early and leave holes in low granules; the others live in high ones.
+  Submit(1, 200, 2);
+  Submit(2, 200, 300);
+  Submit(3, 200, 2);
+  Submit(4, 200, 300);
+  RunUntilTokens(4, 20);
+  const uint64_t before = h().faults().committed();
+  h().Grant(image(), h().kv().smallest_bytes * 2, true, kHost);
+  h().Iterate(1);
+  EXPECT_LE(h().faults().committed(), before);
+  h().Settle();
+  for (RequestId id = 1; id <= 4; ++id) ExpectAnswer(id);
+}
+
+TEST_P(LeaseTest, AGrowthThatFailsSaysWhatIsHeld) {
+  h().faults().FailCommitsAfter(3);
+  Submit(1, 20, 50);
+  h().GrantAll();
+  h().Settle();
+  EXPECT_NE(last().error.find("no room"), std::string::npos) << last().error;
+  EXPECT_LT(last().weight_bytes + last().kv_bytes, image() + h().kv().useful_bytes);
+  EXPECT_TRUE(h().of(1).tokens.empty() || h().of(1).end == SequenceEnd::kNone);
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kNone);
+  h().faults().Mend();
+  h().GrantAll();
+  h().Settle();
+  EXPECT_EQ(last().error, "");
+  ExpectAnswer(1);
+}
+
+// Wherever the device runs out, the engine says so, holds what it says, and goes on when it can.
+TEST_P(LeaseTest, GrowthFailsAtEveryPoint) {
+  for (int64_t after = 0; after < 24; ++after) {
+    h().faults().FailCommitsAfter(after);
+    const RequestId id = 100 + after;
+    Submit(id, 120, 60);
+    h().GrantAll();
+    h().Settle();
+    EXPECT_LE(h().faults().committed(), last().weight_bytes + last().kv_bytes) << after;
+    h().faults().Mend();
+    h().GrantAll();
+    h().Settle();
+    ExpectAnswer(id);
+    h().TakeAll(after % 2 == 0);
+    h().Settle();
+    EXPECT_EQ(h().faults().committed(), 0u);
+  }
+}
+
+TEST_P(LeaseTest, NoMasterNoWeights) {
+  engine().SetMaster(nullptr);
+  Submit(1, 20, 5);
+  h().GrantAll();
+  h().Settle();
+  EXPECT_NE(last().error.find("master"), std::string::npos);
+  EXPECT_EQ(last().weight_bytes, 0u);
+  engine().SetMaster(model_.master.data());
+  h().GrantAll();
+  h().Settle();
+  ExpectAnswer(1);
+  // Weights that are on the device need no master.
+  engine().SetMaster(nullptr);
+  Submit(2, 20, 5);
+  h().Settle();
+  ExpectAnswer(2);
+}
+
+TEST_P(LeaseTest, EpochsOvertakeEachOther) {
+  std::mt19937 random(GetParam());
+  for (int round = 0; round < 200; ++round) {
+    if (round % 10 == 0) Submit(1000 + round, 50, 30);
+    h().Grant(random() % (2 * image()), random() % (2 * h().kv().smallest_bytes), random() % 2,
+              random() % 2 ? kHost : 0);
+    h().Iterate(random() % 3);
+  }
+  h().GrantAll();
+  h().Settle();
+  EXPECT_EQ(last().epoch, h().last_epoch());
+  for (const auto& [id, request] : requests_) ExpectAnswer(id);
+  uint64_t epoch = 0;
+  for (const LeaseReport& report : h().reports()) {
+    EXPECT_GE(report.epoch, epoch);
+    epoch = report.epoch;
+  }
+}
+
+TEST_P(LeaseTest, AnOldEpochIsIgnored) {
+  h().GrantAll();
+  h().Settle();
+  engine().SetLease({.epoch = 0, .weight_bytes = 0, .kv_bytes = 0});
+  h().Iterate(3);
+  EXPECT_EQ(last().epoch, 1u);
+  EXPECT_EQ(last().weight_bytes, image());
+}
+
+TEST_P(LeaseTest, ADrainDoesNotWaitForAReaderThatIsSlow) {
+  h().GrantAll();
+  Submit(1, 20, 300);
+  Submit(2, 20, 50);
+  RunUntilTokens(2, 5);
+  engine().Suspend(1, true);
+  h().TakeAll(/*pause=*/false);
+  h().Settle();
+  ExpectAnswer(2);
+  EXPECT_EQ(h().of(1).paused, 1);
+  EXPECT_EQ(last().weight_bytes, 0u);
+  engine().Suspend(1, false);
+  h().GrantAll();
+  h().Settle();
+  ExpectAnswer(1);
+}
+
+TEST_P(LeaseTest, AHundredCyclesLeaveNothing) {
+  uint64_t after_first = 0;
+  for (int i = 0; i < 100; ++i) {
+    const RequestId id = 1 + i;
+    h().GrantAll();
+    Submit(id, 120, 40);
+    RunUntilTokens(id, 10);
+    h().TakeAll(true);
+    h().Settle();
+    EXPECT_EQ(h().faults().committed(), 0u);
+    h().GrantAll();
+    h().Settle();
+    ExpectAnswer(id);
+    h().TakeAll(false);
+    h().Settle();
+    EXPECT_EQ(h().faults().committed(), 0u);
+    if (i == 20) after_first = ProcessResidentBytes();
+  }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LE(ProcessResidentBytes(), after_first + (2 << 20));
+#endif
+}
+
+}  // namespace
+}  // namespace switchyard::worker
