@@ -82,7 +82,7 @@ absl::StatusOr<AddedTokens> AddedTokens::Make(std::vector<AddedTokenSpec> tokens
     if (!result.by_content_.emplace(token.content, index).second) {
       return wrong("stands twice among the added tokens");
     }
-    if (token.special) result.special_.insert(token.content);
+    result.spellings_.push_back(token.content);
     result.size_ = std::max(result.size_, token.id + 1);
     result.tokens_.push_back(std::move(token));
   }
@@ -95,9 +95,9 @@ absl::StatusOr<AddedTokens> AddedTokens::Make(std::vector<AddedTokenSpec> tokens
         result.raw_.Insert(token.content, static_cast<int32_t>(i));
         continue;
       }
-      std::string content = token.content;
-      RETURN_IF_ERROR(normalizer.Apply(&content));
-      result.normalized_.Insert(content, static_cast<int32_t>(i));
+      std::string& spelling = result.spellings_[i];
+      RETURN_IF_ERROR(normalizer.Apply(&spelling));
+      result.normalized_.Insert(spelling, static_cast<int32_t>(i));
       result.any_normalized_ = true;
     }
   }
@@ -144,6 +144,11 @@ void AddedTokens::Split(std::string_view text, bool normalized, bool parse_speci
 const AddedTokenSpec* AddedTokens::Find(int32_t id) const {
   auto it = by_id_.find(id);
   return it == by_id_.end() ? nullptr : &tokens_[static_cast<size_t>(it->second)];
+}
+
+const std::string* AddedTokens::Spelling(int32_t id) const {
+  auto it = by_id_.find(id);
+  return it == by_id_.end() ? nullptr : &spellings_[static_cast<size_t>(it->second)];
 }
 
 const AddedTokenSpec* AddedTokens::Find(std::string_view content) const {

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "worker/tokenizer/normalizer.h"
 #include "worker/tokenizer/spec.h"
@@ -56,18 +55,22 @@ class AddedTokens {
   // Null if there is none.
   const AddedTokenSpec* Find(int32_t id) const;
   const AddedTokenSpec* Find(std::string_view content) const;
-  // By its content, as decoding asks: a token of the vocabulary may be spelled like a special one.
-  bool IsSpecialContent(std::string_view content) const { return special_.contains(content); }
+  // What decoding writes for the token, or null: a normalized token in its normalized spelling.
+  const std::string* Spelling(int32_t id) const;
+  bool IsSpecial(int32_t id) const {
+    const AddedTokenSpec* token = Find(id);
+    return token != nullptr && token->special;
+  }
 
   int32_t size() const { return size_; }  // the largest id + 1
   bool any_normalized() const { return any_normalized_; }
 
  private:
   std::vector<AddedTokenSpec> tokens_;
-  Trie raw_, normalized_;  // values are indices into tokens_
+  std::vector<std::string> spellings_;  // by index, like tokens_
+  Trie raw_, normalized_;               // values are indices into tokens_
   absl::flat_hash_map<int32_t, int32_t> by_id_;
   absl::flat_hash_map<std::string, int32_t, ViewHash, std::equal_to<>> by_content_;
-  absl::flat_hash_set<std::string, ViewHash, std::equal_to<>> special_;
   int32_t size_ = 0;
   bool any_normalized_ = false;
 };

@@ -17,7 +17,7 @@ namespace {
 
 // Members of character classes. White space is the property White_Space: PCRE2's own \s has U+180E
 // too. A word character is Alphabetic, a mark, a decimal digit or a connector (and, in Oniguruma,
-// the raised digits and fractions of Latin-1), where PCRE2's \w lacks marks.
+// outside of classes, the raised digits and fractions of Latin-1), where PCRE2's \w lacks marks.
 constexpr char kSpace[] =
     "\\t-\\r "
     "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
@@ -26,6 +26,7 @@ constexpr char kNotSpace[] =
     "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}"
     "\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}";
 constexpr char kWord[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+constexpr char kWordInClass[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 constexpr char kHex[] = "0-9A-Fa-f";
 
 constexpr std::pair<std::string_view, std::string_view> kLongNames[] = {
@@ -384,7 +385,7 @@ class Translator {
         out_ += kNotSpace;
         return absl::OkStatus();
       case 'w':
-        out_ += kWord;
+        out_ += kWordInClass;
         return absl::OkStatus();
       case 'h':
         out_ += kHex;

@@ -20,7 +20,7 @@ StreamingDecoder::~StreamingDecoder() = default;
 std::string StreamingDecoder::Push(int32_t id) {
   const std::string* token = state_->parts.TokenOf(id);
   if (token == nullptr) return "";
-  if (state_->skip_special_tokens && state_->parts.added.IsSpecialContent(*token)) return "";
+  if (state_->skip_special_tokens && state_->parts.added.IsSpecial(id)) return "";
   state_->stream.Push(*token);
   return state_->stream.TakeText();
 }

@@ -70,7 +70,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(const std::string& j
 }
 
 const std::string* Tokenizer::Parts::TokenOf(int32_t id) const {
-  if (const tokenizer::AddedTokenSpec* token = added.Find(id)) return &token->content;
+  if (const std::string* spelling = added.Spelling(id)) return spelling;
   return model.vocabulary().Token(id);
 }
 
@@ -84,7 +84,7 @@ absl::StatusOr<std::string> Tokenizer::Decode(std::span<const int32_t> ids,
                                                      " is not in the vocabulary of ", vocab_size(),
                                                      " ids"));
     }
-    if (skip_special_tokens && parts_->added.IsSpecialContent(*token)) continue;
+    if (skip_special_tokens && parts_->added.IsSpecial(ids[i])) continue;
     stream.Push(*token);
   }
   stream.Finish();
@@ -105,9 +105,6 @@ std::optional<std::string> Tokenizer::IdToToken(int32_t id) const {
   return token == nullptr ? std::nullopt : std::optional<std::string>(*token);
 }
 
-bool Tokenizer::IsSpecial(int32_t id) const {
-  const std::string* token = parts_->TokenOf(id);
-  return token != nullptr && parts_->added.IsSpecialContent(*token);
-}
+bool Tokenizer::IsSpecial(int32_t id) const { return parts_->added.IsSpecial(id); }
 
 }  // namespace switchyard::worker

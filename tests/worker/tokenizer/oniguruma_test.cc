@@ -23,6 +23,7 @@ TEST(Oniguruma, SameSets) {
   EXPECT_EQ(Matches(R"(\s)", "a\u180E\u3000b"), "[\u3000]");
   EXPECT_EQ(Matches(R"([^\S\n]+)", "a \n\tb"), "[ ][\t]");
   EXPECT_EQ(Matches(R"(\w+)", "e\u0301_\u0660-\u00B2"), "[e\u0301_\u0660][\u00B2]");
+  EXPECT_EQ(Matches(R"([\w]+)", "a\u00B2"), "[a]");
   EXPECT_EQ(Matches(R"(\h+)", "xyzBADg"), "[BAD]");
   EXPECT_EQ(Matches(R"(\v)", "\v\n"), "[\v]");
   EXPECT_EQ(Matches(R"([\d-z]+)", "1-z5y"), "[1-z5]");
