@@ -11,9 +11,11 @@
 #include <memory>
 #include <mutex>
 
+#include "bench/direct_client.h"
 #include "bench/limits.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
+#include "common/status_macros.h"
 #include "switchyard/v1/inference.grpc.pb.h"
 
 namespace switchyard::bench {
@@ -26,6 +28,7 @@ struct {
   int streams = 1;
   int requests = 50;
   uint32_t tokens = 32;
+  std::string direct;
   bool json = false;
 } options;
 
@@ -37,7 +40,20 @@ void AddOptions(CLI::App& app) {
   app.add_option("--requests", options.requests, "of each stream, one after the other")
       ->check(CLI::PositiveNumber);
   app.add_option("--tokens", options.tokens, "of each answer")->check(CLI::PositiveNumber);
+  app.add_option("--direct", options.direct,
+                 "the model's checkpoint: also asks a worker of its own, without a supervisor "
+                 "between, in turns (one stream)");
   app.add_flag("--json", options.json, "one JSON document");
+}
+
+v1::GenerateRequest MakeRequest() {
+  v1::GenerateRequest request;
+  request.set_model(options.model);
+  request.set_text(options.prompt);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_stop()->set_max_tokens(options.tokens);
+  request.mutable_stop()->set_ignore_eos(true);
+  return request;
 }
 
 // One answer as its client sees it. Times in seconds.
@@ -53,12 +69,7 @@ struct Seen {
 class Request final : public grpc::ClientReadReactor<v1::GenerateEvent> {
  public:
   using Done = std::function<void(const Seen&)>;
-  Request(v1::Inference::Stub& stub, Done done) : done_(std::move(done)) {
-    request_.set_model(options.model);
-    request_.set_text(options.prompt);
-    request_.mutable_sampling()->set_temperature(0);
-    request_.mutable_stop()->set_max_tokens(options.tokens);
-    request_.mutable_stop()->set_ignore_eos(true);
+  Request(v1::Inference::Stub& stub, Done done) : done_(std::move(done)), request_(MakeRequest()) {
     start_ = Now();
     stub.async()->Generate(&context_, &request_, this);
     StartRead(&event_);
@@ -86,7 +97,7 @@ class Request final : public grpc::ClientReadReactor<v1::GenerateEvent> {
  private:
   const Done done_;
   grpc::ClientContext context_;
-  v1::GenerateRequest request_;
+  const v1::GenerateRequest request_;
   v1::GenerateEvent event_;
   double start_;
   Seen seen_;
@@ -148,6 +159,25 @@ void Add(const std::vector<Seen>& all, double seconds, Report& report) {
   report.Add("requests", static_cast<double>(all.size()) / seconds, "requests/s");
 }
 
+// Routing: the same request through the supervisor and straight to a worker, in turns, so that a
+// busy machine slows both.
+absl::Status AddRouting(v1::Inference::Stub& stub, Report& report) {
+  ASSIGN_OR_RETURN(auto worker, DirectWorker::Start(options.direct));
+  std::vector<double> through, direct;
+  for (int i = 0; i <= options.requests; ++i) {
+    const Seen seen = Load(stub).Run(1, 1).front();
+    if (!seen.status.ok()) return absl::InternalError(seen.status.error_message());
+    ASSIGN_OR_RETURN(double first, worker->FirstToken(MakeRequest()));
+    if (i == 0) continue;  // warm
+    through.push_back(seen.first_token * 1e6);
+    direct.push_back(first * 1e6);
+  }
+  report.Add("first token through the supervisor, median", Median(through), "us");
+  report.Add("first token of a worker asked directly, median", Median(direct), "us");
+  report.Add("routing", Median(through) - Median(direct), "us");
+  return absl::OkStatus();
+}
+
 int Run() {
   auto channel = grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials());
   auto stub = v1::Inference::NewStub(channel);
@@ -166,6 +196,12 @@ int Run() {
                     std::to_string(options.tokens) + " tokens",
                 options.json);
   Add(seen, seconds, report);
+  if (!options.direct.empty()) {
+    if (absl::Status status = AddRouting(*stub, report); !status.ok()) {
+      std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+      return 1;
+    }
+  }
   report.Print();
   return 0;
 }

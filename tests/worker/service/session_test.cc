@@ -28,11 +28,10 @@ struct Output {
 
 class SessionTest : public ::testing::Test {
  protected:
-  SessionTest() { Open("llama_defaults"); }
+  explicit SessionTest(const v1::Model& entry = GoldenEntry("llama_defaults")) { Open(entry); }
 
-  void Open(const std::string& name) {
-    session_.reset();
-    model_ = OpenGolden(GoldenEntry(name));
+  void Open(const v1::Model& entry) {
+    model_ = OpenGolden(entry);
     auto sockets = SocketPair();
     ASSERT_TRUE(sockets.ok());
     supervisor_ = std::move(sockets->first);
@@ -314,6 +313,74 @@ TEST_F(SessionTest, EndsInTheMiddleOfWork) {
   for (int i = 0; i < 8; ++i) Submit(Greedy(0));
   session_->Stop();
 }
+
+// The demonstration models: real tokenizers and text.
+v1::Model DemoEntry(const std::string& name) {
+  v1::Model model;
+  model.set_name(name);
+  model.set_checkpoint(std::string(SWITCHYARD_SOURCE_DIR) + "/models.d/demo/" + name);
+  model.set_context_length(256);
+  model.set_max_sequences(4);
+  return model;
+}
+
+class DemoSessionTest : public SessionTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  DemoSessionTest() : SessionTest(DemoEntry(GetParam())) {}
+
+  static v1::GenerateRequest Prompt(const std::string& text) {
+    v1::GenerateRequest request;
+    request.set_text(text);
+    request.mutable_sampling()->set_seed(5);
+    request.mutable_stop()->set_max_tokens(60);
+    request.mutable_stop()->set_ignore_eos(true);
+    return request;
+  }
+};
+
+TEST_P(DemoSessionTest, TextIsTheIdsDecoded) {
+  MakeResident();
+  const Output output = Finished(Submit(Prompt("It was a dark and stormy night")));
+  EXPECT_EQ(output.ids.size(), 60u);
+  std::vector<int32_t> all(output.start.prompt_ids().begin(), output.start.prompt_ids().end());
+  const std::string before = *model_->tokenizer->Decode(all, true);
+  all.insert(all.end(), output.ids.begin(), output.ids.end());
+  // Behind the prompt, since some tokenizers drop the space in front of a text.
+  const std::string after = model_->tokenizer->Decode(all, true)->substr(before.size());
+  EXPECT_THAT(after, ::testing::EndsWith(output.text));
+  EXPECT_GE(output.text.size() + 1, after.size());
+}
+
+TEST_P(DemoSessionTest, StopStringInsideTheText) {
+  MakeResident();
+  const std::string whole = Finished(Submit(Prompt("The sea"))).text;
+  ASSERT_GT(whole.size(), 60u);
+  const std::string stop = whole.substr(40, 6);
+  if (whole.find(static_cast<char>(0xef)) != std::string::npos) GTEST_SKIP() << "broken bytes";
+  v1::GenerateRequest request = Prompt("The sea");
+  request.mutable_stop()->add_stop(stop);
+  const uint64_t id = Submit(request);
+  const Output output = Finished(id);
+  EXPECT_EQ(output.text, whole.substr(0, whole.find(stop)));
+  EXPECT_EQ(output.finish.reason(), v1::STOP);
+}
+
+TEST_P(DemoSessionTest, SwapAndPauseChangeNothing) {
+  MakeResident();
+  const Output whole = Finished(Submit(Prompt("We")));
+  const uint64_t id = Submit(Prompt("We"));
+  WaitForEvent(id, [](const v1::GenerateEvent& event) { return event.ids_size() > 0; });
+  SendLease(model_->plan.fixed_bytes(), 0, 0, /*pause=*/true);
+  Settled();
+  GrantAll();
+  Settled();
+  EXPECT_EQ(Finished(id).ids, whole.ids);
+}
+
+INSTANTIATE_TEST_SUITE_P(Demo, DemoSessionTest,
+                         ::testing::Values("austen", "melville", "whitman", "shakespeare", "joyce",
+                                           "chesterton"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace switchyard::worker
