@@ -25,24 +25,40 @@ namespace HWY_NAMESPACE {
 
 inline constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
-// scores[i][j] for keys[begin, end), all queries, seen or not.
 template <class K>
-HWY_INLINE void BlockScores(const AttentionTile& tile, const K* const* keys, int64_t begin,
-                            int64_t end, float* scores) {
+HWY_INLINE void PrefetchRow(const K* row, int64_t head_dim) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (int64_t i = 0; i < head_dim * static_cast<int64_t>(sizeof(K)); i += 64) {
+    __builtin_prefetch(bytes + i);
+  }
+}
+
+// scores[i][j] for keys[begin, end), all queries, seen or not. The processor's own prefetcher loses
+// the track at every KV block, so the first queries ask for the keys to come, and for the values
+// that the next pass reads.
+template <class K>
+HWY_INLINE void BlockScores(const AttentionTile& tile, const K* const* keys, const K* const* values,
+                            int64_t begin, int64_t end, float* scores) {
   const FloatTag d;
+  constexpr int64_t kAhead = 12;
   for (int i = 0; i < tile.queries; i += kTileRows) {
     WithTileRows(std::min(kTileRows, tile.queries - i), [&](auto mt) {
       constexpr int kRows = decltype(mt)::value;
       for (int64_t j = begin; j < end; j += kTileColumns) {
+        for (int64_t c = j; i == 0 && c < std::min(j + kTileColumns, end); ++c) {
+          if (c + kAhead < end) PrefetchRow(keys[c + kAhead], tile.head_dim);
+          PrefetchRow(values[c], tile.head_dim);
+        }
         const K* ks[kTileColumns];
         for (int c = 0; c < kTileColumns; ++c) ks[c] = keys[std::min(j + c, end - 1)];
         FloatVec acc[kRows * kTileColumns];
         for (auto& a : acc) a = hn::Zero(d);
         TileDot<kRows, kTileColumns, 0>(tile.q + i, ks, 0, tile.head_dim, acc);
         for (int m = 0; m < kRows; ++m) {
+          float sums[kTileColumns];
+          SumFour(acc + m * kTileColumns, sums);
           for (int c = 0; c < kTileColumns && j + c < end; ++c) {
-            scores[(i + m) * kAttentionBlock + j + c] =
-                Sum(d, acc[m * kTileColumns + c]) * tile.scale;
+            scores[(i + m) * kAttentionBlock + j + c] = sums[c] * tile.scale;
           }
         }
       }
@@ -80,7 +96,7 @@ HWY_INLINE void BlockSoftmax(int i, int64_t low, int64_t high, int64_t begin, in
   }
   const float shrink = std::exp(state.largest[i] - now);
   state.largest[i] = now;
-  state.sum[i] = state.sum[i] * shrink + Sum(d, sum);
+  state.sum[i] = state.sum[i] * shrink + Sum(sum);
   if (shrink != 1.0f) {
     const FloatVec factor = hn::Set(d, shrink);
     float* values = state.values + i * stride;
@@ -161,7 +177,7 @@ HWY_INLINE void Segment(const AttentionTile& tile, const KvView& kv, int64_t beg
       keys[j] = reinterpret_cast<const K*>(base + kv.key_offset);
       values[j] = reinterpret_cast<const K*>(base + kv.value_offset);
     }
-    BlockScores(tile, keys, from, to, scores);
+    BlockScores(tile, keys, values, from, to, scores);
     for (int i = 0; i < tile.queries; ++i) {
       BlockSoftmax(i, tile.low[i] - block, tile.high[i] - block, from, to, stride, state, scores);
     }

@@ -31,7 +31,7 @@ namespace HWY_NAMESPACE {
 
 // Up to here rows are multiplied straight from the stored weights, tile after tile while the weight
 // rows are in L1; beyond, converting each weight once pays.
-inline constexpr int64_t kDirectRows = 24;
+inline constexpr int64_t kDirectRows = 20;
 inline constexpr int64_t kPanelColumns = 1024;               // of k
 inline constexpr int64_t kPanelStride = kPanelColumns + 16;  // rows start in different cache sets
 inline constexpr int64_t kPanelRows = 64;                    // of n
@@ -42,6 +42,19 @@ HWY_INLINE void Store(const MatmulOutput& y, int64_t row, int64_t n, float sum) 
   if (y.bias != nullptr) sum += y.bias[n];
   float& out = y.data[row * y.stride + n - y.first];
   out = y.accumulate ? out + sum : sum;
+}
+
+// Sums `NT` accumulators, the columns n, n + n_step, ... of a row; keeps the first `kept`.
+template <int NT>
+HWY_INLINE void StoreSums(const FloatVec* acc, const MatmulOutput& y, int64_t row, int64_t n,
+                          int64_t n_step, int64_t kept) {
+  if constexpr (NT == 4) {
+    float sums[4];
+    SumFour(acc, sums);
+    for (int i = 0; i < kept; ++i) Store(y, row, n + i * n_step, sums[i]);
+  } else {
+    for (int i = 0; i < kept; ++i) Store(y, row, n + i * n_step, Sum(acc[i]));
+  }
 }
 
 HWY_INLINE const float* InputRow(const MatmulInput& x, int64_t row) {
@@ -55,8 +68,10 @@ HWY_INLINE void DirectTile(const MatmulInput& x, const W* w, int64_t w_step, int
   const FloatTag d;
   const W* ws[NT];
   for (int i = 0; i < NT; ++i) ws[i] = w + i * w_step;
-  for (int64_t r = 0; r < x.rows; r += kTileRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, x.rows - r));
+  const int64_t tiles = (x.rows + kTileRows - 1) / kTileRows;
+  const int64_t tile_rows = (x.rows + tiles - 1) / tiles;  // 8 rows are 4 and 4, not 6 and 2
+  for (int64_t r = 0; r < x.rows; r += tile_rows) {
+    const int rows = static_cast<int>(std::min(tile_rows, x.rows - r));
     WithTileRows(rows, [&](auto mt) {
       constexpr int kRows = decltype(mt)::value;
       const float* xs[kRows];
@@ -65,7 +80,7 @@ HWY_INLINE void DirectTile(const MatmulInput& x, const W* w, int64_t w_step, int
       for (auto& a : acc) a = hn::Zero(d);
       TileDot<kRows, NT, kPrefetchBytes>(xs, ws, 0, k, acc);
       for (int m = 0; m < kRows; ++m) {
-        for (int i = 0; i < NT; ++i) Store(y, r + m, n + i * n_step, Sum(d, acc[m * NT + i]));
+        StoreSums<NT>(acc + m * NT, y, r + m, n, n_step, NT);
       }
     });
   }
@@ -119,9 +134,8 @@ HWY_NOINLINE void PanelTimesRows(const MatmulInput& x, int64_t first_row, int64_
           continue;
         }
         for (int m = 0; m < kRows; ++m) {
-          for (int i = 0; i < kTileColumns && c + i < columns; ++i) {
-            Store(y, first_row + r + m, n + c + i, Sum(d, acc[m * kTileColumns + i]));
-          }
+          StoreSums<kTileColumns>(acc + m * kTileColumns, y, first_row + r + m, n + c, 1,
+                                  std::min<int64_t>(kTileColumns, columns - c));
         }
       }
     });

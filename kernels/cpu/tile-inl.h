@@ -61,7 +61,47 @@ HWY_NOINLINE FloatVec LoadSome(FloatTag d, const W* p, size_t count) {
   return LoadFloats(d, padded);
 }
 
-HWY_INLINE float Sum(FloatTag d, FloatVec v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+#if HWY_TARGET != HWY_SCALAR
+// Adds the upper half of the blocks to the lower half until one block of four is left.
+template <class D, class V>
+HWY_INLINE auto AddBlocks(D d, V v) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return AddBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+#endif
+
+// out[i] = the sum of v[i]'s lanes, four at once: a third of the shuffles of four sums. The tree is
+// the same for each of the four.
+HWY_INLINE void SumFour(const FloatVec* v, float* HWY_RESTRICT out) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 4; ++i) out[i] = hn::GetLane(v[i]);
+#else
+  const FloatTag d;
+  const hn::Repartition<uint64_t, FloatTag> d64;
+  // Blocks of 0+2 of the first, of the second, 1+3 of the first, of the second.
+  const FloatVec ab =
+      hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1]));
+  const FloatVec cd =
+      hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3]));
+  const auto ab64 = hn::BitCast(d64, ab), cd64 = hn::BitCast(d64, cd);
+  const FloatVec blocks = hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, ab64, cd64)),
+                                  hn::BitCast(d, hn::InterleaveUpper(d64, ab64, cd64)));
+  const auto sums = AddBlocks(d, blocks);
+  hn::StoreU(sums, hn::DFromV<decltype(sums)>(), out);
+#endif
+}
+
+// The sum of v's lanes, by the same tree.
+HWY_INLINE float Sum(FloatVec v) {
+  const FloatVec four[4] = {v, v, v, v};
+  float sums[4];
+  SumFour(four, sums);
+  return sums[0];
+}
 
 // acc[m * NT + n] += x[m][k] w[n][k] for k in [begin, end); `begin` a multiple of the lanes.
 // `kPrefetch` bytes ahead, each weight row is fetched from memory: 0 for what is in a cache

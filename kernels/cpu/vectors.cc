@@ -62,7 +62,7 @@ HWY_INLINE FloatVec NormFactor(const float* x, float eps, int64_t count) {
     const FloatVec v = LoadUpTo(x + i + j, n);
     s0 = hn::MulAdd(v, v, s0);
   });
-  const float sum = Sum(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
+  const float sum = Sum(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
   return hn::Set(d, 1.0f / std::sqrt(sum / static_cast<float>(count) + eps));
 }
 
@@ -177,7 +177,7 @@ float SumExpT(const float* x, float offset, int64_t count, float* out) {
       if (n < lanes) e = hn::IfThenElseZero(hn::FirstN(d, n), e);
       sum = hn::Add(sum, e);
     });
-    total += Sum(d, sum);
+    total += Sum(sum);
   }
   return static_cast<float>(total);
 }

@@ -15,7 +15,7 @@ namespace {
 // SWITCHYARD_TEST_TARGET=AVX2 or SCALAR: pretend that the processor has nothing better.
 const bool target_chosen = [] {
   const char* name = std::getenv("SWITCHYARD_TEST_TARGET");
-  if (name == nullptr) return false;
+  if (name == nullptr || *name == 0) return false;
   const int64_t better = HWY_AVX3_DL | HWY_AVX3;
   hwy::DisableTargets(std::strcmp(name, "AVX2") == 0 ? better : better | HWY_AVX2);
   return true;
