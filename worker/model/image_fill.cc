@@ -52,14 +52,12 @@ uint64_t Deinterleaved(uint64_t j, uint64_t width) { return j / 2 + (j % 2) * (w
 
 // [rows][n] of tile, which are input features [first, first + rows) of one expert, to columns of
 // its matrix [n][k].
-void TransposeTile(const std::byte* tile, uint64_t rows, uint64_t first, uint64_t n, uint64_t k,
-                   uint64_t element, bool deinterleave, std::byte* matrix) {
+template <typename Element>
+void TransposeTile(const Element* tile, uint64_t rows, uint64_t first, uint64_t n, uint64_t k,
+                   bool deinterleave, Element* matrix) {
   for (uint64_t j = 0; j < n; ++j) {
-    const uint64_t out = deinterleave ? Deinterleaved(j, n) : j;
-    std::byte* to = matrix + (out * k + first) * element;
-    for (uint64_t i = 0; i < rows; ++i) {
-      std::memcpy(to + i * element, tile + (i * n + j) * element, element);
-    }
+    Element* to = matrix + (deinterleave ? Deinterleaved(j, n) : j) * k + first;
+    for (uint64_t i = 0; i < rows; ++i) to[i] = tile[i * n + j];
   }
 }
 
@@ -174,15 +172,20 @@ class Filler {
   }
 
   absl::Status Transpose(const Job& job, std::byte* to) {
+    return TensorTypeBits(job.type) == 32 ? TransposeOf<uint32_t>(job, to)
+                                          : TransposeOf<uint16_t>(job, to);
+  }
+
+  template <typename Element>
+  absl::Status TransposeOf(const Job& job, std::byte* to) {
     const uint64_t n = static_cast<uint64_t>(job.tensor->n);
     const uint64_t k = static_cast<uint64_t>(job.tensor->k);
-    const uint64_t element = static_cast<uint64_t>(TensorTypeBits(job.type)) / 8;
-    const uint64_t rows = job.end - job.begin;
-    std::vector<std::byte> tile(rows * n * element);
-    RETURN_IF_ERROR(checkpoint_.Read(job.source->tensor, job.begin * n * element, std::span(tile)));
-    TransposeTile(tile.data(), rows, job.begin % k, n, k, element,
+    std::vector<Element> tile((job.end - job.begin) * n);
+    RETURN_IF_ERROR(checkpoint_.Read(job.source->tensor, job.begin * n * sizeof(Element),
+                                     std::as_writable_bytes(std::span(tile))));
+    TransposeTile(tile.data(), job.end - job.begin, job.begin % k, n, k,
                   job.source->transform == Transform::kTransposeDeinterleave,
-                  to + job.begin / k * n * k * element);
+                  reinterpret_cast<Element*>(to) + job.begin / k * n * k);
     return absl::OkStatus();
   }
 
