@@ -193,6 +193,7 @@ class Router::Impl {
   void PumpWatchers();
   void SendStatus(Watcher& watcher);
   void PumpHealth();
+  void TellHealth(ModelRecord& model, bool serving);
   v1::ModelState StateOf(const ModelRecord& model) const;
 
   RouterOptions options_;

@@ -191,6 +191,7 @@ struct ModelRecord {
 
   Alarm idle;
   Nanos last_use = 0;
+  std::optional<bool> told_serving;  // to health
   uint64_t finished = 0;
   uint64_t tokens = 0;
 };
@@ -246,7 +247,7 @@ struct State {
   std::map<Incarnation, std::string> incarnations;
   std::list<SwitchOp> switches;
   std::list<std::unique_ptr<Watcher>> watchers;
-  std::map<std::string, bool> health;
+  std::optional<bool> told_serving;
   std::string default_model;
   uint64_t default_order = 0;
   uint64_t next_id = 1;

@@ -145,25 +145,24 @@ void Router::Impl::PumpWatchers() {
   }
 }
 
+// Tells only what has changed.
 void Router::Impl::PumpHealth() {
-  std::map<std::string, bool> now;
-  for (const char* service : {"", "switchyard.v1.Inference", "switchyard.v1.Control"}) {
-    now[service] = !state_.draining;
-  }
-  for (const auto& [name, model] : state_.models) {
-    now[absl::StrCat("model/", name)] =
-        !state_.draining && model->leave != Leave::kRemove && Refusal(*model).ok();
-  }
-  for (const auto& [service, serving] : state_.health) {
-    if (serving && now.count(service) == 0) ports_.health->SetServing(service, false);
-  }
-  for (const auto& [service, serving] : now) {
-    auto it = state_.health.find(service);
-    if (it == state_.health.end() || it->second != serving) {
+  const bool serving = !state_.draining;
+  if (state_.told_serving != serving) {
+    for (const char* service : {"", "switchyard.v1.Inference", "switchyard.v1.Control"}) {
       ports_.health->SetServing(service, serving);
     }
+    state_.told_serving = serving;
   }
-  state_.health = std::move(now);
+  for (const auto& [name, model] : state_.models) {
+    TellHealth(*model, serving && model->leave != Leave::kRemove && Refusal(*model).ok());
+  }
+}
+
+void Router::Impl::TellHealth(ModelRecord& model, bool serving) {
+  if (model.told_serving == serving) return;
+  model.told_serving = serving;
+  ports_.health->SetServing(absl::StrCat("model/", model.name()), serving);
 }
 
 }  // namespace switchyard::supervisor
