@@ -150,6 +150,24 @@ TEST_P(GoldenTest, CompanyChangesNoBit) {
   for (int32_t slot = 0; slot < kSlots; ++slot) EXPECT_EQ(together[slot], alone[slot]) << slot;
 }
 
+// The place where a forward pass waits for weights that are still on their way.
+TEST(Transformer, AsksBeforeEachLayerAndTheHead) {
+  auto model = ModelHarness::Load(AllGolden().at("llama_defaults").dir, 1, kContext);
+  ASSERT_TRUE(model.ok()) << model.status();
+  (*model)->SetPrompt(0, {1, 2, 3});
+  std::vector<int32_t> asked;
+  const auto rows = (*model)->Run({{0, 0, 3}}, [&](int32_t layer) {
+    asked.push_back(layer);
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(asked, (std::vector<int32_t>{0, 1, 2}));
+  const auto failed = (*model)->Run({{0, 0, 3}}, [](int32_t layer) {
+    return layer == 1 ? absl::UnavailableError("the copy failed") : absl::OkStatus();
+  });
+  EXPECT_EQ(failed.status(), absl::UnavailableError("the copy failed"));
+}
+
 std::vector<std::string> CaseNames() {
   std::vector<std::string> names;
   for (const auto& [name, golden] : AllGolden()) names.push_back(name);

@@ -80,7 +80,8 @@ void ModelHarness::SetToken(int32_t slot, int32_t position, int32_t id) {
   tokens_[slot * context_ + position] = id;
 }
 
-absl::StatusOr<std::vector<RowResult>> ModelHarness::Run(const std::vector<Chunk>& chunks) {
+absl::StatusOr<std::vector<RowResult>> ModelHarness::Run(
+    const std::vector<Chunk>& chunks, const Transformer::BeforeLayer& before_layer) {
   std::vector<int32_t> slot, position, sequence_slot, sequence_row = {0}, sequence_length;
   std::vector<int32_t> logit_row;
   std::vector<kernels::SamplingRow> sampling;
@@ -125,7 +126,7 @@ absl::StatusOr<std::vector<RowResult>> ModelHarness::Run(const std::vector<Chunk
   step.logprob = logprob.data();
   step.top_ids = top_ids.data();
   step.top_logprob = top_logprob.data();
-  RETURN_IF_ERROR(transformer_->Forward(step, nullptr, nullptr));
+  RETURN_IF_ERROR(transformer_->Forward(step, before_layer, nullptr));
 
   std::vector<RowResult> results;
   for (int32_t i = 0; i < rows; ++i) {

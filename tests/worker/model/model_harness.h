@@ -44,7 +44,8 @@ class ModelHarness {
   void SetPrompt(int32_t slot, const std::vector<int32_t>& ids);
   void SetToken(int32_t slot, int32_t position, int32_t id);
   // One step; results of all its rows, in order.
-  absl::StatusOr<std::vector<RowResult>> Run(const std::vector<Chunk>& chunks);
+  absl::StatusOr<std::vector<RowResult>> Run(
+      const std::vector<Chunk>& chunks, const Transformer::BeforeLayer& before_layer = nullptr);
 
  private:
   ModelHarness() = default;
