@@ -52,7 +52,12 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     auto json = ReadJsonFile(golden.record);
     ASSERT_TRUE(json.ok()) << json.status();
     records_ = json->at("records");
-    auto model = ModelHarness::Load(golden.dir, kSlots, kContext);
+    dir_ = golden.dir;
+    LoadWithThreads(1);
+  }
+
+  void LoadWithThreads(int threads) {
+    auto model = ModelHarness::Load(dir_, kSlots, kContext, threads);
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
   }
@@ -84,6 +89,7 @@ class GoldenTest : public testing::TestWithParam<std::string> {
     EXPECT_NEAR(ours, theirs, kTolerance) << what;
   }
 
+  std::string dir_;
   nlohmann::json records_;
   std::unique_ptr<ModelHarness> model_;
   double worst_ = 0;
@@ -129,7 +135,7 @@ TEST_P(GoldenTest, ChunksChangeNoBit) {
   }
 }
 
-TEST_P(GoldenTest, CompanyChangesNoBit) {
+TEST_P(GoldenTest, NeitherCompanyNorThreadsChangeABit) {
   std::vector<std::vector<RowResult>> alone;
   std::vector<Chunk> first, second;
   for (int32_t slot = 0; slot < kSlots; ++slot) {
@@ -138,6 +144,10 @@ TEST_P(GoldenTest, CompanyChangesNoBit) {
     const int32_t cut = static_cast<int32_t>(prompt.size()) / 2;
     first.push_back({slot, 0, cut});
     second.push_back({slot, cut, static_cast<int32_t>(prompt.size()) - cut});
+  }
+  LoadWithThreads(3);
+  for (int32_t slot = 0; slot < kSlots; ++slot) {
+    model_->SetPrompt(slot, Prompt(slot % records_.size()));
   }
   std::vector<std::vector<RowResult>> together(kSlots);
   for (const std::vector<Chunk>& chunks : {first, second}) {

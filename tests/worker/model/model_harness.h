@@ -36,7 +36,7 @@ class ModelHarness {
   static constexpr int32_t kTop = 5;
 
   static absl::StatusOr<std::unique_ptr<ModelHarness>> Load(const std::string& dir, int32_t slots,
-                                                            int32_t context, int threads = 2);
+                                                            int32_t context, int threads = 1);
 
   const Architecture& arch() const { return arch_; }
   const ImageLayout& layout() const { return layout_; }
