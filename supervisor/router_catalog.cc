@@ -130,6 +130,8 @@ v1::ReloadConfigReply Router::Impl::Reload(std::vector<ModelEntry> catalog) {
     if (same_work && same_policy) continue;
     (model->leave == Leave::kRemove ? reply.add_added(name) : reply.add_changed(name));
     if (same_work && model->leave == Leave::kNo) {
+      // Newly pinned in the configuration is as pinned at start; Pin alone loads nothing.
+      model->residency_wanted = entry.model.pinned() && entry.problem.ok();
       model->pinned = entry.model.pinned();
       model->entry = std::move(entry);
       Touch(*model);

@@ -98,11 +98,9 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   LeaseSlot& lease = model.lease;
   if (status.epoch() != lease.epoch) return;
   const bool settled = status.settled() && lease.motion != Motion::kRest;
-  // What was reserved for pausing and is not needed (any more) comes back.
-  if (!lease.pausing || settled) {
-    const uint64_t reserved = state_.host.paused(model.name());
-    state_.host.SetPaused(model.name(), std::min(reserved, status.host_kv_bytes()));
-  }
+  // What was reserved for pausing and is not needed (any more) comes back; what the worker took by
+  // itself, when it ran out of blocks, counts as far as it fits.
+  if (!lease.pausing || settled) state_.host.SetPaused(model.name(), status.host_kv_bytes());
   if (held != before.held && lease.motion != Motion::kRest) WatchLease(model);
   if (!settled) return;
   const Motion motion = lease.motion;
