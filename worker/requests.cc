@@ -1,5 +1,7 @@
 #include "worker/requests.h"
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -43,7 +45,8 @@ void Requests::Submit(const v1::Submit& command) {
     if (!is_new) return;  // the supervisor never uses a number twice
     place->second.arrived = now;
     if (command.deadline_ns() > 0) {
-      place->second.deadline = now + static_cast<Nanos>(command.deadline_ns());
+      const auto most = static_cast<uint64_t>(std::numeric_limits<Nanos>::max() - now);
+      place->second.deadline = now + static_cast<Nanos>(std::min(command.deadline_ns(), most));
     }
   }
   validators_.Post([this, command] { Validate(command); });

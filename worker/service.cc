@@ -32,6 +32,7 @@ class Service::Impl final : public v1::Worker::CallbackService {
     builder.SetMaxSendMessageSize(-1);
     // The peer is a process of this machine: there is no bandwidth to probe for.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return absl::InternalError("gRPC did not start");
     const int flags = ::fcntl(connection.get(), F_GETFL);

@@ -223,6 +223,11 @@ TEST_F(SessionTest, CancelAndDeadlineReachARequestWithoutALease) {
   EXPECT_EQ(Rejection(late).code(), static_cast<int>(absl::StatusCode::kDeadlineExceeded));
 }
 
+TEST_F(SessionTest, ADeadlineBeyondAllTimeIsNone) {
+  MakeResident();
+  EXPECT_EQ(Finished(Submit(Greedy(3), /*deadline=*/-1)).ids.size(), 3u);
+}
+
 TEST_F(SessionTest, CancelReachesTheEngine) {
   MakeResident();
   const uint64_t id = Submit(Greedy(0));
