@@ -129,8 +129,20 @@ absl::Status Residency::WaitFor(uint64_t bytes, StreamHandle stream) {
       return absl::FailedPreconditionError(
           absl::StrCat("byte ", bytes, " of the image is beyond the lease of ", target_));
     }
+    if (interrupted_) return absl::CancelledError("interrupted while waiting for weights");
     changed_.wait(lock);
   }
+}
+
+void Residency::Interrupt() {
+  std::lock_guard<std::mutex> lock(mu_);
+  interrupted_ = true;
+  changed_.notify_all();
+}
+
+void Residency::EndInterrupt() {
+  std::lock_guard<std::mutex> lock(mu_);
+  interrupted_ = false;
 }
 
 uint64_t Residency::ChunkEnd(uint64_t begin) const {

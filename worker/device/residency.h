@@ -18,8 +18,8 @@ namespace switchyard::worker {
 
 // Owns the arena of one model's image. Chunks are committed and copied from the master in execution
 // order by a thread of its own, and released from the end, so that residency is always a prefix.
-// SetMaster is for any thread; all other methods are for one (the engine's), while the copying goes
-// on.
+// SetMaster and Interrupt are for any thread; all other methods are for one (the engine's), while
+// the copying goes on.
 class Residency {
  public:
   // `chunk_bytes` is a multiple of the device's page size.
@@ -53,6 +53,10 @@ class Residency {
   // blocks until they are there. The error of a growth that cannot deliver them;
   // FAILED_PRECONDITION if the target does not hold them.
   absl::Status WaitFor(uint64_t bytes, StreamHandle stream);
+  // Makes a WaitFor that blocks, now or later, return CANCELLED until EndInterrupt: there is
+  // something more urgent to do than to wait for weights.
+  void Interrupt();
+  void EndInterrupt();
 
   // Called from the copying thread after each chunk and at the end: wakes the engine for progress.
   // Set before the first growth.
@@ -99,6 +103,7 @@ class Residency {
   std::deque<Span> on_their_way_;
   bool busy_ = false;  // the copying thread works without mu_
   bool stop_ = false;
+  bool interrupted_ = false;
   absl::Status error_;
   std::function<void()> observer_;
   std::thread thread_;

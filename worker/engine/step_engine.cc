@@ -73,6 +73,12 @@ void StepEngine::SetMaster(const std::byte* master) {
   commands_.Wake();
 }
 
+void StepEngine::SetLease(const LeaseTarget& target) {
+  commands_.Push(target);
+  // A step that waits for weights which this lease takes away again must not keep it waiting.
+  if (target.weight_bytes < image_.bytes) residency_->Interrupt();
+}
+
 void StepEngine::Run() {
   while (!commands_.stopped()) {
     if (Iterate()) continue;
@@ -243,7 +249,7 @@ void StepEngine::StepFailed(const std::vector<SequenceRows>& rows, const absl::S
   // Nothing of the step counts, but what was launched of it may still be reading its inputs.
   device_.Synchronize(device_.compute_stream()).IgnoreError();
   // Weights that did not arrive are the lease's trouble: the rows run again when it is mended.
-  if (!residency_->error().ok()) return;
+  if (!residency_->error().ok() || absl::IsCancelled(why)) return;
   LogError("a step failed: ", why.ToString());
   ReadAll();
   for (const SequenceRows& each : rows) {

@@ -34,7 +34,7 @@ class StepEngine final : public Engine {
   void Suspend(RequestId id, bool suspended) override {
     commands_.Push(SuspendCommand{id, suspended});
   }
-  void SetLease(const LeaseTarget& target) override { commands_.Push(target); }
+  void SetLease(const LeaseTarget& target) override;
   void SetMaster(const std::byte* master) override;
   EngineStats Stats() const override { return stats_.Read(); }
 

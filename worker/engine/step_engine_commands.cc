@@ -5,12 +5,14 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "common/check.h"
+#include "common/log.h"
 #include "worker/engine/step_engine.h"
 
 namespace switchyard::worker {
 
 void StepEngine::ApplyCommands() {
+  // Before the commands are taken: whoever interrupts has pushed his command first.
+  residency_->EndInterrupt();
   for (Command& command : commands_.TakeAll()) {
     std::visit([this](auto& each) { Apply(std::move(each)); }, command);
   }
@@ -20,8 +22,12 @@ void StepEngine::Apply(SequenceRequest request) {
   const auto length = static_cast<int64_t>(request.prompt.size());
   const bool fits =
       length > 0 && request.max_tokens > 0 && length + request.max_tokens <= limits_.context_length;
+  const RequestId id = request.id;
   Sequence* sequence = sequences_.Add(std::move(request), clock_.Now());
-  SY_CHECK(sequence != nullptr);  // ids are ours: the service numbers requests
+  if (sequence == nullptr) {
+    LogError("request ", id, " is running already: the second one is ignored");
+    return;
+  }
   if (!fits) {
     End(*sequence, SequenceEnd::kError,
         absl::StrCat("a prompt of ", length, " tokens and ", sequence->request.max_tokens,

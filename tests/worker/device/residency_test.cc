@@ -105,6 +105,19 @@ TEST_F(ResidencyTest, GrowthIsCutShortByASmallerTarget) {
   faults_.LetUploadsPass();
 }
 
+TEST_F(ResidencyTest, AWaitCanBeInterrupted) {
+  faults_.HoldUploadsAfter(1);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(kChunk, nullptr).ok());
+  std::thread other([&] { residency_->Interrupt(); });
+  EXPECT_TRUE(absl::IsCancelled(residency_->WaitFor(kImage, nullptr)));
+  other.join();
+  EXPECT_TRUE(residency_->WaitFor(kChunk, nullptr).ok());  // what is there is not waited for
+  residency_->EndInterrupt();
+  faults_.LetUploadsPass();
+  EXPECT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+}
+
 TEST_F(ResidencyTest, NoMasterNoGrowth) {
   residency_->SetMaster(nullptr);
   EXPECT_EQ(residency_->SetTarget(kImage).code(), absl::StatusCode::kFailedPrecondition);
@@ -116,9 +129,8 @@ TEST_F(ResidencyTest, AMasterDroppedMidwayFailsTheGrowth) {
   ASSERT_TRUE(residency_->SetTarget(kImage).ok());
   ASSERT_TRUE(residency_->WaitFor(2 * kChunk, nullptr).ok());
   std::thread drop([&] { residency_->SetMaster(nullptr); });
-  faults_.HoldUploadsAfter(1);  // the piece under way ends, then nobody reads the old master
-  drop.join();
   faults_.LetUploadsPass();
+  drop.join();
   const absl::Status status = residency_->WaitFor(kImage, nullptr);
   // The copying thread may have been faster than the drop, but only if it got to the end.
   if (!status.ok()) {

@@ -96,6 +96,26 @@ TEST_P(LeaseTest, PrefillStartsWhileWeightsArrive) {
   ExpectAnswer(1);
 }
 
+TEST_P(LeaseTest, ALeaseThatGoesDoesNotWaitForWeightsToArrive) {
+  h().faults().HoldUploadsAfter(3);
+  Submit(1, 20, 5);
+  h().GrantAll();
+  // The step waits for weights that are held up; the new lease ends that, and the copy with it.
+  std::thread supervisor([&] {
+    while (engine().Stats().step_started == 0) std::this_thread::yield();
+    engine().SetLease({.epoch = 2, .pause = true});
+    while (engine().Stats().step_started != 0) std::this_thread::yield();
+    h().faults().LetUploadsPass();  // the step was given up before any weight arrived
+  });
+  while (h().reports().empty() || last().epoch < 2 || !last().settled) h().Iterate(1);
+  supervisor.join();
+  EXPECT_EQ(h().faults().committed(), 0u);
+  EXPECT_EQ(h().of(1).paused, 1);
+  engine().SetLease({3, image(), h().kv().useful_bytes});
+  while (h().of(1).end == SequenceEnd::kNone) h().Iterate(1);
+  ExpectAnswer(1);
+}
+
 TEST_P(LeaseTest, ReportsTellOfTheGrowth) {
   h().GrantAll();
   h().Settle();
