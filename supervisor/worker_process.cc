@@ -1,5 +1,6 @@
 #include "supervisor/worker_process.h"
 
+#include <fcntl.h>
 #include <google/protobuf/text_format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -31,6 +32,9 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(
   ASSIGN_OR_RETURN(auto connection, SocketPair());
   ASSIGN_OR_RETURN(auto descriptors, SocketPair());
   ASSIGN_OR_RETURN(auto log, Pipe());
+  // gRPC 1.51 reads a server's descriptor as it finds it; a blocking one would hold its threads.
+  ::fcntl(connection.first.get(), F_SETFL, O_NONBLOCK);
+  ::fcntl(connection.second.get(), F_SETFL, O_NONBLOCK);
 
   SpawnSpec child;
   child.program = WorkerProgram();

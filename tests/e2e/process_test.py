@@ -1,0 +1,378 @@
+"""Processes and sockets: real supervisors, fake workers."""
+
+import os
+import signal
+import socket
+import subprocess
+import unittest
+
+from harness import (BIN, FakeModels, alive, code_of, control, fake, first_token, grpc,
+                     inference, wait_for)
+
+Code = grpc.StatusCode
+
+
+class StartTest(unittest.TestCase):
+
+    def run_supervisor(self, *args):
+        return subprocess.run([str(BIN / "switchyard-supervisor"), *args], capture_output=True,
+                              text=True, timeout=20)
+
+    def test_help_and_version(self):
+        self.assertEqual(self.run_supervisor("--help").returncode, 0)
+        self.assertEqual(self.run_supervisor("--version").returncode, 0)
+
+    def test_wrong_usage(self):
+        models = FakeModels().path
+        for args in ([], ["--no-such-flag"], ["--models-dir"],
+                     ["--models-dir", models, "--listen", "nonsense"],
+                     ["--models-dir", models, "--listen", "0.0.0.0:7411"],
+                     ["--models-dir", models, "--device", "cpu=banana"],
+                     ["--models-dir", models, "--host-memory", "-1"]):
+            result = self.run_supervisor(*args)
+            self.assertEqual(result.returncode, 2, (args, result.stderr))
+            self.assertTrue(result.stderr)
+
+    def test_wide_address_says_what_is_missing(self):
+        result = self.run_supervisor("--models-dir", FakeModels().path, "--listen", "0.0.0.0:0")
+        self.assertIn("TLS", result.stderr)
+
+    def test_no_models_directory(self):
+        result = self.run_supervisor("--models-dir", "/nonexistent", "--listen", "127.0.0.1:0")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("/nonexistent", result.stderr)
+
+    def test_port_zero_leaves_no_directory(self):
+        models = FakeModels().path
+        process = subprocess.Popen(
+            [str(BIN / "switchyard-supervisor"), "--models-dir", models, "--listen",
+             "127.0.0.1:0", "--device", "cpu=24MiB"], stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+            env=dict(os.environ, SWITCHYARD_WORKER=str(BIN / "fake-worker"),
+                     XDG_RUNTIME_DIR=models))
+        self.assertTrue(process.stdout.readline().startswith("serving 127.0.0.1:"))
+        directory = os.path.join(models, f"switchyard-{process.pid}")
+        self.assertTrue(os.path.exists(os.path.join(directory, "switchyard.sock")))
+        process.terminate()
+        self.assertEqual(process.wait(10), 0)
+        process.stdout.close()
+        self.assertFalse(os.path.exists(directory))
+
+    def test_second_supervisor_is_refused_and_disturbs_nothing(self):
+        with fake() as first:
+            second = fake(state_dir=first.state_dir)
+            with self.assertRaisesRegex(AssertionError, str(first.process.pid)):
+                second.start()
+            self.assertEqual(second.process.returncode, 1)
+            second.process.stdout.close()
+            self.assertEqual(len(first.generate("alpha")[1]), 8)
+
+    def test_a_model_that_cannot_be_planned_does_not_stop_the_others(self):
+        models = FakeModels(["alpha"])
+        models.write("bad", checkpoint="broken")
+        with fake(models) as s:
+            bad = s.model("bad")
+            self.assertIn("config.json", bad.error)
+            self.assertEqual(code_of(lambda: s.generate("bad")), Code.FAILED_PRECONDITION)
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+    def test_a_model_that_never_fits_shows_the_arithmetic(self):
+        with fake(device="cpu=9MiB") as s:
+            self.assertEqual(code_of(lambda: s.generate("alpha")), Code.FAILED_PRECONDITION)
+            self.assertIn("9.00 MiB", s.model("alpha").error)
+
+
+class EndTest(unittest.TestCase):
+
+    def test_sigterm_lets_streams_finish(self):
+        with fake(step_us=2000) as s:
+            stream = s.inference.Generate(s.request("alpha", tokens=300))
+            ids = first_token(stream)
+            s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(len(ids) + sum(len(e.ids) for e in stream), 300)
+            self.assertEqual(s.process.wait(5), 0)
+
+    def test_new_requests_are_refused_while_draining(self):
+        with fake(step_us=2000) as s:
+            stream = s.inference.Generate(s.request("alpha", tokens=500))
+            first_token(stream)
+            s.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: code_of(lambda: s.generate("beta")) == Code.UNAVAILABLE,
+                     what="the drain to begin")
+            stream.cancel()
+
+    def test_grace_ends_and_streams_end_with_a_status(self):
+        with fake(step_us=10000, config="shutdown_timeout { nanos: 200000000 }") as s:
+            stream = s.inference.Generate(s.request("alpha", tokens=100000))
+            first_token(stream)
+            s.process.send_signal(signal.SIGTERM)
+            self.assertIn(code_of(lambda: stream), (Code.UNAVAILABLE, Code.ABORTED))
+            self.assertEqual(s.process.wait(3), 0)
+
+    def test_a_second_signal_cuts_it_short(self):
+        with fake(step_us=10000) as s:
+            stream = s.inference.Generate(s.request("alpha", tokens=100000))
+            first_token(stream)
+            s.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: "draining" in s.read_log(), what="the first signal")
+            s.process.send_signal(signal.SIGINT)
+            self.assertEqual(s.process.wait(4), 0)
+            self.assertNotEqual(code_of(lambda: stream), Code.OK)
+
+    def test_no_orphans(self):
+        with fake() as s:
+            s.generate("alpha")
+            s.generate("beta")
+            pids = s.worker_pids()
+            self.assertGreaterEqual(len(pids), 2)
+            s.process.kill()
+            wait_for(lambda: not any(map(alive, pids)), 2, "the workers to end")
+            s.process.wait()
+            s.stop = lambda: 0
+
+    def test_workers_end_with_the_supervisor(self):
+        s = fake()
+        with s:
+            s.generate("alpha")
+            pids = s.worker_pids()
+        self.assertFalse(any(map(alive, pids)))
+
+
+class WorkerLossTest(unittest.TestCase):
+
+    def test_killed_while_streaming(self):
+        with fake(step_us=5000) as s:
+            stream = s.inference.Generate(s.request("alpha", tokens=100000))
+            first_token(stream)
+            os.kill(s.model("alpha").worker_pid, signal.SIGKILL)
+            self.assertEqual(code_of(lambda: stream), Code.ABORTED)
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.assertEqual(s.model("alpha").restarts, 1)
+
+    def crash_once(self, phase):
+        with fake(fault=f"beta:{phase}:crash", once=True) as s:
+            s.generate("alpha")
+            code = code_of(lambda: s.generate("beta"))
+            self.assertIn(code, (Code.OK, Code.UNAVAILABLE, Code.ABORTED), phase)
+            self.assertEqual(len(s.generate("beta")[1]), 8, phase)
+            self.assertEqual(len(s.generate("alpha")[1]), 8, phase)
+
+    def test_crash_at_every_phase(self):
+        for phase in ("start", "master", "grow", "submit", "token"):
+            with self.subTest(phase):
+                self.crash_once(phase)
+
+    def test_crash_of_a_victim(self):
+        with fake(fault="alpha:shrink:crash", once=True) as s:
+            for name in ("alpha", "beta", "gamma", "alpha"):
+                self.assertEqual(len(s.generate(name)[1]), 8, name)
+
+    def test_the_last_lines_are_told(self):
+        with fake(fault="beta:start:crash") as s:
+            stream = s.inference.Generate(s.request("beta"))
+            wait_for(lambda: "as told" in s.model("beta").error, what="the reason")
+            stream.cancel()
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+    def test_a_grow_that_fails_once(self):
+        with fake(fault="beta:grow:fail", once=True) as s:
+            code_of(lambda: s.generate("beta"))
+            self.assertEqual(len(s.generate("beta")[1]), 8)
+
+
+class ConnectionTest(unittest.TestCase):
+
+    def test_unix_socket(self):
+        with fake() as s:
+            path = os.path.join(s.state_dir, "switchyard.sock")
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o660)
+            s.address = "unix:" + path
+            self.assertEqual(len(s.command_json("models")), 3)
+
+    def test_control_on_the_unix_socket_alone(self):
+        with fake(config="control: UNIX_ONLY") as s:
+            self.assertEqual(code_of(s.status), Code.PERMISSION_DENIED)
+            self.assertEqual(code_of(lambda: s.switch("alpha")), Code.PERMISSION_DENIED)
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            s.address = "unix:" + os.path.join(s.state_dir, "switchyard.sock")
+            self.assertIn("devices", s.command_json("status"))
+
+    def open_many(self, address, count):
+        host, port = address.split(":")
+        connections = []
+        for _ in range(count):
+            c = socket.create_connection((host, int(port)), timeout=5)
+            connections.append(c)
+        return connections
+
+    def test_a_storm_of_connections(self):
+        with fake() as s:
+            connections = self.open_many(s.address, 1500)
+            # Those beyond the limit are closed at once: reading tells.
+            closed = 0
+            for c in connections[1100:]:
+                c.settimeout(5)
+                try:
+                    closed += c.recv(1 << 16) == b""
+                except ConnectionResetError:
+                    closed += 1
+            self.assertEqual(closed, 400)
+            for c in connections:
+                c.close()
+            wait_for(lambda: s.command_line("models").returncode == 0, 5, "room for a connection")
+
+    def test_out_of_descriptors(self):
+        with fake(nofile=120) as s:
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            connections = self.open_many(s.address, 300)
+            wait_for(lambda: "out of file descriptors" in s.read_log() or
+                     "refusing" in s.read_log(), what="the descriptors to run out")
+            for c in connections:
+                c.close()
+            wait_for(lambda: s.command_line("models").returncode == 0, 5, "it to accept again")
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+    def test_garbage_does_no_harm(self):
+        with fake() as s:
+            c = self.open_many(s.address, 1)[0]
+            c.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(range(256)) * 64)
+            c.close()
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+
+class RequestTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.s = fake(step_us=1000)
+        cls.s.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.s.__exit__(None, None, None)
+
+    def raw(self, method, payload, metadata=None):
+        call = self.s.channel.unary_stream(f"/switchyard.v1.Inference/{method}")
+        return list(call(payload, timeout=10, metadata=metadata))
+
+    def test_a_string_that_is_not_utf8(self):
+        payload = b"\x0a\x05alpha" + b"\x12\x02\xff\xfe"
+        self.assertEqual(code_of(lambda: self.raw("Generate", payload)), Code.INVALID_ARGUMENT)
+
+    def test_bytes_that_are_no_message(self):
+        self.assertEqual(code_of(lambda: self.raw("Generate", b"\xff" * 100)),
+                         Code.INVALID_ARGUMENT)
+
+    def test_oversize_message(self):
+        request = inference.GenerateRequest(model="alpha", text="x" * (17 << 20))
+        self.assertEqual(code_of(lambda: self.s.inference.Generate(request, timeout=10)),
+                         Code.RESOURCE_EXHAUSTED)
+
+    def test_oversize_metadata(self):
+        self.assertNotEqual(
+            code_of(lambda: self.raw("Generate", b"", metadata=[("x-long", "y" * 40000)])),
+            Code.OK)
+        self.assertEqual(len(self.s.generate("alpha")[1]), 8)
+
+    def test_unknown_model_and_method(self):
+        self.assertEqual(code_of(lambda: self.s.generate("nobody")), Code.NOT_FOUND)
+        self.assertEqual(code_of(lambda: self.raw("NoSuchMethod", b"")), Code.UNIMPLEMENTED)
+
+    def test_chat_is_not_there_yet(self):
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(self.s.inference.Chat(inference.ChatRequest(model="alpha")))
+        self.assertEqual(caught.exception.code(), Code.UNIMPLEMENTED)
+        self.assertIn("Generate", caught.exception.details())
+
+    def test_deadline(self):
+        request = self.s.request("alpha", tokens=100000)
+        self.assertEqual(code_of(lambda: self.s.inference.Generate(request, timeout=0.2)),
+                         Code.DEADLINE_EXCEEDED)
+        wait_for(lambda: self.s.model("alpha").running == 0, 2, "the sequence to end")
+
+    def test_cancellation(self):
+        stream = self.s.inference.Generate(self.s.request("alpha", tokens=100000))
+        first_token(stream)
+        stream.cancel()
+        wait_for(lambda: self.s.model("alpha").running == 0, 2, "the sequence to end")
+
+    def test_many_streams_lose_nothing(self):
+        streams = [self.s.inference.Generate(self.s.request("alpha", tokens=200))
+                   for _ in range(32)]
+        for stream in streams:
+            events = list(stream)
+            self.assertEqual([i for e in events for i in e.ids], list(range(200)))
+            self.assertEqual("".join(e.text for e in events),
+                             "".join(f"t{i} " for i in range(200)))
+            self.assertTrue(events[-1].HasField("finish"))
+
+    def test_watch_status(self):
+        stream = self.s.control.WatchStatus(control.WatchStatusRequest(min_interval_ms=10))
+        self.assertEqual(len(next(stream).models), 3)
+        self.s.switch("gamma")
+        for status in stream:
+            if status.default_model == "gamma":
+                break
+        stream.cancel()
+
+
+class FullQueueTest(unittest.TestCase):
+
+    def test_retry_info(self):
+        from google.rpc import error_details_pb2, status_pb2
+        with fake(config="queue_limit: 1", fault="alpha:grow:slow", step_us=1000) as s:
+            streams = [s.inference.Generate(s.request("alpha")) for _ in range(20)]
+            refused = 0
+            for stream in streams:
+                try:
+                    list(stream)
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), Code.RESOURCE_EXHAUSTED)
+                    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+                    status = status_pb2.Status.FromString(details)
+                    retry = error_details_pb2.RetryInfo()
+                    self.assertTrue(status.details[0].Unpack(retry))
+                    self.assertGreater(retry.retry_delay.ToNanoseconds(), 0)
+                    refused += 1
+            self.assertGreater(refused, 0)
+
+
+class SlowReaderTest(unittest.TestCase):
+
+    def test_a_stalled_reader_holds_up_nobody(self):
+        with fake(step_us=0) as s:
+            stalled = s.inference.Generate(s.request("alpha", tokens=2_000_000))
+            first_token(stalled)  # and no more
+            for _ in range(5):
+                self.assertEqual(len(s.generate("alpha", tokens=50)[1]), 50)
+            stalled.cancel()
+            wait_for(lambda: s.model("alpha").running == 0, 5, "the sequence to end")
+
+
+class ReloadTest(unittest.TestCase):
+
+    def test_add_and_remove(self):
+        models = FakeModels()
+        with fake(models) as s:
+            models.write("delta")
+            models.remove("gamma")
+            reply = s.control.ReloadConfig(control.ReloadConfigRequest(), timeout=20)
+            self.assertEqual((list(reply.added), list(reply.removed)), (["delta"], ["gamma"]))
+            self.assertEqual(len(s.generate("delta")[1]), 8)
+            self.assertEqual(code_of(lambda: s.generate("gamma")), Code.NOT_FOUND)
+
+    def test_bad_configuration_changes_nothing(self):
+        models = FakeModels()
+        with fake(models) as s:
+            with open(os.path.join(models.path, "zeta.textproto"), "w") as f:
+                f.write('name: "zeta" chekpoint: "zeta"')
+            self.assertEqual(
+                code_of(lambda: s.control.ReloadConfig(control.ReloadConfigRequest())),
+                Code.INVALID_ARGUMENT)
+            s.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: "not changed" in s.read_log(), what="SIGHUP to be answered")
+            self.assertEqual(len(s.status().models), 3)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
