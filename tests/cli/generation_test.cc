@@ -1,0 +1,59 @@
+#include "cli/generation.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace switchyard::cli {
+namespace {
+
+namespace v1 = ::switchyard::v1;
+
+v1::GenerateEvent First() {
+  v1::GenerateEvent event;
+  event.set_text("a");
+  event.add_ids(1);
+  event.mutable_start()->set_model("austen");
+  event.mutable_start()->add_prompt_ids(7);
+  event.mutable_start()->add_prompt_ids(8);
+  event.mutable_start()->add_prompt_logprobs()->set_logprob(NAN);
+  event.mutable_start()->add_prompt_logprobs()->set_logprob(-0.5);
+  return event;
+}
+
+TEST(Generation, AddsUpToTheDocumentOfTheContract) {
+  Generation generation;
+  generation.Add(First());
+  v1::GenerateEvent last;
+  last.set_text("b\xFF");  // never from our server; must not throw
+  last.add_ids(2);
+  last.mutable_finish()->set_reason(v1::STOP);
+  last.mutable_finish()->mutable_usage()->set_prompt_tokens(2);
+  last.mutable_finish()->mutable_usage()->set_completion_tokens(2);
+  generation.Add(last);
+  EXPECT_EQ(generation.ToJson().dump(-1, ' ', false, Json::error_handler_t::replace),
+            "{\"model\":\"austen\",\"text\":\"ab\xEF\xBF\xBD\",\"token_ids\":[1,2],\"logprobs\":[],"
+            "\"prompt_token_ids\":[7,8],\"prompt_logprobs\":[null,-0.5],\"finish_reason\":\"stop\","
+            "\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2},"
+            "\"timings\":{\"queue_ms\":0.0,\"swap_ms\":0.0,\"prefill_ms\":0.0,\"decode_ms\":0.0,"
+            "\"tokens_per_second\":0.0}}");
+}
+
+TEST(Generation, CancelledTellsWhatThereIs) {
+  Generation generation;
+  generation.Add(First());
+  generation.Cancel();
+  const Json document = generation.ToJson();
+  EXPECT_EQ(document["finish_reason"], "cancelled");
+  EXPECT_EQ(document["usage"]["prompt_tokens"], 2);
+  EXPECT_EQ(document["usage"]["completion_tokens"], 1);
+}
+
+TEST(Generation, CancelledBeforeAnythingCame) {
+  Generation generation;
+  generation.Cancel();
+  EXPECT_EQ(generation.ToJson()["token_ids"], Json::array());
+}
+
+}  // namespace
+}  // namespace switchyard::cli

@@ -1,0 +1,57 @@
+#include "cli/render.h"
+
+#include <gtest/gtest.h>
+
+namespace switchyard::cli {
+namespace {
+
+namespace v1 = ::switchyard::v1;
+
+TEST(Render, NamesOfTheContract) {
+  EXPECT_STREQ(StateName(v1::COLD), "cold");
+  EXPECT_STREQ(StateName(v1::WARM), "warm");
+  EXPECT_STREQ(StateName(v1::LOADING), "loading");
+  EXPECT_STREQ(StateName(v1::RESIDENT), "resident");
+  EXPECT_STREQ(StateName(v1::DRAINING), "draining");
+  EXPECT_STREQ(StateName(v1::FAILED), "failed");
+  EXPECT_STREQ(PhaseName(v1::QUEUED), "queued");
+  EXPECT_STREQ(PhaseName(v1::SWITCH_DRAINING), "draining");
+  EXPECT_STREQ(PhaseName(v1::RELEASING), "releasing");
+  EXPECT_STREQ(PhaseName(v1::SWITCH_LOADING), "loading");
+  EXPECT_STREQ(PhaseName(v1::READY), "ready");
+  EXPECT_STREQ(PhaseName(v1::SWITCH_FAILED), "failed");
+}
+
+TEST(Render, SwitchLine) {
+  v1::SwitchEvent event;
+  event.set_phase(v1::SWITCH_LOADING);
+  event.set_bytes_done(1);
+  event.set_bytes_total(2);
+  event.set_gb_per_s(1.5);
+  EXPECT_EQ(SwitchJson(event).dump(),
+            R"({"phase":"loading","bytes_done":1,"bytes_total":2,"gb_per_s":1.5,)"
+            R"("seconds_left":0.0,"queue_position":0})");
+}
+
+TEST(Render, StatusDocument) {
+  v1::Status status;
+  v1::DeviceStatus* device = status.add_devices();
+  device->set_name("cpu");
+  device->set_capacity_bytes(10);
+  device->add_leases()->set_model("a");
+  status.mutable_host()->set_budget_bytes(5);
+  v1::ModelStatus* model = status.add_models();
+  model->set_name("a");
+  model->set_state(v1::RESIDENT);
+  status.set_version("1");
+  EXPECT_EQ(StatusJson(status).dump(),
+            R"({"devices":[{"name":"cpu","capacity_bytes":10,"reserve_bytes":0,"leased_bytes":0,)"
+            R"("foreign_bytes":0,"free_bytes":0,"leases":[{"model":"a","fixed_bytes":0,)"
+            R"("weight_bytes":0,"kv_bytes":0}]}],"host":{"budget_bytes":5,"used_bytes":0},)"
+            R"("models":[{"name":"a","family":"","state":"resident","default":false,)"
+            R"("pinned":false,"fixed_bytes":0,"weight_bytes":0,"resident_bytes":0,"kv_bytes":0,)"
+            R"("error":""}],"uptime_s":0.0,"version":"1"})");
+}
+
+}  // namespace
+}  // namespace switchyard::cli

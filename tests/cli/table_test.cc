@@ -1,0 +1,17 @@
+#include "cli/table.h"
+
+#include <gtest/gtest.h>
+
+namespace switchyard::cli {
+namespace {
+
+TEST(Table, AlignsColumns) {
+  EXPECT_EQ(Table({{"NAME", ">SIZE", "NOTE"}, {"a", "10", "x"}, {"longer", "1", ""}}),
+            "NAME    SIZE  NOTE\n"
+            "a         10  x\n"
+            "longer     1\n");
+  EXPECT_EQ(Table({}), "");
+}
+
+}  // namespace
+}  // namespace switchyard::cli

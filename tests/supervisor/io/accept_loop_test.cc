@@ -1,0 +1,106 @@
+#include "supervisor/accept_loop.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "supervisor/listen.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+class AcceptLoopTest : public ::testing::Test {
+ protected:
+  void Start(AcceptLoop::Options options) {
+    auto listener = ListenTcp(&address_);
+    ASSERT_TRUE(listener.ok());
+    accept_ = std::make_unique<AcceptLoop>(&loop_, *std::move(listener), options, &connections_,
+                                           [this](UniqueFd fd) {
+                                             accepted_.push_back(std::move(fd));
+                                             if (accepted_.size() == stop_at_) loop_.Stop();
+                                           });
+  }
+
+  UniqueFd Connect() {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(address_.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    return fd;
+  }
+
+  HostPort address_{"127.0.0.1", 0};
+  EventLoop loop_;
+  ConnectionCount connections_{&loop_};
+  std::unique_ptr<AcceptLoop> accept_;
+  std::vector<UniqueFd> accepted_;
+  size_t stop_at_ = 0;
+};
+
+TEST_F(AcceptLoopTest, ClosesWhatIsBeyondTheLimit) {
+  Start({false, 2});
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(Connect());
+  // The third is closed by the other side: its end of file is what to wait for.
+  auto refused = loop_.WatchReadable(clients[2].get(), [&] { loop_.Stop(); });
+  loop_.Run();
+  EXPECT_EQ(accepted_.size(), 2u);
+  EXPECT_EQ(connections_.size(), 2u);
+}
+
+TEST_F(AcceptLoopTest, AConnectionThatHasEndedMakesRoom) {
+  Start({false, 1});
+  std::vector<UniqueFd> clients;
+  clients.push_back(Connect());
+  stop_at_ = 2;
+  // Each end closes, as gRPC does it; then the next client comes in.
+  std::function<void()> wait_for_room = [&] {
+    if (connections_.size() == 0) {
+      clients.push_back(Connect());
+    } else {
+      loop_.Post(wait_for_room);
+    }
+  };
+  std::function<void()> wait_for_first = [&] {
+    if (accepted_.empty()) return loop_.Post(wait_for_first);
+    EXPECT_EQ(connections_.size(), 1u);
+    clients[0].Reset();
+    ::shutdown(accepted_[0].get(), SHUT_RDWR);
+    accepted_[0].Reset();
+    loop_.Post(wait_for_room);
+  };
+  loop_.Post(wait_for_first);
+  loop_.Run();
+  EXPECT_EQ(accepted_.size(), 2u);
+}
+
+TEST_F(AcceptLoopTest, GoesOnAfterItRanOutOfDescriptors) {
+  Start({false, 100});
+  std::vector<UniqueFd> clients;
+  clients.push_back(Connect());
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;  // every new descriptor fails, but what is open stays open
+  // The reserve's number is no use under a limit of 0: the connection stays in the queue, and is
+  // accepted when there is room again.
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  stop_at_ = 1;
+  loop_.Start(20 * kMillisecond, [&] {
+    EXPECT_TRUE(accepted_.empty());
+    ::setrlimit(RLIMIT_NOFILE, &before);
+  });
+  loop_.Run();
+  EXPECT_EQ(accepted_.size(), 1u);
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

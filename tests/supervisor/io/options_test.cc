@@ -1,0 +1,89 @@
+#include "supervisor/options.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <initializer_list>
+#include <vector>
+
+#include "tests/support/temp_dir.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+struct Parsed {
+  bool ok = false;
+  Options options;
+  EarlyExit exit;
+};
+
+Parsed Parse(std::initializer_list<std::string> words) {
+  std::vector<std::string> storage = {"switchyard-supervisor"};
+  storage.insert(storage.end(), words);
+  std::vector<char*> argv;
+  for (std::string& word : storage) argv.push_back(word.data());
+  Parsed parsed;
+  parsed.ok =
+      ParseOptions(static_cast<int>(argv.size()), argv.data(), &parsed.options, &parsed.exit);
+  return parsed;
+}
+
+TEST(Options, Defaults) {
+  const Parsed parsed = Parse({"--models-dir", "m"});
+  ASSERT_TRUE(parsed.ok) << parsed.exit.text;
+  EXPECT_EQ(parsed.options.models_dir, "m");
+  EXPECT_EQ(FormatHostPort(parsed.options.listen), "127.0.0.1:7411");
+  EXPECT_FALSE(parsed.options.state_dir.empty());
+  EXPECT_FALSE(parsed.options.state_dir_is_temporary);
+  EXPECT_FALSE(parsed.options.config.cache_dir().empty());
+  EXPECT_EQ(parsed.options.config.devices_size(), 0);
+}
+
+TEST(Options, FlagsWinOverTheFile) {
+  testing::TempDir directory;
+  const std::string path = directory / "config.textproto";
+  std::ofstream(path) << R"(listen: "127.0.0.1:1" host_memory: "1GiB" devices: "cpu=1GiB"
+                            queue_limit: 7)";
+  const Parsed parsed = Parse(
+      {"--models-dir", "m", "--config", path, "--listen", "127.0.0.1:2", "--device", "cpu=2GiB"});
+  ASSERT_TRUE(parsed.ok) << parsed.exit.text;
+  EXPECT_EQ(parsed.options.listen.port, 2);
+  EXPECT_EQ(parsed.options.config.host_memory(), "1GiB");
+  EXPECT_EQ(parsed.options.config.queue_limit(), 7u);
+  ASSERT_EQ(parsed.options.config.devices_size(), 1);
+  EXPECT_EQ(parsed.options.config.devices(0), "cpu=2GiB");
+}
+
+TEST(Options, PortZeroHasATemporaryStateDirUnlessOneIsGiven) {
+  EXPECT_TRUE(
+      Parse({"--models-dir", "m", "--listen", "127.0.0.1:0"}).options.state_dir_is_temporary);
+  const Parsed given = Parse({"--models-dir", "m", "--listen", "127.0.0.1:0", "--state-dir", "s"});
+  EXPECT_FALSE(given.options.state_dir_is_temporary);
+  EXPECT_EQ(given.options.state_dir, "s");
+}
+
+TEST(Options, WrongUsageExitsWithTwo) {
+  testing::TempDir directory;
+  const std::string bad = directory / "bad.textproto";
+  std::ofstream(bad) << "lisen: \"x\"";
+  for (const Parsed& parsed : {Parse({}), Parse({"--models-dir", "m", "--nonsense"}),
+                               Parse({"--models-dir", "m", "--listen", "x"}),
+                               Parse({"--models-dir", "m", "--listen", "0.0.0.0:1"}),
+                               Parse({"--models-dir", "m", "--host-memory", "lots"}),
+                               Parse({"--models-dir", "m", "--device", "cpu=lots"}),
+                               Parse({"--models-dir", "m", "--config", "/nonexistent"}),
+                               Parse({"--models-dir", "m", "--config", bad})}) {
+    EXPECT_FALSE(parsed.ok);
+    EXPECT_EQ(parsed.exit.code, 2);
+    EXPECT_FALSE(parsed.exit.text.empty());
+  }
+}
+
+TEST(Options, HelpAndVersionExitWithZero) {
+  EXPECT_EQ(Parse({"--help"}).exit.code, 0);
+  EXPECT_EQ(Parse({"--version"}).exit.code, 0);
+  EXPECT_EQ(Parse({"--help"}).exit.text.find("--check"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

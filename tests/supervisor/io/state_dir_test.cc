@@ -1,0 +1,45 @@
+#include "supervisor/state_dir.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/support/temp_dir.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+TEST(StateDir, TheSecondIsRefusedWithTheFirstsPid) {
+  testing::TempDir directory;
+  const std::string path = directory / "a/b";
+  auto first = StateDir::Lock(path, false);
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto second = StateDir::Lock(path, false);
+  EXPECT_TRUE(absl::IsAlreadyExists(second.status()));
+  EXPECT_NE(second.status().message().find(std::to_string(::getpid())), absl::string_view::npos);
+  first->reset();
+  EXPECT_TRUE(StateDir::Lock(path, false).ok());
+  EXPECT_TRUE(std::filesystem::exists(path + "/lock"));
+}
+
+TEST(StateDir, ATemporaryOneLeavesNothing) {
+  testing::TempDir directory;
+  const std::string path = directory / "state";
+  ASSERT_TRUE(StateDir::Lock(path, true).ok());
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(StateDir, DefaultsAreOnePerAddress) {
+  ::setenv("XDG_STATE_HOME", "/x", 1);
+  EXPECT_EQ(DefaultStateDir({"127.0.0.1", 7411}), "/x/switchyard/127.0.0.1_7411");
+  ::unsetenv("XDG_STATE_HOME");
+  ::setenv("HOME", "/h", 1);
+  EXPECT_EQ(DefaultStateDir({"127.0.0.1", 1}), "/h/.local/state/switchyard/127.0.0.1_1");
+  ::setenv("XDG_RUNTIME_DIR", "/r", 1);
+  EXPECT_EQ(DefaultStateDir({"127.0.0.1", 0}), "/r/switchyard-" + std::to_string(::getpid()));
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor
