@@ -74,6 +74,7 @@ class TinyGptOss : public testing::Test {
     auto layout = PlanImage(arch_, *checkpoint);
     ASSERT_TRUE(layout.ok()) << layout.status();
     layout_ = *std::move(layout);
+    progress_ = 0;
     image_.assign(layout_.bytes, std::byte{0xAA});
     const absl::Status filled = FillImage(layout_, *checkpoint, image_, [this](uint64_t prefix) {
       EXPECT_GE(prefix, progress_);
