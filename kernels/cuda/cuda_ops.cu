@@ -1,0 +1,96 @@
+// What the ops share: construction and the size of the scratch.
+
+#include "kernels/cuda/cuda_ops.h"
+
+#include <cuda_bf16.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/attention.h"
+
+namespace switchyard::kernels::cuda {
+
+void QkvScratch::Take(ScratchCutter& cut, int64_t rows, int64_t hidden, int64_t width) {
+  rows = std::min<int64_t>(rows, kRowChunk);
+  normed = cut.Take<__nv_bfloat16>(rows * hidden);
+  heads = cut.Take<float>(rows * width);
+}
+
+void NormScratch::Take(ScratchCutter& cut, int64_t rows, int64_t hidden) {
+  normed = cut.Take<__nv_bfloat16>(rows * hidden);
+}
+
+void MoeScratch::Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t experts,
+                      int64_t intermediate, int64_t hidden) {
+  const int64_t entries = std::min<int64_t>(rows, kRowChunk) * chosen;
+  inner = cut.Take<__nv_bfloat16>(entries * intermediate);
+  down = cut.Take<float>(entries * hidden);
+  entry = cut.Take<int32_t>(entries);
+  tiles = static_cast<int32_t>(entries / kTileRows + std::min(experts, entries));
+  tile_expert = cut.Take<int32_t>(tiles);
+  tile_first = cut.Take<int32_t>(tiles);
+  tile_rows = cut.Take<int32_t>(tiles);
+}
+
+void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
+  scores = cut.Take<float>(rows * vocabulary);
+  counts = cut.Take<int32_t>(rows * vocabulary);
+}
+
+int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
+  const int64_t rows = s.rows, hidden = s.hidden;
+  int64_t most = 0;
+  const auto op = [&](auto take) {
+    ScratchCutter cut;
+    take(cut);
+    most = std::max(most, cut.used());
+  };
+  op([&](ScratchCutter& cut) {  // AttentionInput
+    const int64_t heads = s.q_heads + 2 * int64_t{s.kv_heads};
+    QkvScratch().Take(cut, rows, hidden, heads * s.head_dim);
+  });
+  op([&](ScratchCutter& cut) {  // Attention
+    cut.Take<float>(
+        DecodeScratchFloats(s.sequences, s.q_heads, s.kv_heads, s.head_dim, multiprocessors_));
+  });
+  op([&](ScratchCutter& cut) {  // MlpInput
+    NormScratch().Take(cut, std::min<int64_t>(rows, kRowChunk), hidden);
+  });
+  op([&](ScratchCutter& cut) { cut.Take<float>(rows * s.experts); });  // MoeRoute
+  op([&](ScratchCutter& cut) {
+    if (s.experts == 0) return;
+    MoeScratch().Take(cut, rows, s.chosen, s.experts, s.expert_intermediate, hidden);
+  });
+  op([&](ScratchCutter& cut) { NormScratch().Take(cut, s.logit_rows, hidden); });  // Head
+  // A caller that samples one tile may leave logit_rows out.
+  op([&](ScratchCutter& cut) {
+    SampleScratch().Take(cut, std::max(1, s.logit_rows), s.vocabulary);
+  });
+  return most;
+}
+
+}  // namespace switchyard::kernels::cuda
+
+namespace switchyard::kernels {
+
+std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
+  int device = 0, multiprocessors = 0, major = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  const auto read = [&](int* value, cudaDeviceAttr attribute) {
+    if (status == cudaSuccess) status = cudaDeviceGetAttribute(value, attribute, device);
+  };
+  read(&multiprocessors, cudaDevAttrMultiProcessorCount);
+  read(&major, cudaDevAttrComputeCapabilityMajor);
+  if (status != cudaSuccess) {
+    if (error != nullptr) *error = {cudaGetErrorString(status)};
+    return nullptr;
+  }
+  if (major < 8) {
+    if (error != nullptr) *error = {"GPUs below compute capability 8.0 have no bf16 tensor cores"};
+    return nullptr;
+  }
+  return std::make_unique<cuda::CudaOps>(options, multiprocessors,
+                                         options.programmatic_launch && major >= 9);
+}
+
+}  // namespace switchyard::kernels

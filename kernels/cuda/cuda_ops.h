@@ -1,0 +1,106 @@
+#pragma once
+
+// The op set on a GPU: bf16 activations and KV, float accumulation, one method a file. Every op
+// only launches kernels: no allocation, no synchronization, nothing read back, so that each can be
+// captured in a graph.
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/matmul.h"
+#include "kernels/ops.h"
+
+namespace switchyard::kernels::cuda {
+
+class CudaOps final : public Ops {
+ public:
+  CudaOps(const CudaOptions& options, int multiprocessors, bool programmatic)
+      : options_(options), multiprocessors_(multiprocessors), programmatic_(programmatic) {}
+
+  DType activation() const override { return DType::kBF16; }
+  int64_t ScratchBytes(const ScratchShape& shape) const override;
+
+  OpError Embed(const EmbedArgs& args, Scratch scratch, Stream stream) override;
+  OpError AttentionInput(const AttentionInputArgs& args, Scratch scratch, Stream stream) override;
+  OpError Attention(const AttentionArgs& args, Scratch scratch, Stream stream) override;
+  OpError Linear(const LinearArgs& args, Scratch scratch, Stream stream) override;
+  OpError PostNormAdd(const PostNormAddArgs& args, Scratch scratch, Stream stream) override;
+  OpError MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stream) override;
+  OpError MoeRoute(const MoeRouteArgs& args, Scratch scratch, Stream stream) override;
+  OpError MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream stream) override;
+  OpError Head(const HeadArgs& args, Scratch scratch, Stream stream) override;
+  OpError Sample(const SampleArgs& args, Scratch scratch, Stream stream) override;
+  OpError Logprobs(const LogprobArgs& args, Scratch scratch, Stream stream) override;
+
+ private:
+  LaunchContext Context(Stream stream) const {
+    return {static_cast<cudaStream_t>(stream), programmatic_};
+  }
+  OpError Product(const MatmulArgs& a, const LaunchContext& context) const {
+    return Matmul(a, options_.gemv_warps, context);
+  }
+
+  CudaOptions options_;
+  int multiprocessors_;
+  bool programmatic_;
+};
+
+// Rows that an op with a large intermediate takes at a time: bounds its scratch.
+constexpr int32_t kRowChunk = 1024;
+// Up to so many rows the experts run as matrix-vector products, an expert of a row at a time.
+constexpr int32_t kGemvExpertRows = 4;
+constexpr int32_t kMostExperts = 1024;
+
+// Cuts one scratch buffer into arrays at multiples of 256 bytes; without a buffer it only counts.
+class ScratchCutter {
+ public:
+  ScratchCutter() = default;
+  explicit ScratchCutter(Scratch scratch)
+      : base_(static_cast<char*>(scratch.data)), bytes_(scratch.bytes) {}
+
+  template <class T>
+  T* Take(int64_t count) {
+    const int64_t begin = used_;
+    used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    return base_ != nullptr && used_ <= bytes_ ? reinterpret_cast<T*>(base_ + begin) : nullptr;
+  }
+  int64_t used() const { return used_; }
+  bool ok() const { return used_ == 0 || (base_ != nullptr && used_ <= bytes_); }
+
+ private:
+  char* base_ = nullptr;
+  int64_t bytes_ = 0;
+  int64_t used_ = 0;
+};
+
+inline constexpr OpError kScratchTooSmall = {"scratch is smaller than ScratchBytes of this shape"};
+
+struct QkvScratch {
+  __nv_bfloat16* normed = nullptr;  // [chunk][H]
+  float* heads = nullptr;           // [chunk][(Hq + 2 Hkv) D]
+  void Take(ScratchCutter& cut, int64_t rows, int64_t hidden, int64_t width);
+};
+struct NormScratch {
+  __nv_bfloat16* normed = nullptr;  // [rows][H]
+  void Take(ScratchCutter& cut, int64_t rows, int64_t hidden);
+};
+struct MoeScratch {
+  __nv_bfloat16* inner = nullptr;  // [chunk K][I]
+  float* down = nullptr;           // [chunk K][H]
+  int32_t* entry = nullptr;        // [chunk K] sorted by expert
+  int32_t* tile_expert = nullptr;  // [tiles]
+  int32_t* tile_first = nullptr;
+  int32_t* tile_rows = nullptr;
+  int32_t tiles = 0;
+  void Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t experts, int64_t intermediate,
+            int64_t hidden);
+};
+struct SampleScratch {
+  float* scores = nullptr;    // [R][V]
+  int32_t* counts = nullptr;  // [R][V]
+  void Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary);
+};
+
+// out[r] = norm of row r (of row index[r] with an index) of x, as bf16.
+OpError NormRows(const void* x, const int32_t* index, const float* norm, float eps, int32_t rows,
+                 int64_t width, void* out, const LaunchContext& context);
+
+}  // namespace switchyard::kernels::cuda

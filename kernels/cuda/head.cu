@@ -1,0 +1,36 @@
+// logits = W norm(x[row]). One row: one kernel. More: the rows are gathered and normed first.
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device.cuh"
+
+namespace switchyard::kernels::cuda {
+
+OpError CudaOps::Head(const HeadArgs& args, Scratch scratch, Stream stream) {
+  const LaunchContext context = Context(stream);
+  MatmulArgs a;
+  a.x = static_cast<const Bf16*>(args.x);
+  a.rows = args.count;
+  a.w = args.w.data;
+  a.dtype = args.w.dtype;
+  a.n = args.w.n;
+  a.k = args.w.k;
+  a.output = Output::kF32;
+  a.softcap = args.softcap;
+  a.out = args.logits;
+  if (args.norm != nullptr && TakesNorm(a)) {
+    a.x_row = args.row;
+    a.norm = args.norm;
+    a.eps = args.eps;
+    return Product(a, context);
+  }
+  ScratchCutter cut(scratch);
+  NormScratch s;
+  s.Take(cut, args.count, a.k);
+  if (!cut.ok()) return kScratchTooSmall;
+  SWITCHYARD_RETURN_IF_OP_ERROR(
+      NormRows(args.x, args.row, args.norm, args.eps, args.count, a.k, s.normed, context));
+  a.x = s.normed;
+  return Product(a, context);
+}
+
+}  // namespace switchyard::kernels::cuda

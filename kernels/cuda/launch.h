@@ -1,0 +1,54 @@
+#pragma once
+
+// How kernels are launched: every launch is checked, and on capability 9.0 and later it may begin
+// before the kernel in front of it has ended (programmatic dependent launch). Every kernel
+// therefore calls GridWait() before it reads what another kernel wrote or writes anything, in every
+// thread: then the kernel before has ended, and with it all kernels before that one.
+
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "kernels/ops.h"
+
+namespace switchyard::kernels::cuda {
+
+struct LaunchContext {
+  cudaStream_t stream = nullptr;
+  bool programmatic = false;
+};
+
+template <class... Params, class... Args>
+OpError Launch(const LaunchContext& context, dim3 grid, dim3 block, size_t shared_bytes,
+               void (*kernel)(Params...), Args&&... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = context.stream;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &attribute;
+  config.numAttrs = context.programmatic ? 1 : 0;
+  cudaError_t error = cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
+  if (error == cudaSuccess) error = cudaGetLastError();
+  return {error == cudaSuccess ? nullptr : cudaGetErrorString(error)};
+}
+
+// Once per kernel that takes more than 48 KiB; not a stream operation, so capture allows it.
+template <class Kernel>
+OpError AllowShared(Kernel* kernel, size_t bytes) {
+  if (bytes <= 48 * 1024) return {};
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  return {error == cudaSuccess ? nullptr : cudaGetErrorString(error)};
+}
+
+}  // namespace switchyard::kernels::cuda
+
+#define SWITCHYARD_RETURN_IF_OP_ERROR(expression)                         \
+  do {                                                                    \
+    if (OpError op_error = (expression); !op_error.ok()) return op_error; \
+  } while (false)

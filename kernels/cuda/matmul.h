@@ -1,0 +1,82 @@
+#pragma once
+
+// One matrix product in front of four variants; the ops see only Matmul(). Result (r, n) is the dot
+// product of weight row n with x row r, then biased and stored as `output` says.
+//
+//   variant   rows        weights  limit
+//   Gemv      1           bf16     memory: one weight row a warp
+//   Skinny    2 to 32     bf16     memory: tensor cores on weights straight from memory
+//   Tiled     above       bf16     tensor cores
+//   Generic   any         any      none: odd widths, f32 and f16 weights
+//
+// Of experts, every result row has its own: Gemv for few rows, Tiled over rows grouped by expert.
+
+#include "kernels/cuda/launch.h"
+#include "kernels/ops.h"
+
+struct __nv_bfloat16;
+
+namespace switchyard::kernels::cuda {
+
+enum class Output : uint8_t {
+  kBf16,    // out bf16 [rows][n]; plus what is there if `accumulate`
+  kF32,     // out f32 [rows][n]; `softcap`
+  kGateUp,  // n = 2 I, gate rows then up rows: out bf16 [rows][I]
+  kQkv,     // one row without q or k norm: rotated, to q and the KV pool
+};
+
+struct QkvOutput {
+  StepRows rows;
+  int32_t q_heads = 0, kv_heads = 0, head_dim = 0;
+  Rope rope;
+  KvView kv;
+  __nv_bfloat16* q = nullptr;
+};
+
+// Rows grouped by expert, made by GroupByExpert: tile i holds tile_rows[i] of the sorted entries
+// from tile_first[i] on, all of expert tile_expert[i] (-1: no tile).
+struct ExpertTiles {
+  const int32_t* entry = nullptr;  // [rows] result row of each sorted entry
+  const int32_t* tile_expert = nullptr;
+  const int32_t* tile_first = nullptr;
+  const int32_t* tile_rows = nullptr;
+  int32_t most = 0;  // tiles
+};
+
+struct MatmulArgs {
+  const __nv_bfloat16* x = nullptr;  // [rows][k]
+  const int32_t* x_row = nullptr;    // [rows] or null: which row of x
+  int32_t x_divide = 1;              // else result row r reads x row r / x_divide
+  int32_t rows = 0;
+  const float* norm = nullptr;  // [k]: Gemv norms x itself
+  float eps = 0;
+  const void* w = nullptr;  // [n][k], of experts [E][n][k]
+  DType dtype = DType::kBF16;
+  int64_t n = 0, k = 0;
+  const int32_t* expert = nullptr;  // [rows] or null
+  ExpertTiles tiles;                // for Tiled with experts
+  const float* bias = nullptr;      // [n], of experts [E][n], or null
+  Output output = Output::kBf16;
+  bool accumulate = false;
+  float softcap = 0;
+  Activation activation = Activation::kSilu;
+  void* out = nullptr;
+  QkvOutput qkv;
+};
+
+constexpr int kSkinnyRows = 32;
+constexpr int kTileRows = 128;
+
+// Whether the three bf16 variants can run, and whether it is the one that norms x itself.
+bool HasFastLayout(const MatmulArgs& a);
+bool TakesNorm(const MatmulArgs& a);
+
+OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context);
+
+// The variants.
+OpError GemvMatmul(const MatmulArgs& a, int warps, const LaunchContext& context);
+OpError SkinnyMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError TiledMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError GenericMatmul(const MatmulArgs& a, const LaunchContext& context);
+
+}  // namespace switchyard::kernels::cuda

@@ -1,0 +1,130 @@
+// out (+)= sum over a row's K experts of weight * down_e activation(gate_up_e x), in the order of
+// ids.
+//
+// An entry is a (row, choice). Few rows: each entry is a matrix-vector product of its expert, so
+// that only the chosen experts' bytes are read. More: entries are grouped by expert on the device
+// and go through tiles of 128 rows of one expert. Either way an entry's down result lies on its
+// own until the last kernel adds them in the order of ids, whatever else is in the batch.
+
+#include <algorithm>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device.cuh"
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Inclusive sums over the block's kMostExperts threads.
+__device__ int32_t Scan(int32_t value, int32_t* shared) {
+  const int i = threadIdx.x;
+  shared[i] = value;
+  __syncthreads();
+  for (int offset = 1; offset < kMostExperts; offset *= 2) {
+    const int32_t other = i >= offset ? shared[i - offset] : 0;
+    __syncthreads();
+    shared[i] += other;
+    __syncthreads();
+  }
+  const int32_t sum = shared[i];
+  __syncthreads();
+  return sum;
+}
+
+// One block, a thread an expert. The order of entries within an expert does not matter: each is
+// computed on its own.
+__global__ __launch_bounds__(kMostExperts) void GroupByExpert(const int32_t* ids, int32_t entries,
+                                                              MoeScratch s) {
+  __shared__ int32_t count[kMostExperts], shared[kMostExperts];
+  GridTrigger();
+  GridWait();
+  const int e = threadIdx.x;
+  count[e] = 0;
+  __syncthreads();
+  for (int32_t i = e; i < entries; i += kMostExperts) atomicAdd(&count[ids[i]], 1);
+  __syncthreads();
+  const int32_t own = count[e], first = Scan(own, shared) - own;
+  const int32_t tiles = (own + kTileRows - 1) / kTileRows;
+  const int32_t end_tile = Scan(tiles, shared), first_tile = end_tile - tiles;
+  for (int32_t t = 0; t < tiles; ++t) {
+    s.tile_expert[first_tile + t] = e;
+    s.tile_first[first_tile + t] = first + t * kTileRows;
+    s.tile_rows[first_tile + t] = min(kTileRows, own - t * kTileRows);
+  }
+  shared[e] = end_tile;
+  count[e] = first;
+  __syncthreads();
+  for (int32_t t = shared[kMostExperts - 1] + e; t < s.tiles; t += kMostExperts) {
+    s.tile_expert[t] = -1;
+  }
+  for (int32_t i = e; i < entries; i += kMostExperts) s.entry[atomicAdd(&count[ids[i]], 1)] = i;
+}
+
+__global__ __launch_bounds__(kThreads) void AddChosen(const MoeExpertsArgs a, int32_t first_row,
+                                                      const float* down) {
+  GridTrigger();
+  GridWait();
+  const int64_t hidden = a.down.n, n = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (n >= hidden) return;
+  const int64_t row = first_row + blockIdx.y;
+  Bf16* out = static_cast<Bf16*>(a.out) + row * hidden + n;
+  float sum = a.accumulate ? __bfloat162float(*out) : 0.0f;
+  for (int64_t c = 0; c < a.chosen; ++c) {
+    sum = fmaf(a.weights[row * a.chosen + c], down[(blockIdx.y * a.chosen + c) * hidden + n], sum);
+  }
+  *out = __float2bfloat16_rn(sum);
+}
+
+}  // namespace
+
+OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream stream) {
+  const int64_t experts = args.gate_up.batch, hidden = args.gate_up.k;
+  if (experts > kMostExperts) return {"more experts than the CUDA kernels hold"};
+  const LaunchContext context = Context(stream);
+  ScratchCutter cut(scratch);
+  MoeScratch s;
+  s.Take(cut, args.rows, args.chosen, experts, args.gate_up.n / 2, hidden);
+  if (!cut.ok()) return kScratchTooSmall;
+
+  MatmulArgs in;
+  in.x_divide = args.chosen;
+  in.w = args.gate_up.data;
+  in.dtype = args.gate_up.dtype;
+  in.n = args.gate_up.n;
+  in.k = hidden;
+  in.bias = args.gate_up_bias;
+  in.output = Output::kGateUp;
+  in.activation = args.activation;
+  in.out = s.inner;
+  MatmulArgs out;
+  out.x = s.inner;
+  out.w = args.down.data;
+  out.dtype = args.down.dtype;
+  out.n = args.down.n;
+  out.k = args.down.k;
+  out.bias = args.down_bias;
+  out.output = Output::kF32;
+  out.out = s.down;
+  for (int32_t first = 0; first < args.rows; first += kRowChunk) {
+    const int32_t rows = std::min(kRowChunk, args.rows - first), entries = rows * args.chosen;
+    const int32_t* ids = args.ids + int64_t{first} * args.chosen;
+    in.x = static_cast<const Bf16*>(args.x) + first * hidden;
+    in.rows = out.rows = entries;
+    in.expert = out.expert = ids;
+    if (args.rows > kGemvExpertRows) {
+      SWITCHYARD_RETURN_IF_OP_ERROR(
+          Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, s));
+      in.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles};
+      out.tiles = in.tiles;
+    }
+    SWITCHYARD_RETURN_IF_OP_ERROR(Product(in, context));
+    SWITCHYARD_RETURN_IF_OP_ERROR(Product(out, context));
+    const dim3 grid(static_cast<unsigned>((hidden + kThreads - 1) / kThreads), rows);
+    SWITCHYARD_RETURN_IF_OP_ERROR(
+        Launch(context, grid, kThreads, 0, AddChosen, args, first, s.down));
+  }
+  return {};
+}
+
+}  // namespace switchyard::kernels::cuda

@@ -1,0 +1,147 @@
+// AttentionInput and Attention on the GPU against the reference: head sizes with a tile and
+// without, head ratios up to 30, windows, sinks, q and k norms, partial rotation, mixes of long and
+// short.
+
+#include "tests/gpu/device_data.h"
+
+namespace switchyard::kernels {
+namespace {
+
+struct Case {
+  int32_t head_dim, kv_heads, ratio, window;
+  bool sinks;
+};
+const Case kCases[] = {{16, 2, 1, 0, false},  {24, 1, 3, 0, true},      {80, 2, 4, 37, false},
+                       {64, 2, 8, 128, true}, {64, 1, 30, 0, false},    {64, 2, 4, 16, true},
+                       {128, 2, 4, 0, false}, {128, 1, 12, 300, false}, {128, 3, 1, 5, true},
+                       {256, 1, 2, 0, false}, {256, 2, 4, 200, true}};
+
+class GpuAttentionTest : public GpuTest, public ::testing::WithParamInterface<Case> {
+ protected:
+  const Case case_ = GetParam();
+  const int32_t q_heads_ = case_.kv_heads * case_.ratio;
+  Random random_{static_cast<uint32_t>(case_.head_dim * 131 + case_.ratio)};
+};
+
+TEST_P(GpuAttentionTest, Attention) {
+  const std::vector<TestSequence> batches[] = {{{0, 1}},
+                                               {{0, 37}, {255, 1}, {256, 2}, {19, 9}, {63, 1}},
+                                               {{2300, 3}, {0, 131}},
+                                               {{4200, 1}, {0, 1}, {64, 1}}};
+  for (const auto& sequences : batches) {
+    TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, DType::kBF16, 3);
+    DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));
+    const int32_t rows = step.rows().rows;
+    const int64_t count = int64_t{rows} * q_heads_ * case_.head_dim;
+    const std::vector<float> q = RandomBf16(random_, count);
+    const std::vector<float> sinks = RandomVector(random_, q_heads_);
+    DeviceBf16 device_q(q);
+    DeviceArray<float> device_sinks(sinks);
+    std::vector<float> expected(count);
+    DeviceBf16 out(expected);
+    AttentionArgs args;
+    args.rows = step.rows();
+    args.q = q.data();
+    args.q_heads = q_heads_;
+    args.kv_heads = case_.kv_heads;
+    args.head_dim = case_.head_dim;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim));
+    args.window = case_.window;
+    args.sinks = case_.sinks ? sinks.data() : nullptr;
+    args.kv = step.kv();
+    args.out = expected.data();
+    ASSERT_TRUE(reference_->Attention(args, {}, nullptr).ok());
+    ScratchShape shape = step.shape();
+    shape.q_heads = q_heads_;
+    DeviceScratch scratch(*ops_, shape);
+    args.rows = device_step.rows;
+    args.q = device_q.data();
+    args.sinks = case_.sinks ? device_sinks.data() : nullptr;
+    args.kv = device_step.kv;
+    args.out = out.data();
+    ASSERT_STREQ(ops_->Attention(args, scratch, nullptr).message, nullptr);
+    // Probabilities are rounded to bf16 before they weigh values of up to 5.
+    ExpectNear(expected, out.GetFloats(), 5 * kBf16Epsilon / 2, kBf16Epsilon, "attention");
+  }
+}
+
+TEST_P(GpuAttentionTest, AttentionInput) {
+  const int32_t dim = case_.head_dim;
+  const std::vector<TestSequence> batches[] = {{{300, 1}}, {{0, 37}, {255, 1}, {19, 9}}};
+  for (const int64_t hidden : {75, 512}) {
+    for (const auto& sequences : batches) {
+      for (const int all : {0, 1, 2}) {
+        TestStep step(random_, sequences, case_.kv_heads, dim, DType::kBF16, all);
+        DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));
+        const int32_t rows = step.rows().rows;
+        const int64_t width = int64_t{q_heads_ + 2 * case_.kv_heads} * dim;
+        const TestMatrix w = RandomMatrix(random_, DType::kBF16, width, hidden, 1,
+                                          1 / std::sqrt(static_cast<float>(hidden)));
+        DeviceMatrix device_w(w);
+        const std::vector<float> x = RandomBf16(random_, rows * hidden);
+        const std::vector<float> norm = RandomVector(random_, hidden);
+        const std::vector<float> bias = RandomVector(random_, width);
+        const std::vector<float> q_norm = RandomVector(random_, dim);
+        const std::vector<float> k_norm = RandomVector(random_, dim);
+        DeviceBf16 device_x(x);
+        DeviceArray<float> device_norm(norm), device_bias(bias), device_q_norm(q_norm),
+            device_k_norm(k_norm);
+        std::vector<float> inv_freq;
+        const int32_t rotated = all > 0 ? dim : dim / 2 / 2 * 2;  // glm rotates half of a head
+        for (int i = 0; i < rotated / 2; ++i) {
+          inv_freq.push_back(std::pow(1e4f, -2.0f * i / rotated));
+        }
+        DeviceArray<float> device_inv_freq(inv_freq);
+        std::vector<float> expected(rows * q_heads_ * dim);
+        DeviceBf16 q(expected);
+        AttentionInputArgs args;
+        args.rows = step.rows();
+        args.x = x.data();
+        args.norm = norm.data();
+        args.eps = 1e-6f;
+        args.qkv = w.matrix;
+        args.bias = all > 0 ? bias.data() : nullptr;
+        args.q_norm = all > 1 ? q_norm.data() : nullptr;
+        args.k_norm = all > 1 ? k_norm.data() : nullptr;
+        args.q_heads = q_heads_;
+        args.kv_heads = case_.kv_heads;
+        args.head_dim = dim;
+        args.rope = {inv_freq.data(), rotated, all > 0 ? 1.25f : 1.0f};
+        args.kv = step.kv();
+        args.q = expected.data();
+        ASSERT_TRUE(reference_->AttentionInput(args, {}, nullptr).ok());
+        ScratchShape shape = step.shape();
+        shape.hidden = static_cast<int32_t>(hidden);
+        shape.q_heads = q_heads_;
+        DeviceScratch scratch(*ops_, shape);
+        args.rows = device_step.rows;
+        args.x = device_x.data();
+        args.norm = device_norm.data();
+        args.qkv = device_w.matrix;
+        args.bias = all > 0 ? device_bias.data() : nullptr;
+        args.q_norm = all > 1 ? device_q_norm.data() : nullptr;
+        args.k_norm = all > 1 ? device_k_norm.data() : nullptr;
+        args.rope.inv_freq = device_inv_freq.data();
+        args.kv = device_step.kv;
+        args.q = q.data();
+        ASSERT_STREQ(ops_->AttentionInput(args, scratch, nullptr).message, nullptr);
+        // A head's norm multiplies by up to 4, the rotation mixes two.
+        const double tolerance = (all > 1 ? 6 : 2) * kDotOfRounded;
+        ExpectNear(expected, q.GetFloats(), tolerance, kBf16Epsilon, "q");
+        std::vector<float> pool, expected_pool;
+        const std::vector<uint8_t> bytes = device_step.pool.Get();
+        for (size_t i = 0; i < bytes.size() / 2; ++i) {
+          pool.push_back(static_cast<float>(ReferenceFloat(bytes.data(), DType::kBF16, i)));
+          expected_pool.push_back(
+              static_cast<float>(ReferenceFloat(step.pool().data(), DType::kBF16, i)));
+        }
+        ExpectNear(expected_pool, pool, tolerance, 2 * kBf16Epsilon, "the pool");
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, GpuAttentionTest, ::testing::ValuesIn(kCases));
+
+}  // namespace
+}  // namespace switchyard::kernels

@@ -1,0 +1,193 @@
+#include "tests/gpu/bench_chain.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <numeric>
+
+#include "tests/gpu/bench_read.h"
+
+namespace switchyard::bench {
+
+using kernels::DType;
+using kernels::Matrix;
+using kernels::OpError;
+using kernels::SamplingRow;
+using M = Llama8B;
+
+template <class T>
+T* Chain::Allocate(int64_t count) {
+  void* data;
+  Check(cudaMalloc(&data, count * sizeof(T)), "allocate");
+  owned_.push_back(data);
+  return static_cast<T*>(data);
+}
+
+template <class T>
+T* Chain::Upload(const std::vector<T>& values) {
+  T* data = Allocate<T>(values.size());
+  Check(cudaMemcpy(data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "copy");
+  return data;
+}
+
+Matrix Chain::Take(int64_t n, int64_t k) {
+  Matrix m = {weights_ + used_, DType::kBF16, n, k};
+  used_ += n * k * 2;
+  return m;
+}
+
+Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream)
+    : rows_(rows), sequences_(sequences), context_(context), stream_(stream) {
+  constexpr int64_t kHeads = (M::kQHeads + 2 * M::kKvHeads) * M::kDim;
+  const int64_t layer = (kHeads + M::kQHeads * M::kDim + 3 * M::kInner) * int64_t{M::kHidden};
+  weight_bytes_ = 2 * (M::kLayers * layer + int64_t{M::kVocabulary} * M::kHidden);
+  weights_ = Allocate<char>(weight_bytes_);
+  FillRandom(weights_, weight_bytes_ / 2, 0.03f, 1, stream);
+  for (int i = 0; i < M::kLayers; ++i) {
+    Layer l;
+    l.qkv = Take(kHeads, M::kHidden);
+    l.o = Take(M::kHidden, M::kQHeads * M::kDim);
+    l.gate_up = Take(2 * M::kInner, M::kHidden);
+    l.down = Take(M::kHidden, M::kInner);
+    layers_.push_back(l);
+  }
+  head_ = Take(M::kVocabulary, M::kHidden);
+
+  const int32_t each = rows / sequences, blocks = (context + M::kBlockTokens - 1) / M::kBlockTokens;
+  std::vector<int32_t> slot(rows), position(rows), sequence_slot(sequences),
+      sequence_row(sequences + 1), length(sequences, context), table(sequences * blocks);
+  std::iota(sequence_slot.begin(), sequence_slot.end(), 0);
+  std::iota(table.begin(), table.end(), 0);
+  for (int32_t r = 0; r < rows; ++r) {
+    slot[r] = r / each;
+    position[r] = context - each + r % each;
+  }
+  for (int32_t s = 0; s <= sequences; ++s) sequence_row[s] = s * each;
+  step_ = {rows,
+           sequences,
+           each,
+           Upload(slot),
+           Upload(position),
+           Upload(sequence_slot),
+           Upload(sequence_row),
+           Upload(length)};
+  tokens_ = {Upload(std::vector<int32_t>(sequences * (context + 2), 17)), context + 2};
+  const int64_t half = int64_t{M::kKvHeads} * M::kBlockTokens * M::kDim * 2;
+  kv_.block_bytes = 2 * half * M::kLayers;
+  kv_.base = Allocate<char>(kv_.block_bytes * table.size());
+  FillRandom(kv_.base, kv_.block_bytes * table.size() / 2, 1.0f, 2, stream);
+  kv_.table = Upload(table);
+  kv_.table_stride = blocks;
+  kv_.block_tokens = M::kBlockTokens;
+  kv_.value_offset = half;
+  kv_.dtype = DType::kBF16;
+  norm_ = Upload(std::vector<float>(M::kHidden, 1.0f));
+  std::vector<float> inv_freq;
+  for (int i = 0; i < M::kDim / 2; ++i) inv_freq.push_back(std::pow(5e5f, -2.0f * i / M::kDim));
+  inv_freq_ = Upload(inv_freq);
+  x_ = Allocate<uint16_t>(int64_t{rows} * M::kHidden);
+  FillRandom(x_, int64_t{rows} * M::kHidden, 1.0f, 3, stream);
+  q_ = Allocate<uint16_t>(int64_t{rows} * M::kHidden);
+  FillRandom(q_, int64_t{rows} * M::kHidden, 1.0f, 4, stream);
+  attention_ = Allocate<uint16_t>(int64_t{rows} * M::kHidden);
+  FillRandom(attention_, int64_t{rows} * M::kHidden, 1.0f, 5, stream);
+  inner_ = Allocate<uint16_t>(int64_t{rows} * M::kInner);
+  FillRandom(inner_, int64_t{rows} * M::kInner, 1.0f, 6, stream);
+  std::vector<int32_t> head_row(sequences);
+  std::vector<SamplingRow> sampling(sequences);
+  for (int32_t s = 0; s < sequences; ++s) {
+    head_row[s] = (s + 1) * each - 1;
+    sampling[s].slot = s;
+    sampling[s].position = context - 1;
+    sampling[s].seed = s;
+  }
+  head_row_ = Upload(head_row);
+  sampling_ = Upload(sampling);
+  ids_ = Allocate<int32_t>(sequences);
+  logits_ = Allocate<float>(int64_t{sequences} * M::kVocabulary);
+  const auto ops = kernels::MakeCudaOps({}, nullptr);
+  kernels::ScratchShape shape;
+  shape.rows = rows;
+  shape.sequences = shape.logit_rows = sequences;
+  shape.hidden = M::kHidden;
+  shape.q_heads = M::kQHeads;
+  shape.kv_heads = M::kKvHeads;
+  shape.head_dim = M::kDim;
+  shape.intermediate = M::kInner;
+  shape.vocabulary = M::kVocabulary;
+  shape.context = context;
+  scratch_.bytes = ops->ScratchBytes(shape);
+  scratch_.data = Allocate<char>(scratch_.bytes);
+}
+
+Chain::~Chain() {
+  for (void* data : owned_) cudaFree(data);
+}
+
+void Chain::Launch(kernels::Ops& ops, const Parts& parts) {
+  const auto ok = [](OpError error) {
+    if (error.ok()) return;
+    std::fprintf(stderr, "%s\n", error.message);
+    std::exit(1);
+  };
+  if (parts.embed) ok(ops.Embed({step_, tokens_, head_, 1.0f, x_}, scratch_, stream_));
+  for (int i = 0; i < M::kLayers; ++i) {
+    const Layer& l = layers_[i];
+    kernels::KvView kv = kv_;
+    kv.key_offset = i * 2 * kv_.value_offset;
+    kv.value_offset = kv.key_offset + kv_.value_offset;
+    if (parts.attention_input) {
+      kernels::AttentionInputArgs a = {step_, x_, norm_, 1e-5f, l.qkv};
+      a.q_heads = M::kQHeads;
+      a.kv_heads = M::kKvHeads;
+      a.head_dim = M::kDim;
+      a.rope = {inv_freq_, M::kDim, 1.0f};
+      a.kv = kv;
+      a.q = q_;
+      ok(ops.AttentionInput(a, scratch_, stream_));
+    }
+    if (parts.attention) {
+      kernels::AttentionArgs a = {step_, q_, M::kQHeads, M::kKvHeads, M::kDim, 0.088388f};
+      a.kv = kv;
+      a.out = attention_;
+      ok(ops.Attention(a, scratch_, stream_));
+    }
+    if (parts.output)
+      ok(ops.Linear({rows_, attention_, l.o, nullptr, true, x_}, scratch_, stream_));
+    if (parts.mlp) {
+      kernels::MlpInputArgs a = {rows_, x_, norm_, 1e-5f, l.gate_up};
+      a.out = inner_;
+      ok(ops.MlpInput(a, scratch_, stream_));
+    }
+    if (parts.down) ok(ops.Linear({rows_, inner_, l.down, nullptr, true, x_}, scratch_, stream_));
+  }
+  if (parts.head) {
+    ok(ops.Head({sequences_, head_row_, x_, norm_, 1e-5f, head_, 0, logits_}, scratch_, stream_));
+  }
+  if (parts.sample) {
+    ok(ops.Sample({sequences_, M::kVocabulary, logits_, sampling_, tokens_, ids_}, scratch_,
+                  stream_));
+  }
+}
+
+int64_t Chain::ProductBytes(const Parts& parts) const {
+  const auto bytes = [](const Matrix& m) { return m.n * m.k * 2; };
+  const Layer& l = layers_[0];
+  const int64_t layer = (parts.attention_input ? bytes(l.qkv) : 0) +
+                        (parts.output ? bytes(l.o) : 0) + (parts.mlp ? bytes(l.gate_up) : 0) +
+                        (parts.down ? bytes(l.down) : 0);
+  return layer * M::kLayers + (parts.head ? bytes(head_) : 0);
+}
+
+int64_t Chain::KvBytes() const {
+  return int64_t{sequences_} * context_ * M::kLayers * 2 * M::kKvHeads * M::kDim * 2;
+}
+
+double Chain::ProductFlops(const Parts& parts) const {
+  Parts layers = parts;
+  layers.head = false;
+  return static_cast<double>(ProductBytes(layers)) * rows_ +
+         static_cast<double>(ProductBytes(parts) - ProductBytes(layers)) * sequences_;
+}
+
+}  // namespace switchyard::bench

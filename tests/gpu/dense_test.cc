@@ -1,0 +1,154 @@
+// Embed, Linear, PostNormAdd, MlpInput and Head on the GPU against the reference: every variant of
+// the product (one row, few, many, odd widths) and every type.
+
+#include "tests/gpu/device_data.h"
+
+namespace switchyard::kernels {
+namespace {
+
+struct Shape {
+  int32_t rows;
+  int64_t n, k;
+};
+const Shape kShapes[] = {{1, 1, 1},      {1, 5, 8},        {1, 130, 96},   {1, 33, 2056},
+                         {1, 70, 4096},  {1, 24, 14336},   {2, 7, 17},     {2, 70, 40},
+                         {5, 130, 1032}, {8, 33, 2880},    {9, 64, 256},   {16, 100, 4096},
+                         {17, 31, 80},   {32, 130, 512},   {33, 130, 48},  {40, 66, 1040},
+                         {129, 9, 2600}, {270, 200, 1029}, {1100, 72, 136}};
+
+class GpuDenseTest : public GpuTest,
+                     public ::testing::WithParamInterface<std::tuple<Shape, DType>> {
+ protected:
+  const Shape shape_ = std::get<0>(GetParam());
+  const DType dtype_ = std::get<1>(GetParam());
+  Random random_{static_cast<uint32_t>(shape_.rows * 7919 + shape_.n * 31 + shape_.k)};
+  const float spread_ = 1 / std::sqrt(static_cast<float>(shape_.k));  // dots have spread 1
+
+  ScratchShape Need(int32_t logit_rows = 0) {
+    ScratchShape need;
+    need.rows = shape_.rows;
+    need.hidden = static_cast<int32_t>(shape_.k);
+    need.intermediate = static_cast<int32_t>(shape_.n);
+    need.logit_rows = logit_rows;
+    return need;
+  }
+};
+
+TEST_P(GpuDenseTest, Linear) {
+  const auto [rows, n, k] = shape_;
+  const TestMatrix w = RandomMatrix(random_, dtype_, n, k, 1, spread_);
+  DeviceMatrix device_w(w);
+  const std::vector<float> x = RandomBf16(random_, rows * k), bias = RandomVector(random_, n);
+  DeviceBf16 device_x(x);
+  DeviceArray<float> device_bias(bias);
+  DeviceScratch scratch(*ops_, Need());
+  for (const bool accumulate : {false, true}) {
+    std::vector<float> expected = RandomBf16(random_, rows * n);
+    DeviceBf16 out(expected);
+    LinearArgs args = {rows, x.data(), w.matrix, accumulate ? bias.data() : nullptr, accumulate};
+    args.out = expected.data();
+    ASSERT_TRUE(reference_->Linear(args, {}, nullptr).ok());
+    args = {rows,       device_x.data(), device_w.matrix, accumulate ? device_bias.data() : nullptr,
+            accumulate, out.data()};
+    ASSERT_STREQ(ops_->Linear(args, scratch, nullptr).message, nullptr);
+    ExpectNear(expected, out.GetFloats(), 1e-4, kBf16Epsilon, "linear");
+  }
+}
+
+TEST_P(GpuDenseTest, MlpInput) {
+  const auto [rows, n, k] = shape_;
+  const TestMatrix w = RandomMatrix(random_, dtype_, 2 * n, k, 1, spread_);
+  DeviceMatrix device_w(w);
+  const std::vector<float> x = RandomBf16(random_, rows * k), norm = RandomVector(random_, k);
+  const std::vector<float> bias = RandomVector(random_, 2 * n);
+  DeviceBf16 device_x(x);
+  DeviceArray<float> device_norm(norm), device_bias(bias);
+  DeviceScratch scratch(*ops_, Need());
+  for (const auto activation :
+       {Activation::kSilu, Activation::kGeluTanh, Activation::kSwigluClamped}) {
+    for (const bool plain : {false, true}) {
+      std::vector<float> expected(rows * n);
+      DeviceBf16 out(rows * n);
+      MlpInputArgs args = {rows, x.data(), plain ? nullptr : norm.data(), 1e-5f, w.matrix};
+      args.bias = plain ? nullptr : bias.data();
+      args.activation = activation;
+      args.out = expected.data();
+      ASSERT_TRUE(reference_->MlpInput(args, {}, nullptr).ok());
+      args.x = device_x.data();
+      args.gate_up = device_w.matrix;
+      args.norm = plain ? nullptr : device_norm.data();
+      args.bias = plain ? nullptr : device_bias.data();
+      args.out = out.data();
+      ASSERT_STREQ(ops_->MlpInput(args, scratch, nullptr).message, nullptr);
+      // Either factor may be off, and the other is below 8.
+      ExpectNear(expected, out.GetFloats(), plain ? 1e-3 : 8 * kDotOfRounded, 2 * kBf16Epsilon,
+                 "mlp input");
+    }
+  }
+}
+
+TEST_P(GpuDenseTest, HeadOfSomeRows) {
+  const auto [rows, n, k] = shape_;
+  const TestMatrix w = RandomMatrix(random_, dtype_, n, k, 1, spread_);
+  DeviceMatrix device_w(w);
+  const std::vector<float> x = RandomBf16(random_, rows * k), norm = RandomVector(random_, k);
+  DeviceBf16 device_x(x);
+  DeviceArray<float> device_norm(norm);
+  std::vector<int32_t> row;
+  for (int32_t r = rows - 1; r >= 0; r -= 2) row.push_back(r);
+  const int32_t count = static_cast<int32_t>(row.size());
+  DeviceArray<int32_t> device_row(row);
+  DeviceScratch scratch(*ops_, Need(count));
+  for (const float softcap : {0.0f, 30.0f}) {
+    std::vector<float> expected(count * n);
+    DeviceArray<float> out(count * n);
+    HeadArgs args = {count, row.data(), x.data(), norm.data(), 1e-6f, w.matrix, softcap};
+    args.logits = expected.data();
+    ASSERT_TRUE(reference_->Head(args, {}, nullptr).ok());
+    args = {count, device_row.data(), device_x.data(), device_norm.data(),
+            1e-6f, device_w.matrix,   softcap,         out.data()};
+    ASSERT_STREQ(ops_->Head(args, scratch, nullptr).message, nullptr);
+    ExpectNear(expected, out.Get(), kDotOfRounded, kBf16Epsilon, "head");
+  }
+}
+
+TEST_P(GpuDenseTest, PostNormAdd) {
+  const auto [rows, n, k] = shape_;
+  const std::vector<float> x = RandomBf16(random_, rows * k), norm = RandomVector(random_, k);
+  std::vector<float> expected = RandomBf16(random_, rows * k);
+  DeviceBf16 device_x(x), residual(expected);
+  DeviceArray<float> device_norm(norm);
+  PostNormAddArgs args = {rows, static_cast<int32_t>(k), x.data(), norm.data(), 1e-6f};
+  args.residual = expected.data();
+  ASSERT_TRUE(reference_->PostNormAdd(args, {}, nullptr).ok());
+  args = {rows,  static_cast<int32_t>(k), device_x.data(), device_norm.data(),
+          1e-6f, residual.data()};
+  ASSERT_STREQ(ops_->PostNormAdd(args, {}, nullptr).message, nullptr);
+  ExpectNear(expected, residual.GetFloats(), 1e-5, kBf16Epsilon, "post norm");
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, GpuDenseTest,
+                         ::testing::Combine(::testing::ValuesIn(kShapes),
+                                            ::testing::Values(DType::kBF16, DType::kF32,
+                                                              DType::kF16)));
+
+using GpuEmbedTest = GpuTest;
+TEST_F(GpuEmbedTest, ReadsTheTable) {
+  Random random(1);
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    TestStep step(random, {{3, 5}, {0, 1}, {9, 1}}, 1, 16, DType::kBF16, 2);
+    DeviceStep device_step(step, 3);
+    const TestMatrix table = RandomMatrix(random, dtype, 50, 37);
+    DeviceMatrix device_table(table);
+    std::vector<float> expected(9 * 37);  // padding: zeros
+    DeviceBf16 out(9 * 37);
+    EmbedArgs args = {step.rows(), step.tokens(), table.matrix, 6.5f, expected.data()};
+    ASSERT_TRUE(reference_->Embed(args, {}, nullptr).ok());
+    args = {device_step.rows, device_step.tokens, device_table.matrix, 6.5f, out.data()};
+    ASSERT_STREQ(ops_->Embed(args, {}, nullptr).message, nullptr);
+    ExpectNear(expected, out.GetFloats(), 1e-6, kBf16Epsilon, "embed");
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::kernels

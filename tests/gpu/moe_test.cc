@@ -1,0 +1,176 @@
+// MoeRoute and MoeExperts on the GPU against the reference.
+
+#include "tests/gpu/device_data.h"
+
+namespace switchyard::kernels {
+namespace {
+
+struct Case {
+  int32_t rows, experts, chosen;
+  Routing routing;
+  int32_t groups = 1, best_groups = 1;
+  bool normalize = false;
+  float scale = 1.0f;
+  int32_t hidden = 48, intermediate = 40;
+};
+const Case kCases[] = {
+    {1, 1, 1, Routing::kSoftmaxTopK},
+    {1, 8, 2, Routing::kSoftmaxTopK, 1, 1, true},
+    {33, 16, 4, Routing::kTopKSoftmax},
+    {50, 128, 8, Routing::kSoftmaxTopK, 1, 1, true},
+    {7, 12, 3, Routing::kSoftmaxTopK, 1, 1, false, 1.0f, 44, 37},
+    {9, 16, 4, Routing::kSigmoidGroups, 4, 2, true, 2.5f},
+    {40, 24, 5, Routing::kSigmoidGroups, 3, 2, false, 1.5f, 136, 264},
+    {3, 6, 3, Routing::kSigmoidGroups, 6, 4, true, 1.0f},
+    {70, 3, 2, Routing::kSigmoidGroups, 1, 1, true, 1.0f},
+    {1100, 5, 2, Routing::kSoftmaxTopK, 1, 1, true},
+};
+
+class GpuMoeTest : public GpuTest, public ::testing::WithParamInterface<Case> {
+ protected:
+  const Case case_ = GetParam();
+  Random random_{static_cast<uint32_t>(case_.rows * 131 + case_.experts)};
+  const float spread_ = 1 / std::sqrt(static_cast<float>(case_.hidden));
+
+  ScratchShape Need() {
+    ScratchShape need;
+    need.rows = case_.rows;
+    need.hidden = case_.hidden;
+    need.experts = case_.experts;
+    need.chosen = case_.chosen;
+    need.expert_intermediate = case_.intermediate;
+    return need;
+  }
+};
+
+TEST_P(GpuMoeTest, Route) {
+  const Case& c = case_;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const TestMatrix router = RandomMatrix(random_, dtype, c.experts, c.hidden, 1, spread_);
+    DeviceMatrix device_router(router);
+    const std::vector<float> x = RandomBf16(random_, c.rows * c.hidden);
+    const std::vector<float> norm = RandomVector(random_, c.hidden);
+    const std::vector<float> bias = RandomVector(random_, c.experts);
+    DeviceBf16 device_x(x), device_normed(c.rows * c.hidden);
+    DeviceArray<float> device_norm(norm), device_bias(bias), device_weights(c.rows * c.chosen);
+    DeviceArray<int32_t> device_ids(c.rows * c.chosen);
+    std::vector<float> normed(c.rows * c.hidden), weights(c.rows * c.chosen);
+    std::vector<int32_t> ids(c.rows * c.chosen);
+    const bool sigmoid = c.routing == Routing::kSigmoidGroups;
+    MoeRouteArgs args = {c.rows, x.data(), norm.data(), 1e-6f, router.matrix, bias.data()};
+    args.correction = sigmoid ? bias.data() : nullptr;
+    args.routing = c.routing;
+    args.chosen = c.chosen;
+    args.groups = c.groups;
+    args.best_groups = c.best_groups;
+    args.normalize = c.normalize;
+    args.scale = c.scale;
+    args.normed = normed.data();
+    args.ids = ids.data();
+    args.weights = weights.data();
+    ASSERT_TRUE(reference_->MoeRoute(args, {}, nullptr).ok());
+    args.x = device_x.data();
+    args.norm = device_norm.data();
+    args.router = device_router.matrix;
+    args.bias = device_bias.data();
+    args.correction = sigmoid ? device_bias.data() : nullptr;
+    args.normed = device_normed.data();
+    args.ids = device_ids.data();
+    args.weights = device_weights.data();
+    DeviceScratch scratch(*ops_, Need());
+    ASSERT_STREQ(ops_->MoeRoute(args, scratch, nullptr).message, nullptr);
+    ExpectNear(normed, device_normed.GetFloats(), 1e-5, kBf16Epsilon, "normed");
+    // Rounded inputs may swap experts that are nearly equal: rare, and then the whole row differs.
+    const std::vector<int32_t> actual_ids = device_ids.Get();
+    const std::vector<float> actual = device_weights.Get();
+    int64_t swapped = 0;
+    for (int64_t r = 0; r < c.rows; ++r) {
+      bool same = true;
+      for (int64_t i = r * c.chosen; i < (r + 1) * c.chosen; ++i) same &= ids[i] == actual_ids[i];
+      swapped += !same;
+      for (int64_t i = r * c.chosen; same && i < (r + 1) * c.chosen; ++i) {
+        EXPECT_NEAR(weights[i], actual[i], c.scale * kDotOfRounded) << "row " << r;
+      }
+    }
+    EXPECT_LE(swapped, c.rows / 8 + 1);
+  }
+}
+
+TEST_P(GpuMoeTest, EqualExpertsGoToTheLowerId) {
+  const Case& c = case_;
+  DeviceBf16 zeros(std::vector<float>(c.experts * c.hidden));
+  DeviceBf16 x(std::vector<float>(c.rows * c.hidden, 1.0f)), normed(c.rows * c.hidden);
+  DeviceArray<float> norm(std::vector<float>(c.hidden, 1.0f)), weights(c.rows * c.chosen);
+  DeviceArray<int32_t> ids(c.rows * c.chosen);
+  MoeRouteArgs args = {
+      c.rows, x.data(), norm.data(), 1e-6f, {zeros.data(), DType::kBF16, c.experts, c.hidden}};
+  args.routing = c.routing;
+  args.chosen = c.chosen;
+  args.groups = c.groups;
+  args.best_groups = c.best_groups;
+  args.normed = normed.data();
+  args.ids = ids.data();
+  args.weights = weights.data();
+  DeviceScratch scratch(*ops_, Need());
+  ASSERT_STREQ(ops_->MoeRoute(args, scratch, nullptr).message, nullptr);
+  const std::vector<int32_t> actual = ids.Get();
+  for (size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_EQ(actual[i], static_cast<int32_t>(i) % c.chosen);
+  }
+}
+
+TEST_P(GpuMoeTest, Experts) {
+  const Case& c = case_;
+  const TestMatrix gate_up =
+      RandomMatrix(random_, DType::kBF16, 2 * c.intermediate, c.hidden, c.experts, spread_);
+  const TestMatrix down = RandomMatrix(random_, DType::kBF16, c.hidden, c.intermediate, c.experts,
+                                       1 / std::sqrt(static_cast<float>(c.intermediate)));
+  DeviceMatrix device_gate_up(gate_up), device_down(down);
+  const std::vector<float> x = RandomBf16(random_, c.rows * c.hidden);
+  const std::vector<float> bias = RandomVector(random_, 2 * c.intermediate * c.experts);
+  const std::vector<float> down_bias = RandomVector(random_, c.hidden * c.experts);
+  std::vector<int32_t> ids;
+  for (int32_t r = 0; r < c.rows; ++r) {
+    const int32_t first = static_cast<int32_t>(random_() % c.experts);
+    for (int32_t i = 0; i < c.chosen; ++i) ids.push_back((first + i * i) % c.experts);
+  }
+  const std::vector<float> weights = RandomVector(random_, c.rows * c.chosen, 0.5f);
+  DeviceBf16 device_x(x);
+  DeviceArray<float> device_bias(bias), device_down_bias(down_bias), device_weights(weights);
+  DeviceArray<int32_t> device_ids(ids);
+  DeviceScratch scratch(*ops_, Need());
+  for (const bool all : {false, true}) {
+    std::vector<float> expected = RandomBf16(random_, c.rows * c.hidden);
+    DeviceBf16 out(expected);
+    MoeExpertsArgs args;
+    args.rows = c.rows;
+    args.x = x.data();
+    args.ids = ids.data();
+    args.weights = weights.data();
+    args.chosen = c.chosen;
+    args.gate_up = gate_up.matrix;
+    args.gate_up_bias = all ? bias.data() : nullptr;
+    args.down = down.matrix;
+    args.down_bias = all ? down_bias.data() : nullptr;
+    args.activation = all ? Activation::kSwigluClamped : Activation::kSilu;
+    args.accumulate = all;
+    args.out = expected.data();
+    ASSERT_TRUE(reference_->MoeExperts(args, {}, nullptr).ok());
+    args.x = device_x.data();
+    args.ids = device_ids.data();
+    args.weights = device_weights.data();
+    args.gate_up = device_gate_up.matrix;
+    args.gate_up_bias = all ? device_bias.data() : nullptr;
+    args.down = device_down.matrix;
+    args.down_bias = all ? device_down_bias.data() : nullptr;
+    args.out = out.data();
+    ASSERT_STREQ(ops_->MoeExperts(args, scratch, nullptr).message, nullptr);
+    // The activations between the products are rounded; up to eight experts add up.
+    ExpectNear(expected, out.GetFloats(), 4 * kDotOfRounded, kBf16Epsilon, "experts");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, GpuMoeTest, ::testing::ValuesIn(kCases));
+
+}  // namespace
+}  // namespace switchyard::kernels
