@@ -315,7 +315,7 @@ std::unique_ptr<Ops> MakeCpuOps(int threads);
 // later.
 struct CudaOptions {
   bool programmatic_launch = true;  // kernels begin while the one before ends, where a GPU can
-  int32_t gemv_warps = 16;          // rows a block of a matrix-vector product: 8 or 16
+  int32_t gemv_warps = 0;           // rows a block of a matrix-vector product: 8, 16, 0: by shape
 };
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error);
 

@@ -19,14 +19,15 @@ constexpr int kMostSplits = 64;
 
 __host__ __device__ constexpr int KeysOf(int dim) { return dim > 128 ? 32 : 64; }
 
-// Keys [low, high) that a part reads.
+// Keys [low, high) that a part reads, low a multiple of a tile, and how many parts read any.
 struct Part {
-  int32_t low, high;
+  int32_t low, high, parts;
 };
 __device__ inline Part PartOf(int32_t first, int32_t end, int split, int splits, int keys) {
+  first = first / keys * keys;
   const int32_t per_split = ((end - first + splits - 1) / splits + keys - 1) / keys * keys;
   const int32_t low = first + split * per_split;
-  return {low, min(end, low + per_split)};
+  return {low, min(end, low + per_split), (end - first + per_split - 1) / per_split};
 }
 
 __device__ inline int32_t FirstKey(int32_t position, int32_t window) {
@@ -65,7 +66,9 @@ __global__ __launch_bounds__(KeysOf(kDim) / 16 * kWarp) void Decode(const Attent
   const int32_t heads = min(kHeads, (kv_head + 1) * ratio - first_head);
   const int64_t slot = a.rows.slot[row];
   const int32_t position = a.rows.position[row];
-  const Part part = PartOf(FirstKey(position, a.window), position + 1, split, splits, kKeys);
+  const int32_t first_key = FirstKey(position, a.window);
+  const Part part = PartOf(first_key, position + 1, split, splits, kKeys);
+  if (part.low >= part.high) return;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 
   const uint4* from = reinterpret_cast<const uint4*>(
@@ -74,17 +77,17 @@ __global__ __launch_bounds__(KeysOf(kDim) / 16 * kWarp) void Decode(const Attent
     *TilePiece<kDim>(q, i / kPieces, i % kPieces) =
         i < heads * kPieces ? from[i] : make_uint4(0, 0, 0, 0);
   }
-  const int count = part.high > part.low ? (part.high - part.low + kKeys - 1) / kKeys : 0;
+  const int count = (part.high - part.low + kKeys - 1) / kKeys;
   const auto copy = [&](int i) {
     if (i < count) {
       uint4* keys = tiles + i % 2 * 2 * kKeys * kPieces;
-      CopyKv<kDim, kKeys>(a.kv, slot, kv_head, part.low + i * kKeys, part.low, part.high, keys,
-                          keys + kKeys * kPieces);
+      CopyKv<kDim, kKeys, kWarps * kWarp>(a.kv, slot, kv_head, part.low + i * kKeys, first_key,
+                                          part.high, keys, keys + kKeys * kPieces);
     }
     CopyCommit();
   };
   RowState<kDim> state;
-  const Sight sight[2] = {{part.low - 1, part.high - 1}, {part.low - 1, part.high - 1}};
+  const Sight sight[2] = {{first_key - 1, part.high - 1}, {first_key - 1, part.high - 1}};
   copy(0);
   for (int i = 0; i < count; ++i) {
     copy(i + 1);
@@ -147,17 +150,21 @@ __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int sp
   const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x;
   const int32_t row = OnlyRow(a.rows, sequence);
   if (row < 0) return;
-  const float* parts = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
+  const int32_t position = a.rows.position[row];
+  const int parts =
+      PartOf(FirstKey(position, a.window), position + 1, 0, splits, KeysOf(kDim)).parts;
+  const float* part = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
   const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
   float largest = sink;
-  for (int s = 0; s < splits; ++s) largest = fmaxf(largest, parts[s * (kDim + 2)]);
+#pragma unroll 8
+  for (int s = 0; s < parts; ++s) largest = fmaxf(largest, part[s * (kDim + 2)]);
   float sum = a.sinks != nullptr ? exp2f(sink - largest) : 0, out = 0;
-  for (int s = 0; s < splits; ++s) {
-    const float* part = parts + s * (kDim + 2);
-    const float shrink = exp2f(part[0] - largest);
-    if (shrink == 0) continue;
-    sum += shrink * part[1];
-    out += shrink * part[2 + d];
+#pragma unroll 8
+  for (int s = 0; s < parts; ++s) {
+    const float* p = part + s * (kDim + 2);
+    const float shrink = exp2f(p[0] - largest);
+    sum += shrink * p[1];
+    out += shrink * p[2 + d];
   }
   static_cast<Bf16*>(a.out)[(int64_t{row} * a.q_heads + head) * kDim + d] =
       __float2bfloat16_rn(out / sum);
@@ -177,10 +184,12 @@ OpError Run(const AttentionArgs& a, int splits, float* scratch, const LaunchCont
                 scratch);
 }
 
+// One wave of blocks where a sequence needs cutting, else several, so that the last one is short.
 int Splits(int64_t sequences, int64_t kv_heads, int multiprocessors) {
-  const int64_t blocks = 3 * int64_t{multiprocessors}, others = sequences * kv_heads;
-  return static_cast<int>(
-      std::clamp<int64_t>((blocks + others - 1) / std::max<int64_t>(others, 1), 1, kMostSplits));
+  const int64_t slots = 3 * int64_t{multiprocessors};
+  const int64_t others = std::max<int64_t>(sequences * kv_heads, 1);
+  const int64_t splits = 2 * others <= slots ? slots / others : (4 * slots + others - 1) / others;
+  return static_cast<int>(std::clamp<int64_t>(splits, 1, kMostSplits));
 }
 
 }  // namespace
@@ -193,7 +202,7 @@ int64_t DecodeScratchFloats(int64_t sequences, int64_t q_heads, int64_t kv_heads
                             int multiprocessors) {
   if (kv_heads == 0) return 0;
   // sequences x Splits(sequences), at its largest over all counts up to `sequences`.
-  const int64_t parts = sequences + 3 * int64_t{multiprocessors} / kv_heads + 1;
+  const int64_t parts = sequences + 12 * int64_t{multiprocessors} / kv_heads + 1;
   return parts * q_heads * (head_dim + 2);
 }
 

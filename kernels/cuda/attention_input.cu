@@ -44,10 +44,11 @@ __global__ __launch_bounds__(kWarps* kWarp) void StoreHeads(const AttentionInput
   };
   const int32_t half = value ? 0 : a.rope.dim / 2;
   for (int i = threadIdx.x % kWarp; i < half; i += kWarp) {
-    float first = element(i), second = element(i + half);
-    Rotate(a.rope, position, i, first, second);
-    out[i] = __float2bfloat16_rn(first);
-    out[i + half] = __float2bfloat16_rn(second);
+    const float first = element(i), second = element(i + half);
+    float sine, cosine;
+    RotationOf(a.rope, position, i, sine, cosine);
+    out[i] = __float2bfloat16_rn(first * cosine - second * sine);
+    out[i + half] = __float2bfloat16_rn(second * cosine + first * sine);
   }
   for (int i = 2 * half + threadIdx.x % kWarp; i < a.head_dim; i += kWarp) {
     out[i] = __float2bfloat16_rn(element(i));

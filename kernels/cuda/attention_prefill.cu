@@ -48,7 +48,8 @@ __global__ __launch_bounds__(kThreads) void Prefill(const AttentionArgs a) {
   const auto copy = [&](int32_t i) {
     if (i <= last_tile) {
       uint4* keys = tiles + i % 2 * 2 * kKeys * kPieces;
-      CopyKv<kDim, kKeys>(a.kv, slot, kv_head, i * kKeys, low, end, keys, keys + kKeys * kPieces);
+      CopyKv<kDim, kKeys, kThreads>(a.kv, slot, kv_head, i * kKeys, low, end, keys,
+                                    keys + kKeys * kPieces);
     }
     CopyCommit();
   };

@@ -110,22 +110,34 @@ __device__ inline void AttendTile(RowState<kDim>& state, uint4* q, int q_row, ui
   }
 }
 
-// Asks for keys and values of positions [position, position + kKeys); zeros outside [low, high).
-template <int kDim, int kKeys>
+// Asks for keys and values of positions [position, position + kKeys), position a multiple of kKeys;
+// zeros outside [low, high). A thread copies one piece of kRows rows in a row, which lie in one
+// block of the pool if blocks divide so: then it looks that block up once.
+template <int kDim, int kKeys, int kThreads>
 __device__ inline void CopyKv(const KvView& kv, int64_t slot, int32_t head, int32_t position,
                               int32_t low, int32_t high, uint4* keys, uint4* values) {
-  for (int i = threadIdx.x; i < kKeys * (kDim / 8); i += blockDim.x) {
-    const int row = i / (kDim / 8), piece = i % (kDim / 8);
-    const int32_t p = position + row;
+  constexpr int kPieces = kDim / 8, kRows = kKeys * kPieces / kThreads;
+  const int piece = threadIdx.x % kPieces, row = threadIdx.x / kPieces * kRows;
+  const int32_t first = position + row;
+  const bool one_block = kv.block_tokens % kRows == 0;
+  const Bf16* key = static_cast<const Bf16*>(kv.base);
+  const Bf16* value = key;
+  if (one_block && first < high && first + kRows > low) {
+    key = KvRow(kv, kv.key_offset, slot, first, head, kDim) + piece * 8;
+    value = key + (kv.value_offset - kv.key_offset) / static_cast<int64_t>(sizeof(Bf16));
+  }
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    const int32_t p = first + i;
     const bool valid = p >= low && p < high;
-    const void* key = kv.base;
-    const void* value = kv.base;
-    if (valid) {
-      key = KvRow(kv, kv.key_offset, slot, p, head, kDim) + piece * 8;
-      value = KvRow(kv, kv.value_offset, slot, p, head, kDim) + piece * 8;
+    const Bf16* from_key = key + i * kDim;
+    const Bf16* from_value = value + i * kDim;
+    if (!one_block && valid) {
+      from_key = KvRow(kv, kv.key_offset, slot, p, head, kDim) + piece * 8;
+      from_value = KvRow(kv, kv.value_offset, slot, p, head, kDim) + piece * 8;
     }
-    CopyAsync(TilePiece<kDim>(keys, row, piece), key, valid);
-    CopyAsync(TilePiece<kDim>(values, row, piece), value, valid);
+    CopyAsync(TilePiece<kDim>(keys, row + i, piece), from_key, valid);
+    CopyAsync(TilePiece<kDim>(values, row + i, piece), from_value, valid);
   }
 }
 

@@ -3,11 +3,13 @@
 // One weight row a warp, four 16-byte loads in flight and the next four asked for before those are
 // used; x lies in shared memory as bf16. The norm in front is folded in: shared memory gets x times
 // the norm's weight, and 1 / rms multiplies the sum. gate and up of a column, and the two halves of
-// a rotated pair, are neighbouring warps that meet in shared memory. The first loads of the weights
-// are issued before the kernel waits for the one in front of it, which hides the gap between them.
+// a rotated pair, are neighbouring warps that meet in shared memory. The first eight loads of the
+// weights are issued before the kernel waits for the one in front of it, which hides the gap
+// between them; whatever else the epilogue needs is looked up before the main loop.
 //
-// Bound by memory. Tried, as a bare chain on an H200: two or four rows a warp, or eight loads, are
-// slower (75 to 90% of the read limit against 94%).
+// Bound by memory. On an H200 (read limit 4.6 TB/s) the head alone reaches 95%; measure with
+// gpu_bench. Tried: reloading each register as soon as it is used, for 40 or 48 resident warps a
+// multiprocessor instead of 32, loses a quarter.
 
 #include <algorithm>
 
@@ -25,9 +27,9 @@ struct QkvPlace {
 };
 
 // Element pairs of all heads in order: (i, i + dim / 2) in the rotated part, neighbours after it.
-__device__ QkvPlace PlaceOfPair(const QkvOutput& q, int64_t pair) {
+__device__ QkvPlace PlaceOfPair(const QkvOutput& q, int32_t pair) {
   const int32_t half = q.head_dim / 2;
-  const int32_t head = static_cast<int32_t>(pair / half), i = static_cast<int32_t>(pair % half);
+  const int32_t head = pair / half, i = pair % half;
   const int32_t rotated = q.rope.dim / 2;
   const bool rotates = i < rotated && head < q.q_heads + q.kv_heads;
   if (i < rotated) return {head, i, i + rotated, rotates};
@@ -36,29 +38,35 @@ __device__ QkvPlace PlaceOfPair(const QkvOutput& q, int64_t pair) {
 }
 
 template <Output kOutput, int kWarps>
-__device__ int64_t WeightRow(const MatmulArgs& a, int warp) {
-  const int64_t pair = int64_t{blockIdx.x} * (kWarps / 2) + warp / 2;
+__device__ int32_t WeightRow(const MatmulArgs& a, int warp) {
+  const int32_t pair = blockIdx.x * (kWarps / 2) + warp / 2;
   if constexpr (kOutput == Output::kGateUp) {
-    return pair < a.n / 2 ? (warp % 2) * (a.n / 2) + pair : -1;
+    const int32_t width = static_cast<int32_t>(a.n / 2);
+    return pair < width ? warp % 2 * width + pair : -1;
   } else if constexpr (kOutput == Output::kQkv) {
     if (pair >= a.n / 2) return -1;
     const QkvPlace place = PlaceOfPair(a.qkv, pair);
-    return int64_t{place.head} * a.qkv.head_dim + (warp % 2 == 0 ? place.first : place.second);
+    return place.head * a.qkv.head_dim + (warp % 2 == 0 ? place.first : place.second);
   } else {
-    const int64_t n = int64_t{blockIdx.x} * kWarps + warp;
+    const int32_t n = blockIdx.x * kWarps + warp;
     return n < a.n ? n : -1;
   }
 }
 
-__device__ void StoreQkv(const MatmulArgs& a, int64_t pair, float first, float second) {
+// Where a pair's results go and how they turn, looked up while the weights are on their way.
+struct QkvTarget {
+  Bf16 *first, *second;
+  float sine, cosine, first_bias, second_bias;
+};
+
+__device__ QkvTarget TargetOfPair(const MatmulArgs& a, int32_t pair) {
   const QkvOutput& q = a.qkv;
   const int32_t slot = q.rows.slot[0], position = q.rows.position[0];
-  if (slot < 0) return;
+  if (slot < 0) return {};
   const QkvPlace place = PlaceOfPair(q, pair);
   const int64_t n = int64_t{place.head} * q.head_dim;
-  first = Biased(a, 0, n + place.first, first);
-  second = Biased(a, 0, n + place.second, second);
-  if (place.rotated) Rotate(q.rope, position, place.first, first, second);
+  QkvTarget target = {nullptr, nullptr, 0, 1, 0, 0};
+  if (place.rotated) RotationOf(q.rope, position, place.first, target.sine, target.cosine);
   Bf16* to = q.q + n;
   if (place.head >= q.q_heads) {
     const int32_t kv_head = place.head - q.q_heads;
@@ -66,32 +74,41 @@ __device__ void StoreQkv(const MatmulArgs& a, int64_t pair, float first, float s
     to = KvRow(q.kv, value ? q.kv.value_offset : q.kv.key_offset, slot, position,
                value ? kv_head - q.kv_heads : kv_head, q.head_dim);
   }
-  to[place.first] = __float2bfloat16_rn(first);
-  to[place.second] = __float2bfloat16_rn(second);
+  target.first = to + place.first;
+  target.second = to + place.second;
+  target.first_bias = Biased(a, 0, n + place.first, 0);
+  target.second_bias = Biased(a, 0, n + place.second, 0);
+  return target;
 }
 
-// x (times the norm's weight) to shared memory; this thread's part of the sum of squares.
-__device__ float StageInput(const MatmulArgs& a, int64_t row, uint4* shared) {
-  const uint4* x = reinterpret_cast<const uint4*>(a.x + row * a.k);
-  const float4* norm = reinterpret_cast<const float4*>(a.norm);
-  const int pieces = static_cast<int>(a.k / 8);
+__device__ void StoreQkv(const QkvTarget& t, float first, float second) {
+  if (t.first == nullptr) return;
+  first += t.first_bias;
+  second += t.second_bias;
+  *t.first = __float2bfloat16_rn(first * t.cosine - second * t.sine);
+  *t.second = __float2bfloat16_rn(second * t.cosine + first * t.sine);
+}
+
+// The staged pieces of this thread times the norm's weight; its part of the sum of squares.
+__device__ float NormStaged(const float* weights, int pieces, uint4* shared) {
+  const float4* norm = reinterpret_cast<const float4*>(weights);
   float squares = 0;
+#pragma unroll 1
   for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
-    uint4 v = x[i];
-    if (norm != nullptr) {
-      squares = DotPiece(v, v, squares);
-      const float4 n0 = __ldg(norm + 2 * i), n1 = __ldg(norm + 2 * i + 1);
-      v.x = Pack(Low(v.x) * n0.x, High(v.x) * n0.y);
-      v.y = Pack(Low(v.y) * n0.z, High(v.y) * n0.w);
-      v.z = Pack(Low(v.z) * n1.x, High(v.z) * n1.y);
-      v.w = Pack(Low(v.w) * n1.z, High(v.w) * n1.w);
-    }
+    uint4 v = shared[i];
+    squares = DotPiece(v, v, squares);
+    float4 n = __ldg(norm + 2 * i);
+    v.x = Pack(Low(v.x) * n.x, High(v.x) * n.y);
+    v.y = Pack(Low(v.y) * n.z, High(v.y) * n.w);
+    n = __ldg(norm + 2 * i + 1);
+    v.z = Pack(Low(v.z) * n.x, High(v.z) * n.y);
+    v.w = Pack(Low(v.w) * n.z, High(v.w) * n.w);
     shared[i] = v;
   }
   return squares;
 }
 
-__device__ void LoadPieces(uint4 (&v)[kInFlight], const uint4* w, int first, int pieces) {
+__device__ inline void LoadPieces(uint4 (&v)[kInFlight], const uint4* w, int first, int pieces) {
 #pragma unroll
   for (int j = 0; j < kInFlight; ++j) {
     const int i = first + j * kWarp;
@@ -100,40 +117,62 @@ __device__ void LoadPieces(uint4 (&v)[kInFlight], const uint4* w, int first, int
 }
 
 template <Output kOutput, int kWarps>
-__global__ __launch_bounds__(kWarps* kWarp) void Gemv(const MatmulArgs a) {
+__global__ __launch_bounds__(kWarps* kWarp, 32 / kWarps) void Gemv(const MatmulArgs a) {
+  constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
   extern __shared__ uint4 shared_x[];
   __shared__ float partial[kWarps], result[kWarps];
+  __shared__ QkvTarget target[kOutput == Output::kQkv ? kWarps / 2 : 1];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t r = blockIdx.y;
-  const int64_t row = WeightRow<kOutput, kWarps>(a, warp);
-  const int pieces = row < 0 ? 0 : static_cast<int>(a.k / 8);
+  const int32_t r = blockIdx.y;
+  const int32_t row = WeightRow<kOutput, kWarps>(a, warp);
+  const int32_t pair = blockIdx.x * (kWarps / 2) + threadIdx.x;  // of the first threads
+  const bool has_pair = kPairs && threadIdx.x < kWarps / 2 && pair < a.n / 2;
+  const int pieces = static_cast<int>(a.k / 8), own_pieces = row < 0 ? 0 : pieces;
 
   GridTrigger();
-  int64_t expert = 0;
+  int32_t expert = 0;
   if (a.expert != nullptr) {  // chosen by the kernel before
     GridWait();
     expert = a.expert[r];
   }
-  const uint4* w = reinterpret_cast<const uint4*>(static_cast<const Bf16*>(a.w) +
-                                                  (expert * a.n + (row < 0 ? 0 : row)) * a.k);
-  uint4 next[kInFlight];
-  LoadPieces(next, w, lane, pieces);
+  const uint4* w = reinterpret_cast<const uint4*>(
+      static_cast<const Bf16*>(a.w) + (int64_t{expert} * a.n + (row < 0 ? 0 : row)) * a.k);
+  uint4 v[kInFlight], next[kInFlight];
+  LoadPieces(v, w, lane, own_pieces);
+  LoadPieces(next, w, lane + kInFlight * kWarp, own_pieces);
+  if (a.norm != nullptr) {  // the norm's weights into the first-level cache
+    for (int i = threadIdx.x; i < pieces; i += kWarps * kWarp) {
+      asm volatile("prefetch.global.L1 [%0];" ::"l"(a.norm + i * 8));
+    }
+  }
   if (a.expert == nullptr) GridWait();
 
-  const float squares = WarpSum(StageInput(a, InputRow(a, r), shared_x));
-  if (lane == 0) partial[warp] = squares;
+  const uint4* x = reinterpret_cast<const uint4*>(a.x + InputRow(a, r) * a.k);
+  for (int i = threadIdx.x; i < pieces; i += kWarps * kWarp) CopyAsync(shared_x + i, x + i, true);
+  CopyCommit();
+  if constexpr (kOutput == Output::kQkv) {
+    if (has_pair) target[threadIdx.x] = TargetOfPair(a, pair);
+  }
+  float before = 0;  // what the result is added to
+  if constexpr (kOutput == Output::kBf16) {
+    if (lane == 0 && row >= 0) before = Before(a, expert, r, row);
+  }
+  CopyWait<0>();
+  if (a.norm != nullptr) {
+    const float squares = WarpSum(NormStaged(a.norm, pieces, shared_x));
+    if (lane == 0) partial[warp] = squares;
+  }
   __syncthreads();
 
   float sum = 0;
-  for (int i = lane; i < pieces; i += kInFlight * kWarp) {
-    uint4 v[kInFlight];
-#pragma unroll
-    for (int j = 0; j < kInFlight; ++j) v[j] = next[j];
-    LoadPieces(next, w, i + kInFlight * kWarp, pieces);
+  for (int i = lane; i < own_pieces; i += kInFlight * kWarp) {
 #pragma unroll
     for (int j = 0; j < kInFlight; ++j) {
-      if (i + j * kWarp < pieces) sum = DotPiece(v[j], shared_x[i + j * kWarp], sum);
+      if (i + j * kWarp < own_pieces) sum = DotPiece(v[j], shared_x[i + j * kWarp], sum);
     }
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) v[j] = next[j];
+    LoadPieces(next, w, i + 2 * kInFlight * kWarp, own_pieces);
   }
   sum = WarpSum(sum);
   if (a.norm != nullptr) {
@@ -143,16 +182,19 @@ __global__ __launch_bounds__(kWarps* kWarp) void Gemv(const MatmulArgs a) {
     sum *= rsqrtf(total / static_cast<float>(a.k) + a.eps);
   }
 
-  if constexpr (kOutput == Output::kGateUp || kOutput == Output::kQkv) {
+  if constexpr (kPairs) {
     if (lane == 0) result[warp] = sum;
     __syncthreads();
-    const int64_t pair = int64_t{blockIdx.x} * (kWarps / 2) + threadIdx.x;
-    if (threadIdx.x >= kWarps / 2 || pair >= a.n / 2) return;
+    if (!has_pair) return;
     const float first = result[2 * threadIdx.x], second = result[2 * threadIdx.x + 1];
     if constexpr (kOutput == Output::kGateUp) {
       StoreGateUp(a, expert, r, pair, first, second);
     } else {
-      StoreQkv(a, pair, first, second);
+      StoreQkv(target[threadIdx.x], first, second);
+    }
+  } else if constexpr (kOutput == Output::kBf16) {
+    if (lane == 0 && row >= 0) {
+      static_cast<Bf16*>(a.out)[int64_t{r} * a.n + row] = __float2bfloat16_rn(sum + before);
     }
   } else {
     if (lane == 0 && row >= 0) StoreResult<kOutput>(a, expert, r, row, sum);
@@ -161,10 +203,11 @@ __global__ __launch_bounds__(kWarps* kWarp) void Gemv(const MatmulArgs a) {
 
 template <Output kOutput, int kWarps>
 OpError Run(const MatmulArgs& a, const LaunchContext& context) {
+  const auto kernel = Gemv<kOutput, kWarps>;
   const size_t shared = a.k * sizeof(Bf16);
-  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Gemv<kOutput, kWarps>, shared));
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
   const dim3 grid(static_cast<unsigned>((a.n + kWarps - 1) / kWarps), a.rows);
-  return Launch(context, grid, kWarps * kWarp, shared, Gemv<kOutput, kWarps>, a);
+  return Launch(context, grid, kWarps * kWarp, shared, kernel, a);
 }
 
 template <int kWarps>
@@ -185,6 +228,7 @@ OpError Run(const MatmulArgs& a, const LaunchContext& context) {
 }  // namespace
 
 OpError GemvMatmul(const MatmulArgs& a, int warps, const LaunchContext& context) {
+  if (warps == 0) warps = a.k > 8192 ? 16 : 8;
   return warps == 8 ? Run<8>(a, context) : Run<16>(a, context);
 }
 

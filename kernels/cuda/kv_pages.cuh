@@ -16,15 +16,11 @@ __device__ inline Bf16* KvRow(const KvView& kv, int64_t offset, int64_t slot, in
 }
 
 // Angles in float as transformers computes them; sine and cosine reduced exactly.
-__device__ inline void Rotate(const Rope& rope, int32_t position, int32_t pair, float& a,
-                              float& b) {
-  float s, c;
-  sincosf(static_cast<float>(position) * rope.inv_freq[pair], &s, &c);
-  s *= rope.scale;
-  c *= rope.scale;
-  const float first = a * c - b * s;
-  b = b * c + a * s;
-  a = first;
+__device__ inline void RotationOf(const Rope& rope, int32_t position, int32_t pair, float& sine,
+                                  float& cosine) {
+  sincosf(static_cast<float>(position) * rope.inv_freq[pair], &sine, &cosine);
+  sine *= rope.scale;
+  cosine *= rope.scale;
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -22,15 +22,12 @@ __global__ __launch_bounds__(kSampleThreads) void LogprobRows(const LogprobArgs 
   const float* logits = a.logits + r * a.vocabulary;
   if (threadIdx.x == 0) a.logprob[r] = NAN;
   if (row.slot < 0) return;
+  float own_largest = -INFINITY, sum = 0;
+  ForEach(logits, a.vocabulary, [&](int32_t, float x) { own_largest = fmaxf(own_largest, x); });
   Best largest_of;
-  for (int32_t i = threadIdx.x; i < a.vocabulary; i += kSampleThreads) {
-    largest_of.Take(logits[i], i);
-  }
+  largest_of.Take(own_largest, 0);
   const float largest = static_cast<float>(BlockBest(largest_of, best_of_warp).score);
-  float sum = 0;
-  for (int32_t i = threadIdx.x; i < a.vocabulary; i += kSampleThreads) {
-    sum += expf(logits[i] - largest);
-  }
+  ForEach(logits, a.vocabulary, [&](int32_t, float x) { sum += expf(x - largest); });
   const float offset = largest + logf(BlockSum(sum, sums));
   if (threadIdx.x == 0 && row.position + 1 < a.tokens.stride) {
     const int32_t id = a.tokens.ids[int64_t{row.slot} * a.tokens.stride + row.position + 1];
@@ -41,14 +38,14 @@ __global__ __launch_bounds__(kSampleThreads) void LogprobRows(const LogprobArgs 
   if (threadIdx.x == 0) kept = 0;
   const auto score_of = [&](int32_t i) { return logits[i] - largest; };
   const uint64_t last = SelectCut(
-      select, a.vocabulary, score_of, [](float) { return 1ull; }, ~uint64_t{0},
+      select, a.vocabulary, logits, largest, [](float) { return 1ull; }, ~uint64_t{0},
       static_cast<unsigned long long>(a.top), 0, s.counts + r * a.vocabulary);
   __syncthreads();
-  for (int32_t i = threadIdx.x; i < a.vocabulary; i += kSampleThreads) {
-    if (TokenKey(score_of(i), i) > last) continue;
+  ForEach(logits, a.vocabulary, [&](int32_t i, float x) {
+    if (TokenKey(x - largest, i) > last) return;
     const int32_t at = atomicAdd(&kept, 1);
     if (at < kMostTop) best[at] = i;
-  }
+  });
   __syncthreads();
   const int32_t count = min(kept, a.top), i = threadIdx.x;
   if (i >= a.top) return;

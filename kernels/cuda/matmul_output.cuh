@@ -16,27 +16,58 @@ __device__ inline float Biased(const MatmulArgs& a, int64_t expert, int64_t n, f
   return a.bias != nullptr ? value + a.bias[expert * a.n + n] : value;
 }
 
+// What a bf16 result is added to.
+__device__ inline float Before(const MatmulArgs& a, int64_t expert, int64_t r, int64_t n) {
+  const float there =
+      a.accumulate ? __bfloat162float(static_cast<const Bf16*>(a.out)[r * a.n + n]) : 0.0f;
+  return Biased(a, expert, n, there);
+}
+
 template <Output kOutput>
 __device__ inline void StoreResult(const MatmulArgs& a, int64_t expert, int64_t r, int64_t n,
                                    float value) {
-  value = Biased(a, expert, n, value);
   if constexpr (kOutput == Output::kF32) {
+    value = Biased(a, expert, n, value);
     if (a.softcap > 0) value = a.softcap * tanhf(value / a.softcap);
     static_cast<float*>(a.out)[r * a.n + n] = value;
   } else {
-    Bf16* out = static_cast<Bf16*>(a.out) + r * a.n + n;
-    if (a.accumulate) value += __bfloat162float(*out);
-    *out = __float2bfloat16_rn(value);
+    static_cast<Bf16*>(a.out)[r * a.n + n] = __float2bfloat16_rn(value + Before(a, expert, r, n));
   }
 }
 
-// Gate and up of column i.
+// Columns n and n + 1, n even.
+template <Output kOutput>
+__device__ inline void StoreTwo(const MatmulArgs& a, int64_t expert, int64_t r, int64_t n,
+                                float first, float second) {
+  if constexpr (kOutput == Output::kBf16) {
+    if (a.n % 2 == 0) {
+      uint32_t* out = reinterpret_cast<uint32_t*>(static_cast<Bf16*>(a.out) + r * a.n + n);
+      const uint32_t there = a.accumulate ? *out : 0;
+      *out = Pack(Biased(a, expert, n, first + Low(there)),
+                  Biased(a, expert, n + 1, second + High(there)));
+      return;
+    }
+  }
+  if constexpr (kOutput == Output::kF32) {
+    if (a.n % 2 == 0 && !(a.softcap > 0)) {
+      *reinterpret_cast<float2*>(static_cast<float*>(a.out) + r * a.n + n) =
+          make_float2(Biased(a, expert, n, first), Biased(a, expert, n + 1, second));
+      return;
+    }
+  }
+  StoreResult<kOutput>(a, expert, r, n, first);
+  if (n + 1 < a.n) StoreResult<kOutput>(a, expert, r, n + 1, second);
+}
+
+// Of column i.
+__device__ inline float GateUp(const MatmulArgs& a, int64_t expert, int64_t i, float gate,
+                               float up) {
+  return Activate(a.activation, Biased(a, expert, i, gate), Biased(a, expert, a.n / 2 + i, up));
+}
 __device__ inline void StoreGateUp(const MatmulArgs& a, int64_t expert, int64_t r, int64_t i,
                                    float gate, float up) {
-  const int64_t width = a.n / 2;
-  gate = Biased(a, expert, i, gate);
-  up = Biased(a, expert, width + i, up);
-  static_cast<Bf16*>(a.out)[r * width + i] = __float2bfloat16_rn(Activate(a.activation, gate, up));
+  static_cast<Bf16*>(a.out)[r * (a.n / 2) + i] =
+      __float2bfloat16_rn(GateUp(a, expert, i, gate, up));
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -50,8 +50,16 @@ __device__ inline double Gumbel(uint32_t bits) {
 }
 
 __device__ Best LargestScore(const float* scores, int32_t vocabulary, Best* shared) {
+  float largest = -INFINITY;
+  int32_t id = 0x7fffffff;
+  ForEach(scores, vocabulary, [&](int32_t i, float score) {
+    if (score > largest) {  // i rises
+      largest = score;
+      id = i;
+    }
+  });
   Best best;
-  for (int32_t i = threadIdx.x; i < vocabulary; i += kSampleThreads) best.Take(scores[i], i);
+  best.Take(largest, id);
   return BlockBest(best, shared);
 }
 
@@ -62,16 +70,16 @@ __device__ int32_t DrawByNoise(const SamplingRow& row, const float* scores, int3
   Best best;
   best.Take(scores[first] + Gumbel(SamplingBits(row.seed, position, first)), first);
   double reach = exp(-best.score) * (1 + 1e-4);
-  for (int32_t i = threadIdx.x; i < vocabulary; i += kSampleThreads) {
-    const float score = scores[i], probability = expf(score);
+  ForEach(scores, vocabulary, [&](int32_t i, float score) {
+    const float probability = expf(score);
     const double room = probability * reach;  // what 1 - u may be at most to win
-    if (room < 0x1p-33 || probability < row.min_p || TokenKey(score, i) > last_key) continue;
+    if (room < 0x1p-33 || probability < row.min_p || TokenKey(score, i) > last_key) return;
     const uint32_t bits = SamplingBits(row.seed, position, i);
-    if ((4294967295.5 - static_cast<double>(bits)) * 0x1p-32 > room) continue;
+    if ((4294967295.5 - static_cast<double>(bits)) * 0x1p-32 > room) return;
     const double noisy = score + Gumbel(bits);
     if (noisy > best.score) reach = exp(-noisy) * (1 + 1e-4);
     best.Take(noisy, i);
-  }
+  });
   return BlockBest(best, shared).id;
 }
 
@@ -89,15 +97,14 @@ __device__ int32_t Draw(const SamplingRow& row, const float* logits, const int32
   if (first.id >= vocabulary) return 0;
   if (greedy) return first.id;
   const float largest = static_cast<float>(first.score);
-  for (int32_t i = threadIdx.x; i < vocabulary; i += kSampleThreads) {
-    scores[i] = __fdiv_rn(__fsub_rn(from[i], largest), row.temperature);
-  }
+  ForEach(from, vocabulary, [&](int32_t i, float score) {
+    scores[i] = __fdiv_rn(__fsub_rn(score, largest), row.temperature);
+  });
   __syncthreads();
-  const auto score_of = [&](int32_t i) { return scores[i]; };
   uint64_t last = ~uint64_t{0};
   if (row.top_k > 0 && row.top_k < vocabulary) {
     last = SelectCut(
-        select, vocabulary, score_of, [](float) { return 1ull; }, last,
+        select, vocabulary, scores, 0, [](float) { return 1ull; }, last,
         static_cast<unsigned long long>(row.top_k), 0, counts);
     __syncthreads();
   }
@@ -105,7 +112,7 @@ __device__ int32_t Draw(const SamplingRow& row, const float* logits, const int32
     const auto weight_of = [](float score) {
       return static_cast<unsigned long long>(static_cast<double>(expf(score)) * 0x1p40);
     };
-    last = SelectCut(select, vocabulary, score_of, weight_of, last, 0,
+    last = SelectCut(select, vocabulary, scores, 0, weight_of, last, 0,
                      fmax(1e-30, static_cast<double>(row.top_p)), counts);
     __syncthreads();
   }

@@ -24,6 +24,26 @@ __device__ inline int BucketOf(float score) {
   return place < kBuckets - 1 ? static_cast<int>(place) : kBuckets - 1;
 }
 
+// Calls f(i, values[i]) for this thread's part of a row, with eight loads in flight: a block alone
+// on its multiprocessor has nothing else to hide their latency with.
+template <class F>
+__device__ inline void ForEach(const float* values, int32_t count, const F& f) {
+  constexpr int kInFlight = 8;
+  for (int32_t first = threadIdx.x; first < count; first += kInFlight * kSampleThreads) {
+    float v[kInFlight];
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      const int32_t i = first + j * kSampleThreads;
+      v[j] = i < count ? values[i] : 0;
+    }
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      const int32_t i = first + j * kSampleThreads;
+      if (i < count) f(i, v[j]);
+    }
+  }
+}
+
 struct SelectShared {
   unsigned long long weight[kBuckets];
   unsigned long long scan[kSampleThreads];
@@ -46,20 +66,21 @@ __device__ inline unsigned long long BlockScan(unsigned long long value, unsigne
   return scan[i];
 }
 
-// The key of the last token that stays: the fewest best tokens among those with keys up to `before`
-// whose weights reach `bound` (or `share` of all weights, if that is above 0).
-template <class ScoreOf, class WeightOf>
-__device__ uint64_t SelectCut(SelectShared& s, int32_t count, const ScoreOf& score_of,
+// Scores are `scores` minus `largest`. The key of the last token that stays: the fewest best tokens
+// among those with keys up to `before` whose weights reach `bound` (or `share` of all weights, if
+// that is above 0).
+template <class WeightOf>
+__device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* scores, float largest,
                               const WeightOf& weight_of, uint64_t before, unsigned long long bound,
                               double share, int32_t* list) {
   const int thread = threadIdx.x;
   for (int i = thread; i < kBuckets; i += kSampleThreads) s.weight[i] = 0;
   if (thread == 0) s.found = 0, s.bucket = kBuckets;
   __syncthreads();
-  for (int32_t i = thread; i < count; i += kSampleThreads) {
-    const float score = score_of(i);
+  ForEach(scores, count, [&](int32_t i, float value) {
+    const float score = value - largest;
     if (TokenKey(score, i) <= before) atomicAdd(&s.weight[BucketOf(score)], weight_of(score));
-  }
+  });
   __syncthreads();
   constexpr int kEach = kBuckets / kSampleThreads;
   unsigned long long own[kEach], sum = 0;
@@ -77,12 +98,12 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const ScoreOf& sco
   }
   __syncthreads();
   const int bucket = s.bucket;
-  for (int32_t i = thread; i < count; i += kSampleThreads) {
-    const float score = score_of(i);
+  ForEach(scores, count, [&](int32_t i, float value) {
+    const float score = value - largest;
     if (BucketOf(score) == bucket && TokenKey(score, i) <= before) {
       list[atomicAdd(&s.found, 1)] = i;
     }
-  }
+  });
   __syncthreads();
   const int32_t found = s.found;
   above = s.above;
@@ -94,7 +115,7 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const ScoreOf& sco
     if (thread < 512) s.weight[thread] = 0;
     __syncthreads();
     for (int32_t j = thread; j < found; j += kSampleThreads) {
-      const float score = score_of(list[j]);
+      const float score = (scores[list[j]] - largest);
       const uint64_t key = TokenKey(score, list[j]);
       if ((key & mask) != prefix) continue;
       const int digit = static_cast<int>(key >> shift & 255);
@@ -114,7 +135,14 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const ScoreOf& sco
     prefix = s.prefix;
     const bool done = s.in_bin == 1;
     __syncthreads();
-    if (done) return prefix | ((uint64_t{1} << shift) - 1);
+    if (done) {  // one token is left: its whole key
+      for (int32_t j = thread; j < found; j += kSampleThreads) {
+        const uint64_t key = TokenKey((scores[list[j]] - largest), list[j]);
+        if (key >> shift == prefix >> shift) s.prefix = key;
+      }
+      __syncthreads();
+      return s.prefix;
+    }
   }
   return prefix;
 }

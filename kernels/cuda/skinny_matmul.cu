@@ -12,7 +12,7 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 8;
-constexpr int kUnroll = 4;  // pieces of 32 k in flight
+constexpr int kUnroll = 2;  // pieces of 32 k a step; two steps are in flight
 constexpr int kPieceK = 32;
 
 struct WeightPiece {
@@ -20,7 +20,7 @@ struct WeightPiece {
 };
 
 template <Output kOutput, int kColumns>  // kColumns tiles of eight rows of x
-__global__ __launch_bounds__(kWarps* kWarp) void Skinny(const MatmulArgs a) {
+__global__ __launch_bounds__(kWarps* kWarp, kColumns < 4 ? 3 : 2) void Skinny(const MatmulArgs a) {
   constexpr bool kGated = kOutput == Output::kGateUp;
   constexpr int kParts = kGated ? kWarps / 2 : kWarps;  // warps that share k
   constexpr int kRows = kColumns * 8;
@@ -48,10 +48,11 @@ __global__ __launch_bounds__(kWarps* kWarp) void Skinny(const MatmulArgs a) {
   };
 
   GridTrigger();
-  WeightPiece next[kUnroll];
+  WeightPiece v[kUnroll], next[kUnroll];
   const int64_t stride = kParts * kUnroll * kPieceK;
   int64_t k = part * kUnroll * kPieceK;
-  load(next, k);
+  load(v, k);
+  load(next, k + stride);
   GridWait();
 
   const Bf16* x[kColumns];
@@ -62,21 +63,24 @@ __global__ __launch_bounds__(kWarps* kWarp) void Skinny(const MatmulArgs a) {
   }
   float sum[kColumns][4] = {};
   for (; k < a.k; k += stride) {
-    WeightPiece v[kUnroll];
 #pragma unroll
-    for (int j = 0; j < kUnroll; ++j) v[j] = next[j];
-    load(next, k + stride);
+    for (int c = 0; c < kColumns; ++c) {
+      uint4 b[kUnroll];
 #pragma unroll
-    for (int j = 0; j < kUnroll; ++j) {
-      const int64_t at = k + j * kPieceK;
+      for (int j = 0; j < kUnroll; ++j) {
+        const int64_t at = k + j * kPieceK;
+        b[j] = make_uint4(0, 0, 0, 0);
+        if (x[c] != nullptr && at < end) b[j] = *reinterpret_cast<const uint4*>(x[c] + at);
+      }
 #pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        uint4 b = make_uint4(0, 0, 0, 0);
-        if (x[c] != nullptr && at < end) b = *reinterpret_cast<const uint4*>(x[c] + at);
-        MultiplyTile(sum[c], v[j].low.x, v[j].high.x, v[j].low.y, v[j].high.y, b.x, b.y);
-        MultiplyTile(sum[c], v[j].low.z, v[j].high.z, v[j].low.w, v[j].high.w, b.z, b.w);
+      for (int j = 0; j < kUnroll; ++j) {
+        MultiplyTile(sum[c], v[j].low.x, v[j].high.x, v[j].low.y, v[j].high.y, b[j].x, b[j].y);
+        MultiplyTile(sum[c], v[j].low.z, v[j].high.z, v[j].low.w, v[j].high.w, b[j].z, b[j].w);
       }
     }
+#pragma unroll
+    for (int j = 0; j < kUnroll; ++j) v[j] = next[j];
+    load(next, k + 2 * stride);
   }
 
 #pragma unroll

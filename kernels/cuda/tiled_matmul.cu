@@ -1,6 +1,7 @@
 // Product of bf16 weights with many rows: prefill, and experts grouped by GroupByExpert.
 //
-// A block makes 128 x 128 results with eight warps of 64 x 32, k in steps of 64 through a ring of
+// A block makes 128 x 128 results with four warps of 64 x 64 (of 64 x 32,
+// shared memory is the bound), k in steps of 64 through a ring of
 // three stages in shared memory (96 KiB, within what capability 12.0 offers a block) filled by
 // cp.async. 16-byte pieces of a row are swizzled by the row, so that ldmatrix meets no bank twice.
 // Of gate and up, every 32 columns of a tile are 16 of gate and the same 16 of up: they meet in
@@ -12,7 +13,8 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kM = kTileRows, kN = 128, kK = 64, kStages = 3;
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
+constexpr int kCopyRows = kThreads / (kK / 8);  // rows that all threads copy at once
 constexpr int kBand = 8;
 constexpr int kPieces = kK / 8;  // 16-byte pieces of a row of a stage
 constexpr size_t kSharedBytes = size_t{kStages} * (kM + kN) * kK * sizeof(Bf16);
@@ -60,40 +62,37 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
     return a.tiles.entry != nullptr ? int64_t{a.tiles.entry[first + i]} : first + i;
   };
 
-  // A thread copies one piece of every 32nd row of both tiles.
-  const int piece = threadIdx.x % kPieces;
-  const Bf16* from_x[kM / 32];
-  const Bf16* from_w[kN / 32];
-  bool has_x[kM / 32], has_w[kN / 32];
+  // A thread copies one piece of every 16th row of both tiles. -1: no such row.
+  const int piece = threadIdx.x % kPieces, copy_row = threadIdx.x / kPieces;
+  int32_t from_x[kM / kCopyRows], from_w[kN / kCopyRows];
 #pragma unroll
-  for (int i = 0; i < kM / 32; ++i) {
-    const int row = threadIdx.x / kPieces + i * 32;
-    has_x[i] = row < rows;
-    from_x[i] = a.x + (has_x[i] ? InputRow(a, result_row(row)) : 0) * a.k + piece * 8;
+  for (int i = 0; i < kM / kCopyRows; ++i) {
+    const int row = copy_row + i * kCopyRows;
+    from_x[i] = row < rows ? static_cast<int32_t>(InputRow(a, result_row(row))) : -1;
     const int64_t weight_row = TileWeightRow<kGated>(a, tile_n, row);
-    has_w[i] = weight_row >= 0;
-    from_w[i] = static_cast<const Bf16*>(a.w) + (expert * a.n + (has_w[i] ? weight_row : 0)) * a.k +
-                piece * 8;
+    from_w[i] = weight_row < 0 ? -1 : static_cast<int32_t>(expert * a.n + weight_row);
   }
+  const Bf16* w = static_cast<const Bf16*>(a.w);
   const int steps = static_cast<int>((a.k + kK - 1) / kK);
   const auto copy = [&](int step) {
     if (step < steps) {
       uint4* tile = shared + (step % kStages) * (kM + kN) * kPieces;
-      const int64_t k = int64_t{step} * kK;
-      const bool inside = k + piece * 8 < a.k;
+      const int64_t k = int64_t{step} * kK + piece * 8;
+      const bool inside = k < a.k;
 #pragma unroll
-      for (int i = 0; i < kM / 32; ++i) {
-        const int row = threadIdx.x / kPieces + i * 32;
-        const bool x = inside && has_x[i], w = inside && has_w[i];
-        CopyAsync(Piece(tile, row, piece), x ? from_x[i] + k : a.x, x);
-        CopyAsync(Piece(tile + kM * kPieces, row, piece), w ? from_w[i] + k : a.w, w);
+      for (int i = 0; i < kM / kCopyRows; ++i) {
+        const int row = copy_row + i * kCopyRows;
+        const bool has_x = inside && from_x[i] >= 0, has_w = inside && from_w[i] >= 0;
+        CopyAsync(Piece(tile, row, piece), has_x ? a.x + from_x[i] * a.k + k : a.x, has_x);
+        CopyAsync(Piece(tile + kM * kPieces, row, piece), has_w ? w + from_w[i] * a.k + k : w,
+                  has_w);
       }
     }
     CopyCommit();
   };
 
-  const int warp_m = warp % 2 * 64, warp_n = warp / 2 * 32;
-  float sum[4][4][4] = {};
+  const int warp_m = warp % 2 * 64, warp_n = warp / 2 * 64;
+  float sum[4][8][4] = {};
   copy(0);
   copy(1);
   for (int step = 0; step < steps; ++step) {
@@ -104,22 +103,22 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
     uint4* w_tile = x_tile + kM * kPieces;
 #pragma unroll
     for (int k = 0; k < kPieces; k += 2) {
-      uint32_t x[4][4], w[2][4];
+      uint32_t left[4][4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        LoadTiles(x[i], Piece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
+        LoadTiles(left[i], Piece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
       }
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        LoadTiles(w[j],
+      for (int j = 0; j < 4; ++j) {
+        uint32_t right[4];
+        LoadTiles(right,
                   Piece(w_tile, warp_n + j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
-      }
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          MultiplyTile(sum[i][j], x[i][0], x[i][1], x[i][2], x[i][3], w[j / 2][j % 2 * 2],
-                       w[j / 2][j % 2 * 2 + 1]);
+        for (int i = 0; i < 4; ++i) {
+          MultiplyTile(sum[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0],
+                       right[1]);
+          MultiplyTile(sum[i][2 * j + 1], left[i][0], left[i][1], left[i][2], left[i][3], right[2],
+                       right[3]);
         }
       }
     }
@@ -134,19 +133,23 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
       if (row >= rows) continue;
       const int64_t r = result_row(row);
 #pragma unroll
-      for (int j = 0; j < (kGated ? 2 : 4); ++j) {
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const int column = j * 8 + 2 * t + c;  // of the warp's 32
-          if constexpr (kGated) {
-            const int64_t n = tile_n * (kN / 2) + warp_n / 2 + column;
-            if (n < a.n / 2) {
-              StoreGateUp(a, expert, r, n, sum[i][j][half * 2 + c], sum[i][j + 2][half * 2 + c]);
-            }
+      for (int j = 0; j < 8; ++j) {
+        const float first = sum[i][j][half * 2], second = sum[i][j][half * 2 + 1];
+        if constexpr (kGated) {  // of four tiles of eight columns, two are gate, two are up
+          if (j % 4 >= 2) continue;
+          const int64_t n = tile_n * (kN / 2) + warp_n / 2 + j / 4 * 16 + j % 2 * 8 + 2 * t;
+          const int64_t width = a.n / 2;
+          const float up = sum[i][j + 2][half * 2], second_up = sum[i][j + 2][half * 2 + 1];
+          if (width % 2 == 0 && n < width) {
+            *reinterpret_cast<uint32_t*>(static_cast<Bf16*>(a.out) + r * width + n) =
+                Pack(GateUp(a, expert, n, first, up), GateUp(a, expert, n + 1, second, second_up));
           } else {
-            const int64_t n = tile_n * kN + warp_n + column;
-            if (n < a.n) StoreResult<kOutput>(a, expert, r, n, sum[i][j][half * 2 + c]);
+            if (n < width) StoreGateUp(a, expert, r, n, first, up);
+            if (n + 1 < width) StoreGateUp(a, expert, r, n + 1, second, second_up);
           }
+        } else {
+          const int64_t n = tile_n * kN + warp_n + j * 8 + 2 * t;
+          if (n < a.n) StoreTwo<kOutput>(a, expert, r, n, first, second);
         }
       }
     }

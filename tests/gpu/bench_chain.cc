@@ -137,7 +137,12 @@ void Chain::Launch(kernels::Ops& ops, const Parts& parts) {
     kv.key_offset = i * 2 * kv_.value_offset;
     kv.value_offset = kv.key_offset + kv_.value_offset;
     if (parts.attention_input) {
-      kernels::AttentionInputArgs a = {step_, x_, norm_, 1e-5f, l.qkv};
+      kernels::AttentionInputArgs a;
+      a.rows = step_;
+      a.x = x_;
+      a.norm = norm_;
+      a.eps = 1e-5f;
+      a.qkv = l.qkv;
       a.q_heads = M::kQHeads;
       a.kv_heads = M::kKvHeads;
       a.head_dim = M::kDim;
@@ -147,7 +152,13 @@ void Chain::Launch(kernels::Ops& ops, const Parts& parts) {
       ok(ops.AttentionInput(a, scratch_, stream_));
     }
     if (parts.attention) {
-      kernels::AttentionArgs a = {step_, q_, M::kQHeads, M::kKvHeads, M::kDim, 0.088388f};
+      kernels::AttentionArgs a;
+      a.rows = step_;
+      a.q = q_;
+      a.q_heads = M::kQHeads;
+      a.kv_heads = M::kKvHeads;
+      a.head_dim = M::kDim;
+      a.scale = 0.088388f;
       a.kv = kv;
       a.out = attention_;
       ok(ops.Attention(a, scratch_, stream_));

@@ -13,7 +13,8 @@ class GpuGraphTest : public GpuTest, public ::testing::WithParamInterface<int> {
  protected:
   void SetUp() override {
     GpuTest::SetUp();
-    if (ops_ != nullptr) ASSERT_EQ(cudaStreamCreate(&stream_), cudaSuccess);
+    if (ops_ == nullptr) return;
+    ASSERT_EQ(cudaStreamCreate(&stream_), cudaSuccess);
   }
   void TearDown() override {
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -63,7 +64,12 @@ TEST_P(GpuGraphTest, ReplaysAStep) {
     ok(ops_->Embed({device.rows, device.tokens, embedding->matrix, 1.0f, x.data()}, scratch,
                    stream_));
     for (int layer = 0; layer < 2; ++layer) {
-      AttentionInputArgs in = {device.rows, x.data(), norm.data(), 1e-5f, qkv->matrix};
+      AttentionInputArgs in;
+      in.rows = device.rows;
+      in.x = x.data();
+      in.norm = norm.data();
+      in.eps = 1e-5f;
+      in.qkv = qkv->matrix;
       in.q_heads = kQHeads;
       in.kv_heads = kKvHeads;
       in.head_dim = kDim;
@@ -71,7 +77,13 @@ TEST_P(GpuGraphTest, ReplaysAStep) {
       in.kv = device.kv;
       in.q = q.data();
       ok(ops_->AttentionInput(in, scratch, stream_));
-      AttentionArgs core = {device.rows, q.data(), kQHeads, kKvHeads, kDim, 0.125f};
+      AttentionArgs core;
+      core.rows = device.rows;
+      core.q = q.data();
+      core.q_heads = kQHeads;
+      core.kv_heads = kKvHeads;
+      core.head_dim = kDim;
+      core.scale = 0.125f;
       core.kv = device.kv;
       core.out = attention.data();
       ok(ops_->Attention(core, scratch, stream_));

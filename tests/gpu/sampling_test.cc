@@ -44,7 +44,9 @@ class GpuSampleTest : public GpuTest {
     EXPECT_EQ(device_logits.Get(), logits);
     int different = 0;
     for (int32_t r = 0; r < count; ++r) different += actual[r] != ids[r];
-    if (different == 0) EXPECT_EQ(device_history.Get(), history);
+    if (different == 0) {
+      EXPECT_EQ(device_history.Get(), history);
+    }
     return different;
   }
 
