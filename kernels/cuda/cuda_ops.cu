@@ -35,6 +35,8 @@ void MoeScratch::Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t 
 void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
   scores = cut.Take<float>(rows * vocabulary);
   counts = cut.Take<int32_t>(rows * vocabulary);
+  largest = cut.Take<double>(rows * kSampleChunks * 2);
+  drawn = cut.Take<double>(rows * kSampleChunks * 2);
 }
 
 int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {

@@ -93,9 +93,12 @@ struct MoeScratch {
   void Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t experts, int64_t intermediate,
             int64_t hidden);
 };
+constexpr int kSampleChunks = 64;  // of a row that is neither penalized nor filtered
 struct SampleScratch {
   float* scores = nullptr;    // [R][V]
   int32_t* counts = nullptr;  // [R][V]
+  double* largest = nullptr;  // [R][chunks][2] a Best each
+  double* drawn = nullptr;    // [R][chunks][2]
   void Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary);
 };
 

@@ -63,15 +63,23 @@ __device__ Best LargestScore(const float* scores, int32_t vocabulary, Best* shar
   return BlockBest(best, shared);
 }
 
-// scores: at most 0, the largest is that of token `first`.
-__device__ int32_t DrawByNoise(const SamplingRow& row, const float* scores, int32_t vocabulary,
-                               int32_t first, uint64_t last_key, Best* shared) {
+// Whether a row's chunks can be looked at apart.
+__device__ inline bool IsPlain(const SamplingRow& row, int32_t vocabulary) {
+  return !HasPenalties(row) && !(row.top_k > 0 && row.top_k < vocabulary) && !(row.top_p < 1);
+}
+
+// The best of tokens [begin, end) with their noise, as far as it can win over token `first`, whose
+// score is 0. Of the others, score_of(values[i]) is at most 0.
+template <int kThreads, class ScoreOf>
+__device__ Best BestByNoise(const SamplingRow& row, const float* values, int32_t begin, int32_t end,
+                            int32_t first, uint64_t last_key, const ScoreOf& score_of) {
   const int32_t position = row.position + 1;
   Best best;
-  best.Take(scores[first] + Gumbel(SamplingBits(row.seed, position, first)), first);
+  best.Take(Gumbel(SamplingBits(row.seed, position, first)), first);
   double reach = exp(-best.score) * (1 + 1e-4);
-  ForEach(scores, vocabulary, [&](int32_t i, float score) {
-    const float probability = expf(score);
+  ForEach<kThreads>(values + begin, end - begin, [&](int32_t at, float value) {
+    const int32_t i = begin + at;
+    const float score = score_of(value), probability = expf(score);
     const double room = probability * reach;  // what 1 - u may be at most to win
     if (room < 0x1p-33 || probability < row.min_p || TokenKey(score, i) > last_key) return;
     const uint32_t bits = SamplingBits(row.seed, position, i);
@@ -80,7 +88,7 @@ __device__ int32_t DrawByNoise(const SamplingRow& row, const float* scores, int3
     if (noisy > best.score) reach = exp(-noisy) * (1 + 1e-4);
     best.Take(noisy, i);
   });
-  return BlockBest(best, shared).id;
+  return best;
 }
 
 __device__ int32_t Draw(const SamplingRow& row, const float* logits, const int32_t* history,
@@ -116,7 +124,68 @@ __device__ int32_t Draw(const SamplingRow& row, const float* logits, const int32
                      fmax(1e-30, static_cast<double>(row.top_p)), counts);
     __syncthreads();
   }
-  return DrawByNoise(row, scores, vocabulary, first.id, last, shared);
+  const Best best = BestByNoise<kSampleThreads>(row, scores, 0, vocabulary, first.id, last,
+                                                [](float score) { return score; });
+  return BlockBest(best, shared).id;
+}
+
+constexpr int kChunkThreads = 256;
+
+struct Chunk {
+  int32_t begin, end;
+};
+__device__ inline Chunk ChunkOf(int32_t vocabulary) {
+  const int32_t size = (vocabulary + kSampleChunks - 1) / kSampleChunks;
+  const int32_t begin = min(vocabulary, static_cast<int32_t>(blockIdx.x) * size);
+  return {begin, min(vocabulary, begin + size)};
+}
+
+// The best over the chunks of row r.
+__device__ Best BestOfChunks(const double* chunks, int64_t r, Best* shared) {
+  Best best;
+  if (threadIdx.x < kSampleChunks) {
+    const double* own = chunks + (r * kSampleChunks + threadIdx.x) * 2;
+    best.Take(own[0], static_cast<int32_t>(own[1]));
+  }
+  return BlockBest(best, shared);
+}
+__device__ inline void StoreBest(const Best& best, double* chunks, int64_t r) {
+  if (threadIdx.x != 0) return;
+  double* own = chunks + (r * kSampleChunks + blockIdx.x) * 2;
+  own[0] = best.score;
+  own[1] = best.id;
+}
+
+__global__ __launch_bounds__(kChunkThreads) void LargestOfChunks(const SampleArgs a,
+                                                                 SampleScratch s) {
+  __shared__ Best shared[kWarp];
+  GridTrigger();
+  GridWait();
+  const int64_t r = blockIdx.y;
+  const SamplingRow row = a.rows[r];
+  if (row.draw == 0 || row.slot < 0 || !IsPlain(row, a.vocabulary)) return;
+  const Chunk chunk = ChunkOf(a.vocabulary);
+  Best best;
+  ForEach<kChunkThreads>(a.logits + r * a.vocabulary + chunk.begin, chunk.end - chunk.begin,
+                         [&](int32_t i, float x) { best.Take(x, chunk.begin + i); });
+  StoreBest(BlockBest(best, shared), s.largest, r);
+}
+
+__global__ __launch_bounds__(kChunkThreads) void DrawOfChunks(const SampleArgs a, SampleScratch s) {
+  __shared__ Best shared[kWarp];
+  GridTrigger();
+  GridWait();
+  const int64_t r = blockIdx.y;
+  const SamplingRow row = a.rows[r];
+  if (row.draw == 0 || row.slot < 0 || !IsPlain(row, a.vocabulary) || !(row.temperature > 0))
+    return;
+  const Chunk chunk = ChunkOf(a.vocabulary);
+  const Best first = BestOfChunks(s.largest, r, shared);
+  const float largest = static_cast<float>(first.score);
+  const Best best = BestByNoise<kChunkThreads>(
+      row, a.logits + r * a.vocabulary, chunk.begin, chunk.end, first.id, ~uint64_t{0},
+      [&](float x) { return __fdiv_rn(__fsub_rn(x, largest), row.temperature); });
+  StoreBest(BlockBest(best, shared), s.drawn, r);
 }
 
 __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a, SampleScratch s) {
@@ -129,8 +198,13 @@ __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a,
   int32_t id = -1;
   if (row.draw != 0 && row.slot >= 0) {
     int32_t* history = a.tokens.ids + int64_t{row.slot} * a.tokens.stride;
-    id = Draw(row, a.logits + own, history, a.vocabulary, s.scores + own, s.counts + own, select,
-              shared);
+    if (IsPlain(row, a.vocabulary)) {
+      id = BestOfChunks(row.temperature > 0 ? s.drawn : s.largest, r, shared).id;
+      if (id >= a.vocabulary) id = 0;
+    } else {
+      id = Draw(row, a.logits + own, history, a.vocabulary, s.scores + own, s.counts + own, select,
+                shared);
+    }
     __syncthreads();
     if (threadIdx.x == 0 && row.position + 1 < a.tokens.stride) history[row.position + 1] = id;
   }
@@ -144,7 +218,12 @@ OpError CudaOps::Sample(const SampleArgs& args, Scratch scratch, Stream stream) 
   SampleScratch s;
   s.Take(cut, args.count, args.vocabulary);
   if (!cut.ok()) return kScratchTooSmall;
-  return Launch(Context(stream), args.count, kSampleThreads, 0, SampleRows, args, s);
+  const LaunchContext context = Context(stream);
+  const dim3 chunks(kSampleChunks, args.count);
+  SWITCHYARD_RETURN_IF_OP_ERROR(
+      Launch(context, chunks, kChunkThreads, 0, LargestOfChunks, args, s));
+  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, chunks, kChunkThreads, 0, DrawOfChunks, args, s));
+  return Launch(context, args.count, kSampleThreads, 0, SampleRows, args, s);
 }
 
 }  // namespace switchyard::kernels::cuda

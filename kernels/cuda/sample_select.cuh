@@ -26,19 +26,19 @@ __device__ inline int BucketOf(float score) {
 
 // Calls f(i, values[i]) for this thread's part of a row, with eight loads in flight: a block alone
 // on its multiprocessor has nothing else to hide their latency with.
-template <class F>
+template <int kThreads = kSampleThreads, class F>
 __device__ inline void ForEach(const float* values, int32_t count, const F& f) {
   constexpr int kInFlight = 8;
-  for (int32_t first = threadIdx.x; first < count; first += kInFlight * kSampleThreads) {
+  for (int32_t first = threadIdx.x; first < count; first += kInFlight * kThreads) {
     float v[kInFlight];
 #pragma unroll
     for (int j = 0; j < kInFlight; ++j) {
-      const int32_t i = first + j * kSampleThreads;
+      const int32_t i = first + j * kThreads;
       v[j] = i < count ? values[i] : 0;
     }
 #pragma unroll
     for (int j = 0; j < kInFlight; ++j) {
-      const int32_t i = first + j * kSampleThreads;
+      const int32_t i = first + j * kThreads;
       if (i < count) f(i, v[j]);
     }
   }
@@ -169,7 +169,9 @@ __device__ inline Best BlockBest(Best best, Best* shared32) {
   if (threadIdx.x % kWarp == 0) shared32[threadIdx.x / kWarp] = best;
   __syncthreads();
   best = Best();
-  for (int i = 0; i < kSampleThreads / kWarp; ++i) best.Take(shared32[i].score, shared32[i].id);
+  for (int i = 0; i < static_cast<int>(blockDim.x) / kWarp; ++i) {
+    best.Take(shared32[i].score, shared32[i].id);
+  }
   return best;
 }
 
