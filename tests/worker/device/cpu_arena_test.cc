@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 
 TEST(CpuArena, ReservesAddressesOnly) {
-  auto arena = CpuArena::Reserve(uint64_t{1} << 40);
+  auto arena = CpuArena::Reserve(uint64_t{1} << 37);
   ASSERT_TRUE(arena.ok()) << arena.status();
   EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->base()) % (2 * kMiB), 0u);
   EXPECT_EQ((*arena)->committed_bytes(), 0u);
