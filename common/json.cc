@@ -5,11 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <set>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
@@ -28,7 +28,7 @@ absl::StatusOr<nlohmann::json> ParseJson(const std::string& text, const std::str
         absl::StrCat(name, ": ", text.size(), " bytes of JSON, at most ", max_bytes));
   }
   std::string problem;
-  std::vector<std::set<std::string>> keys;
+  std::vector<absl::flat_hash_set<std::string>> keys;
   size_t depth = 0;
   using Event = nlohmann::json::parse_event_t;
   auto watch = [&](int /*unused*/, Event event, nlohmann::json& parsed) {

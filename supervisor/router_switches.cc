@@ -75,13 +75,14 @@ v1::SwitchEvent Router::Impl::EventOf(const SwitchOp& op) const {
   const Bytes base = ours ? device.swap->before : lease.granted;
   v1::SwitchEvent event;
   const uint64_t master = op.filled_master ? model.needs.image : 0;
-  event.set_bytes_total(master + target.total() - Min(base, target).total());
+  // Weights alone: fixed and KV bytes are granted, not moved.
+  event.set_bytes_total(master + target.weights - std::min(base.weights, target.weights));
   event.set_bytes_done(op.filled_master ? model.master.done : 0);
   event.set_phase(v1::QUEUED);
   if (ours && device.swap->growing) {
     event.set_phase(v1::SWITCH_LOADING);
-    const Bytes held = Min(lease.held, target);
-    event.set_bytes_done(master + held.total() - Min(base, held).total());
+    const uint64_t held = std::min(lease.held.weights, target.weights);
+    event.set_bytes_done(master + held - std::min(base.weights, held));
   } else if (ours) {
     event.set_phase(v1::RELEASING);
     for (const std::string& name : device.swap->victims) {

@@ -94,6 +94,8 @@ absl::StatusOr<EngineLimits> ResolveLimits(const v1::Model& model, const Archite
   limits.context_length = or_default(model.context_length(), positions);
   limits.max_sequences = or_default(model.max_sequences(), 8);
   limits.prefill_chunk = or_default(model.prefill_chunk(), device.is_cpu ? 256 : 8192);
+  // On the CPU a step has finished when its launch returns: there is nothing to keep busy.
+  limits.launch_ahead = device.is_cpu ? 0 : 1;
   return limits;
 }
 
