@@ -32,7 +32,7 @@ Nanos DeadlineOf(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 GenerateCall::GenerateCall(EventLoop* loop, Router* router, uint64_t limit_bytes)
-    : StreamCall(MergeEvents), loop_(loop), router_(router), limit_bytes_(limit_bytes) {}
+    : StreamCall(MergeEvents, limit_bytes), loop_(loop), router_(router) {}
 
 void GenerateCall::Begin(const grpc::CallbackServerContext& context,
                          const grpc::ByteBuffer& bytes) {
@@ -47,10 +47,7 @@ void GenerateCall::Begin(const grpc::CallbackServerContext& context,
       });
 }
 
-void GenerateCall::Write(v1::GenerateEvent event) {
-  Push(std::move(event));
-  if (buffered() > limit_bytes_) above_ = true;
-}
+void GenerateCall::Write(v1::GenerateEvent event) { Push(std::move(event)); }
 
 void GenerateCall::Finish(absl::Status status, Nanos retry_after) {
   Close(ToGrpc(status, retry_after));
@@ -63,8 +60,7 @@ void GenerateCall::Cancelled() {
   });
 }
 
-void GenerateCall::Written() {
-  if (!above_ || buffered() >= limit_bytes_ / 2 || !above_.exchange(false)) return;
+void GenerateCall::Drained() {
   loop_->Post([call = Shared()] { call->router_->OnSinkDrained(call->id_); });
 }
 

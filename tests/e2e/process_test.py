@@ -4,10 +4,11 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import unittest
 
 from harness import (BIN, FakeModels, alive, code_of, control, fake, first_token, grpc,
-                     inference, wait_for)
+                     inference, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
 
@@ -342,13 +343,43 @@ class FullQueueTest(unittest.TestCase):
 
 class SlowReaderTest(unittest.TestCase):
 
-    def test_a_stalled_reader_holds_up_nobody(self):
-        with fake(step_us=0) as s:
-            stalled = s.inference.Generate(s.request("alpha", tokens=2_000_000))
-            first_token(stalled)  # and no more
-            for _ in range(5):
+    def slow_stream(self, s, tokens):
+        """A client that takes 64 KiB and then no more until it is read."""
+        self.channel = grpc.insecure_channel(s.address, options=[("grpc.http2.bdp_probe", 0)])
+        self.addCleanup(self.channel.close)
+        stub = type(s.inference)(self.channel)
+        stream = stub.Generate(s.request("alpha", tokens=tokens))
+        return stream, first_token(stream)
+
+    def wait_until_suspended(self, s):
+        seen = [-1]
+
+        def stands_still():  # over a heartbeat or two
+            before, seen[0] = seen[0], s.model("alpha").tokens
+            threading.Event().wait(0.6)
+            return before == seen[0] and before > 0
+
+        wait_for(stands_still, 20, "the sequence to be suspended")
+        return seen[0]
+
+    def test_it_is_suspended_and_loses_nothing(self):
+        with fake(step_us=0, env={"SWITCHYARD_FAKE_PADDING": "1000"}) as s:
+            stream, ids = self.slow_stream(s, 5000)
+            # 1 MiB here, and what was on its way.
+            self.assertLess(self.wait_until_suspended(s), 4000)
+            ids += [i for e in stream for i in e.ids]
+            self.assertEqual(ids, list(range(5000)))
+
+    def test_it_holds_up_nobody(self):
+        with fake(step_us=0, env={"SWITCHYARD_FAKE_PADDING": "1000"}) as s:
+            stream, _ = self.slow_stream(s, 2_000_000)
+            for _ in range(20):
                 self.assertEqual(len(s.generate("alpha", tokens=50)[1]), 50)
-            stalled.cancel()
+            self.wait_until_suspended(s)
+            before = rss_bytes(s.process.pid)
+            self.assertEqual(len(s.generate("alpha", tokens=50)[1]), 50)
+            self.assertLess(rss_bytes(s.process.pid), before + (4 << 20))
+            stream.cancel()
             wait_for(lambda: s.model("alpha").running == 0, 5, "the sequence to end")
 
 
