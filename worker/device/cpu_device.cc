@@ -38,7 +38,6 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) : copy_(threads) {}
 
-  std::string name() const override { return "cpu"; }
   uint64_t page_bytes() const override { return kCpuPageBytes; }
 
   absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) override {

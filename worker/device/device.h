@@ -25,8 +25,7 @@ class Arena {
   virtual ~Arena() = default;
   virtual std::byte* base() const = 0;
   virtual uint64_t reserved_bytes() const = 0;
-  virtual uint64_t granularity()
-      const = 0;  // offsets and sizes of Commit and Release are multiples
+  // Offsets and sizes of Commit and Release are multiples of the device's page_bytes.
   // Makes [offset, offset + bytes) usable; contents undefined. RESOURCE_EXHAUSTED if the device has
   // no room; then nothing of the range is committed. Committing what is committed is an error of
   // ours.
@@ -54,7 +53,6 @@ class Event {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual std::string name() const = 0;     // "cpu" or a GPU's UUID
   virtual uint64_t page_bytes() const = 0;  // granularity of every arena
 
   virtual absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) = 0;
