@@ -3,6 +3,7 @@
 #include <grpc/support/time.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 namespace switchyard::supervisor {
@@ -26,6 +27,8 @@ Nanos DeadlineOf(const grpc::CallbackServerContext& context) {
   const gpr_timespec deadline = context.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
   const gpr_timespec monotonic = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
+  // A client may ask for 11,000 years; our clock counts 292 of them.
+  if (monotonic.tv_sec >= INT64_MAX / kSecond) return 0;
   return std::max<Nanos>(1, monotonic.tv_sec * kSecond + monotonic.tv_nsec);
 }
 

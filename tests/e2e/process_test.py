@@ -294,6 +294,32 @@ class RequestTest(unittest.TestCase):
                          Code.DEADLINE_EXCEEDED)
         wait_for(lambda: self.s.model("alpha").running == 0, 2, "the sequence to end")
 
+    def test_a_deadline_beyond_all_time_is_none(self):
+        # More than a 64-bit count of nanoseconds holds; python3-grpcio would not send it.
+        def frame(kind, flags, stream, payload):
+            return (len(payload).to_bytes(3, "big") + bytes([kind, flags]) +
+                    stream.to_bytes(4, "big") + payload)
+
+        headers = {":method": "POST", ":scheme": "http", ":authority": "x", "te": "trailers",
+                   ":path": "/switchyard.v1.Inference/Generate",
+                   "content-type": "application/grpc", "grpc-timeout": "99999999H"}
+        fields = b"".join(b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode()
+                          for n, v in headers.items())
+        body = self.s.request("alpha", tokens=3).SerializeToString()
+        host, port = self.s.address.split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") +
+                               frame(1, 4, 1, fields) +
+                               frame(0, 1, 1, b"\0" + len(body).to_bytes(4, "big") + body))
+            with connection.makefile("rb") as answer:
+                last = b""
+                while not last:
+                    head = answer.read(9)
+                    payload = answer.read(int.from_bytes(head[:3], "big"))
+                    if head[3] == 1 and head[4] & 1:  # HEADERS that end the stream
+                        last = payload
+        self.assertIn(b"grpc-status\x010", last)
+
     def test_cancellation(self):
         stream = self.s.inference.Generate(self.s.request("alpha", tokens=100000))
         first_token(stream)
