@@ -21,7 +21,6 @@ class CpuBuffer final : public Buffer {
   CpuBuffer& operator=(const CpuBuffer&) = delete;
 
   void* data() const override { return data_; }
-  uint64_t bytes() const override { return bytes_; }
 
  private:
   void* data_;

@@ -25,7 +25,7 @@ class Arena {
   virtual ~Arena() = default;
   virtual std::byte* base() const = 0;
   virtual uint64_t reserved_bytes() const = 0;
-  // Offsets and sizes of Commit and Release are multiples of the device's page_bytes.
+  // Offsets and sizes are multiples of the device's page_bytes, here and below.
   // Makes [offset, offset + bytes) usable; contents undefined. RESOURCE_EXHAUSTED if the device has
   // no room; then nothing of the range is committed. Committing what is committed is an error of
   // ours.
@@ -40,7 +40,6 @@ class Buffer {
  public:
   virtual ~Buffer() = default;
   virtual void* data() const = 0;
-  virtual uint64_t bytes() const = 0;
 };
 
 // A point in a stream's work.
