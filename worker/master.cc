@@ -49,10 +49,13 @@ void Master::RunUse(const v1::UseMaster& command) {
     return;
   }
   Tell(command.master_id(), v1::MasterStatus::COMPLETE, parts_.image.bytes, *checksum);
-  // After the answer: nobody waits for it.
+  // After the answer: nobody waits for it, and whoever wants the memory back does not have to.
   if (!worth_caching) return;
-  absl::Status written = WriteImageCache(parts_.cache_dir, parts_.image, map_.bytes());
-  if (!written.ok()) LogWarning("image cache: ", written.ToString());
+  absl::Status written =
+      WriteImageCache(parts_.cache_dir, parts_.image, map_.bytes(), kImageCacheBytes,
+                      [&](uint64_t) { return !Cancelled(command.master_id()); });
+  if (written.ok() || absl::IsCancelled(written)) return;
+  LogWarning("image cache: ", written.ToString());
 }
 
 absl::StatusOr<uint64_t> Master::Adopt(const v1::UseMaster& command, bool& worth_caching) {
