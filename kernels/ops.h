@@ -182,6 +182,8 @@ struct MlpInputArgs {
   void* out = nullptr;            // act [rows][I]
 };
 
+inline constexpr int32_t kMaxExpertGroups = 256;
+
 struct MoeRouteArgs {
   int32_t rows = 0;
   const void* x = nullptr;          // act [rows][H]
@@ -192,7 +194,7 @@ struct MoeRouteArgs {
   const float* correction = nullptr;  // [E] or null: kSigmoidGroups
   Routing routing = Routing::kSoftmaxTopK;
   int32_t chosen = 0;               // K
-  int32_t groups = 1, best_groups = 1;
+  int32_t groups = 1, best_groups = 1;  // groups: at most kMaxExpertGroups
   bool normalize = false;
   float scale = 1.0f;
   void* normed = nullptr;           // act [rows][H]: norm(x)

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "common/utf8.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -173,7 +174,7 @@ void Router::Impl::FailSwitch(const std::string& name, const absl::Status& statu
   event.set_phase(v1::SWITCH_FAILED);
   event.set_bytes_done(it->last.bytes_done());
   event.set_bytes_total(it->last.bytes_total());
-  event.set_error(std::string(status.message()));
+  event.set_error(ValidUtf8(std::string(status.message())));
   auto sinks = std::move(it->sinks);
   state_.switches.erase(it);
   dirty_ = true;

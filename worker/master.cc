@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -128,7 +129,7 @@ void Master::Tell(uint64_t master_id, v1::MasterStatus::State state, uint64_t by
   status.set_bytes_total(parts_.image.bytes);
   status.set_checksum(checksum);
   status.set_code(static_cast<int32_t>(error.code()));
-  status.set_error(std::string(error.message()));
+  status.set_error(ValidUtf8(std::string(error.message())));
   parts_.outbox.Send(std::move(message));
 }
 

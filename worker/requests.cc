@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -15,7 +16,7 @@ constexpr int kValidators = 2;
 template <typename Done>
 void SetStatus(const absl::Status& status, Done& done) {
   done.set_code(static_cast<int32_t>(status.code()));
-  done.set_message(std::string(status.message()));
+  done.set_message(ValidUtf8(std::string(status.message())));
 }
 
 }  // namespace
