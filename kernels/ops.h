@@ -6,12 +6,13 @@
 // Made for graph capture: what changes from step to step (tokens, positions, block tables, lengths,
 // random counters) is read through device pointers; host arguments are constant per captured shape.
 //
-// Notation: T rows of this step, S sequences, H hidden size, Hq / Hkv query and key-value heads, D head
-// size, I intermediate size, E experts, K experts chosen per token, V vocabulary, R logit rows.
-// `act` is the backend's activation type: float on the CPU, bf16 on a GPU (float accumulation).
+// Notation: T rows of this step, S sequences, H hidden size, Hq / Hkv query and key-value heads, D
+// head size, I intermediate size, E experts, K experts chosen per token, V vocabulary, R logit
+// rows. `act` is the backend's activation type: float on the CPU, bf16 on a GPU (float
+// accumulation).
 //
-// On the CPU no row of any result depends, in any bit, on what other rows are in the batch, on how a
-// prompt was cut into chunks, or on the number of threads.
+// On the CPU no row of any result depends, in any bit, on what other rows are in the batch, on how
+// a prompt was cut into chunks, or on the number of threads.
 
 #include <cstdint>
 #include <memory>
@@ -39,8 +40,8 @@ struct [[nodiscard]] OpError {
   bool ok() const { return message == nullptr; }
 };
 
-// A weight matrix as it lies in the image: data[batch][n][k], row-major, n output features. batch is 1
-// but for experts. Data starts at a multiple of 256 bytes.
+// A weight matrix as it lies in the image: data[batch][n][k], row-major, n output features. batch
+// is 1 but for experts. Data starts at a multiple of 256 bytes.
 struct Matrix {
   const void* data = nullptr;
   DType dtype = DType::kBF16;
@@ -52,8 +53,8 @@ struct Matrix {
   int32_t group = 0;
 };
 
-// The rows of one step, on the device. Rows of one sequence are consecutive and in order of position.
-// A sequence lives in a slot: a row of the token and block tables.
+// The rows of one step, on the device. Rows of one sequence are consecutive and in order of
+// position. A sequence lives in a slot: a row of the token and block tables.
 struct StepRows {
   int32_t rows = 0;                        // T
   int32_t sequences = 0;                   // S
@@ -62,7 +63,8 @@ struct StepRows {
   const int32_t* position = nullptr;       // [T]
   const int32_t* sequence_slot = nullptr;  // [S]
   const int32_t* sequence_row = nullptr;   // [S + 1] first row of each; [S] is T
-  const int32_t* sequence_length = nullptr;  // [S] positions with KV once this step has written its own
+  const int32_t* sequence_length =
+      nullptr;  // [S] positions with KV once this step has written its own
 };
 
 // Token ids of every slot, on the device: prompt, then output. Sample writes what Embed reads, so a
@@ -99,14 +101,15 @@ struct Scratch {
 };
 
 enum class Activation : uint8_t {
-  kSilu,      // silu(gate) * up
-  kGeluTanh,  // gelu_tanh(gate) * up
-  kSwigluClamped,  // gate = min(gate, 7), up = clamp(up, -7, 7): (up + 1) * gate * sigmoid(1.702 gate)
+  kSilu,           // silu(gate) * up
+  kGeluTanh,       // gelu_tanh(gate) * up
+  kSwigluClamped,  // gate = min(gate, 7), up = clamp(up, -7, 7): (up + 1) * gate * sigmoid(1.702
+                   // gate)
 };
 
 enum class Routing : uint8_t {
-  kSoftmaxTopK,  // softmax over all experts, then the K largest; renormalized if `normalize`
-  kTopKSoftmax,  // the K largest logits, softmax over those
+  kSoftmaxTopK,    // softmax over all experts, then the K largest; renormalized if `normalize`
+  kTopKSoftmax,    // the K largest logits, softmax over those
   kSigmoidGroups,  // DeepSeek-V3: sigmoid; chosen by score + correction within the best groups (a
                    // group's score is the sum of its two best); weighed by score, renormalized if
                    // `normalize` (sum + 1e-20), times `scale`
@@ -115,162 +118,163 @@ enum class Routing : uint8_t {
 struct EmbedArgs {
   StepRows rows;
   TokenTable tokens;
-  Matrix table;        // [V][H]
+  Matrix table;  // [V][H]
   float scale = 1.0f;
   void* out = nullptr;  // act [T][H]
 };
 
-// out: q = rope(norm_q(Wq norm(x) + bq)) as act [T][Hq][D]; k likewise and v go to the KV pool at each
-// row's position.
+// out: q = rope(norm_q(Wq norm(x) + bq)) as act [T][Hq][D]; k likewise and v go to the KV pool at
+// each row's position.
 struct AttentionInputArgs {
   StepRows rows;
-  const void* x = nullptr;          // act [T][H]
-  const float* norm = nullptr;      // [H]
+  const void* x = nullptr;      // act [T][H]
+  const float* norm = nullptr;  // [H]
   float eps = 0;
-  Matrix qkv;                       // [(Hq + 2 Hkv) D][H]: q heads, k heads, v heads
-  const float* bias = nullptr;      // [(Hq + 2 Hkv) D] or null
-  const float* q_norm = nullptr;    // [D] or null
-  const float* k_norm = nullptr;    // [D] or null
+  Matrix qkv;                     // [(Hq + 2 Hkv) D][H]: q heads, k heads, v heads
+  const float* bias = nullptr;    // [(Hq + 2 Hkv) D] or null
+  const float* q_norm = nullptr;  // [D] or null
+  const float* k_norm = nullptr;  // [D] or null
   int32_t q_heads = 0, kv_heads = 0, head_dim = 0;
   Rope rope;
   KvView kv;
-  void* q = nullptr;                // act [T][Hq][D]
+  void* q = nullptr;  // act [T][Hq][D]
 };
 
-// Causal attention of every row over its sequence's KV: keys j with position - window < j <= position.
-// With a sink, one more logit takes part in the softmax and its probability is dropped.
+// Causal attention of every row over its sequence's KV: keys j with position - window < j <=
+// position. With a sink, one more logit takes part in the softmax and its probability is dropped.
 struct AttentionArgs {
   StepRows rows;
-  const void* q = nullptr;        // act [T][Hq][D]
+  const void* q = nullptr;  // act [T][Hq][D]
   int32_t q_heads = 0, kv_heads = 0, head_dim = 0;
-  float scale = 0;                // of the scores
-  int32_t window = 0;             // 0: none
-  const float* sinks = nullptr;   // [Hq] or null
+  float scale = 0;               // of the scores
+  int32_t window = 0;            // 0: none
+  const float* sinks = nullptr;  // [Hq] or null
   KvView kv;
-  void* out = nullptr;            // act [T][Hq][D]
+  void* out = nullptr;  // act [T][Hq][D]
 };
 
 // out = W x + bias, or out += that (the residual connection).
 struct LinearArgs {
   int32_t rows = 0;
-  const void* x = nullptr;       // act [rows][k]
-  Matrix w;                      // [n][k]
-  const float* bias = nullptr;   // [n] or null
+  const void* x = nullptr;      // act [rows][k]
+  Matrix w;                     // [n][k]
+  const float* bias = nullptr;  // [n] or null
   bool accumulate = false;
-  void* out = nullptr;           // act [rows][n]
+  void* out = nullptr;  // act [rows][n]
 };
 
 // residual += norm(x): the post-norms of Gemma.
 struct PostNormAddArgs {
   int32_t rows = 0;
   int32_t width = 0;
-  const void* x = nullptr;       // act [rows][width]
-  const float* norm = nullptr;   // [width]
+  const void* x = nullptr;      // act [rows][width]
+  const float* norm = nullptr;  // [width]
   float eps = 0;
-  void* residual = nullptr;      // act [rows][width]
+  void* residual = nullptr;  // act [rows][width]
 };
 
 // out = activation(Wg norm(x), Wu norm(x)).
 struct MlpInputArgs {
   int32_t rows = 0;
-  const void* x = nullptr;        // act [rows][H]
-  const float* norm = nullptr;    // [H]; null: x is normed already
+  const void* x = nullptr;      // act [rows][H]
+  const float* norm = nullptr;  // [H]; null: x is normed already
   float eps = 0;
-  Matrix gate_up;                 // [2 I][H]: gate rows, then up rows
-  const float* bias = nullptr;    // [2 I] or null
+  Matrix gate_up;               // [2 I][H]: gate rows, then up rows
+  const float* bias = nullptr;  // [2 I] or null
   Activation activation = Activation::kSilu;
-  void* out = nullptr;            // act [rows][I]
+  void* out = nullptr;  // act [rows][I]
 };
 
 inline constexpr int32_t kMaxExpertGroups = 256;
 
 struct MoeRouteArgs {
   int32_t rows = 0;
-  const void* x = nullptr;          // act [rows][H]
-  const float* norm = nullptr;      // [H]
+  const void* x = nullptr;      // act [rows][H]
+  const float* norm = nullptr;  // [H]
   float eps = 0;
-  Matrix router;                    // [E][H]
-  const float* bias = nullptr;      // [E] or null: added to the logits
+  Matrix router;                      // [E][H]
+  const float* bias = nullptr;        // [E] or null: added to the logits
   const float* correction = nullptr;  // [E] or null: kSigmoidGroups
   Routing routing = Routing::kSoftmaxTopK;
-  int32_t chosen = 0;               // K
+  int32_t chosen = 0;                   // K
   int32_t groups = 1, best_groups = 1;  // groups: at most kMaxExpertGroups
   bool normalize = false;
   float scale = 1.0f;
-  void* normed = nullptr;           // act [rows][H]: norm(x)
-  int32_t* ids = nullptr;           // [rows][K], best first
-  float* weights = nullptr;         // [rows][K]
+  void* normed = nullptr;    // act [rows][H]: norm(x)
+  int32_t* ids = nullptr;    // [rows][K], best first
+  float* weights = nullptr;  // [rows][K]
 };
 
 // out (+)= sum over the K chosen experts of weight * (down_e activation(gate_up_e x)), added in the
 // order of ids, whatever else is in the batch.
 struct MoeExpertsArgs {
   int32_t rows = 0;
-  const void* x = nullptr;           // act [rows][H]
-  const int32_t* ids = nullptr;      // [rows][K]
-  const float* weights = nullptr;    // [rows][K]
-  int32_t chosen = 0;                // K
-  Matrix gate_up;                    // [E][2 I][H]
+  const void* x = nullptr;              // act [rows][H]
+  const int32_t* ids = nullptr;         // [rows][K]
+  const float* weights = nullptr;       // [rows][K]
+  int32_t chosen = 0;                   // K
+  Matrix gate_up;                       // [E][2 I][H]
   const float* gate_up_bias = nullptr;  // [E][2 I] or null
-  Matrix down;                       // [E][H][I]
-  const float* down_bias = nullptr;  // [E][H] or null
+  Matrix down;                          // [E][H][I]
+  const float* down_bias = nullptr;     // [E][H] or null
   Activation activation = Activation::kSilu;
   bool accumulate = false;
-  void* out = nullptr;               // act [rows][H]
+  void* out = nullptr;  // act [rows][H]
 };
 
 // logits = W norm(x[row]) for the R rows that are asked for.
 struct HeadArgs {
-  int32_t count = 0;                 // R, at most the tile that the scratch was sized for
-  const int32_t* row = nullptr;      // [R] index into the T rows
-  const void* x = nullptr;           // act [T][H]
-  const float* norm = nullptr;       // [H]
+  int32_t count = 0;             // R, at most the tile that the scratch was sized for
+  const int32_t* row = nullptr;  // [R] index into the T rows
+  const void* x = nullptr;       // act [T][H]
+  const float* norm = nullptr;   // [H]
   float eps = 0;
-  Matrix w;                          // [V][H]
-  float softcap = 0;                 // c > 0: c * tanh(logits / c)
-  float* logits = nullptr;           // [R][V]
+  Matrix w;                 // [V][H]
+  float softcap = 0;        // c > 0: c * tanh(logits / c)
+  float* logits = nullptr;  // [R][V]
 };
 
 // How to draw one token. On the device.
 struct SamplingRow {
   int32_t slot = 0;
-  int32_t position = 0;      // of the row; the token goes to position + 1
-  int32_t draw = 1;          // 0: this row wants log-probabilities only
+  int32_t position = 0;       // of the row; the token goes to position + 1
+  int32_t draw = 1;           // 0: this row wants log-probabilities only
   int32_t prompt_length = 0;  // penalties tell prompt and output apart by it
-  float temperature = 1;     // 0: greedy, lowest id wins a tie
-  int32_t top_k = 0;         // 0: off
+  float temperature = 1;      // 0: greedy, lowest id wins a tie
+  int32_t top_k = 0;          // 0: off
   float top_p = 1;
   float min_p = 0;
   float repetition_penalty = 1;
   float presence_penalty = 0;
   float frequency_penalty = 0;
   uint32_t padding = 0;
-  uint64_t seed = 0;         // noise is a function of (seed, position + 1, token id) alone
+  uint64_t seed = 0;  // noise is a function of (seed, position + 1, token id) alone
 };
 
-// In this order: penalties, temperature, top-k, top-p, min-p, then the largest of logit + Gumbel noise
-// (Philox 4x32-10). The logits stay as they are, so that Logprobs can follow.
+// In this order: penalties, temperature, top-k, top-p, min-p, then the largest of logit + Gumbel
+// noise (Philox 4x32-10). The logits stay as they are, so that Logprobs can follow.
 struct SampleArgs {
-  int32_t count = 0;                     // R
+  int32_t count = 0;  // R
   int32_t vocabulary = 0;
-  const float* logits = nullptr;         // [R][V]
-  const SamplingRow* rows = nullptr;     // [R]
+  const float* logits = nullptr;      // [R][V]
+  const SamplingRow* rows = nullptr;  // [R]
   TokenTable tokens;
-  int32_t* ids = nullptr;                // [R] the token drawn; -1 where draw is 0
+  int32_t* ids = nullptr;  // [R] the token drawn; -1 where draw is 0
 };
 
-// Log-probabilities (of the logits as they are) of the token at position + 1 of each row, and of the
-// `top` best. For a prompt row that is the next prompt token, for a drawn row what Sample wrote.
+// Log-probabilities (of the logits as they are) of the token at position + 1 of each row, and of
+// the `top` best. For a prompt row that is the next prompt token, for a drawn row what Sample
+// wrote.
 struct LogprobArgs {
-  int32_t count = 0;                     // R
+  int32_t count = 0;  // R
   int32_t vocabulary = 0;
-  const float* logits = nullptr;         // [R][V]
-  const SamplingRow* rows = nullptr;     // [R]
+  const float* logits = nullptr;      // [R][V]
+  const SamplingRow* rows = nullptr;  // [R]
   TokenTable tokens;
-  int32_t top = 0;                       // at most 20
-  float* logprob = nullptr;              // [R]
-  int32_t* top_ids = nullptr;            // [R][top], best first
-  float* top_logprobs = nullptr;         // [R][top]
+  int32_t top = 0;                // at most 20
+  float* logprob = nullptr;       // [R]
+  int32_t* top_ids = nullptr;     // [R][top], best first
+  float* top_logprobs = nullptr;  // [R][top]
 };
 
 // The shapes that scratch is sized for.
@@ -279,10 +283,10 @@ struct ScratchShape {
   int32_t sequences = 0;   // most sequences of a step
   int32_t logit_rows = 0;  // rows of a logit tile
   int32_t hidden = 0, q_heads = 0, kv_heads = 0, head_dim = 0;
-  int32_t intermediate = 0;         // of the widest dense MLP
+  int32_t intermediate = 0;  // of the widest dense MLP
   int32_t experts = 0, chosen = 0, expert_intermediate = 0;
   int32_t vocabulary = 0;
-  int32_t context = 0;              // longest sequence
+  int32_t context = 0;  // longest sequence
 };
 
 class Ops {
@@ -292,7 +296,8 @@ class Ops {
   virtual int64_t ScratchBytes(const ScratchShape& shape) const = 0;
 
   virtual OpError Embed(const EmbedArgs& args, Scratch scratch, Stream stream) = 0;
-  virtual OpError AttentionInput(const AttentionInputArgs& args, Scratch scratch, Stream stream) = 0;
+  virtual OpError AttentionInput(const AttentionInputArgs& args, Scratch scratch,
+                                 Stream stream) = 0;
   virtual OpError Attention(const AttentionArgs& args, Scratch scratch, Stream stream) = 0;
   virtual OpError Linear(const LinearArgs& args, Scratch scratch, Stream stream) = 0;
   virtual OpError PostNormAdd(const PostNormAddArgs& args, Scratch scratch, Stream stream) = 0;

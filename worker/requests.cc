@@ -64,6 +64,9 @@ void Requests::Admit(RequestId id, absl::StatusOr<ValidRequest> valid) {
   Request& request = requests_.at(id);
   if (request.cancelled) return Reject(id, absl::CancelledError("the request was cancelled"));
   if (!valid.ok()) return Reject(id, valid.status());
+  if (request.deadline != 0 && request.deadline <= clock_.Now()) {
+    return Reject(id, absl::DeadlineExceededError("the request's deadline has passed"));
+  }
 
   request.sequence = std::move(valid->sequence);
   request.sequence.id = id;
