@@ -63,8 +63,8 @@ struct StepRows {
   const int32_t* position = nullptr;       // [T]
   const int32_t* sequence_slot = nullptr;  // [S]
   const int32_t* sequence_row = nullptr;   // [S + 1] first row of each; [S] is T
-  const int32_t* sequence_length =
-      nullptr;  // [S] positions with KV once this step has written its own
+  // [S] positions with KV once this step has written its own
+  const int32_t* sequence_length = nullptr;
 };
 
 // Token ids of every slot, on the device: prompt, then output. Sample writes what Embed reads, so a
@@ -101,10 +101,10 @@ struct Scratch {
 };
 
 enum class Activation : uint8_t {
-  kSilu,           // silu(gate) * up
-  kGeluTanh,       // gelu_tanh(gate) * up
-  kSwigluClamped,  // gate = min(gate, 7), up = clamp(up, -7, 7): (up + 1) * gate * sigmoid(1.702
-                   // gate)
+  kSilu,      // silu(gate) * up
+  kGeluTanh,  // gelu_tanh(gate) * up
+  // gate = min(gate, 7), up = clamp(up, -7, 7): (up + 1) * gate * sigmoid(1.702 gate)
+  kSwigluClamped,
 };
 
 enum class Routing : uint8_t {
