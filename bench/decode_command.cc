@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 
 #include "bench/engine_run.h"
 #include "bench/limits.h"
@@ -36,13 +37,18 @@ void AddOptions(CLI::App& app) {
 }
 
 // Seconds a step, from the first token of the last sequence to the end of the first: while all run.
+// Prompts that take several steps start their sequences one after the other, so the steps in
+// between are counted. None in between: 0.
 double SecondsPerStep(const std::vector<EngineRun::Result>& results) {
-  Nanos begin = 0, end = results.front().times.last_token;
+  Nanos begin = 0, end = std::numeric_limits<Nanos>::max();
   for (const EngineRun::Result& result : results) {
-    begin = std::max(begin, result.times.first_token);
-    end = std::min(end, result.times.last_token);
+    if (result.at.empty()) return 0;  // it failed
+    begin = std::max(begin, result.at.front());
+    end = std::min(end, result.at.back());
   }
-  return static_cast<double>(end - begin) / kSecond / (options.tokens - 1);
+  const auto steps = std::count_if(results.front().at.begin(), results.front().at.end(),
+                                   [begin, end](Nanos at) { return at > begin && at <= end; });
+  return steps == 0 ? 0 : static_cast<double>(end - begin) / kSecond / static_cast<double>(steps);
 }
 
 // The limit is measured between the runs, so that a busy machine slows both.
@@ -54,6 +60,12 @@ void Measure(EngineRun& run, int batch, int threads, Report& report) {
     steps.push_back(SecondsPerStep(run.Generate(batch, options.prompt, options.tokens)));
   }
   const double step = Median(steps), read = Median(reads);
+  if (step == 0) {
+    std::fprintf(stderr,
+                 "batch %d: --tokens is too small, no step had all sequences, or one failed\n",
+                 batch);
+    return;
+  }
   const double kv = static_cast<double>(run.model().plan.kv_bytes_per_token()) * batch *
                     (options.prompt + options.tokens / 2);
   const double bytes = run.WeightBytesPerStep(batch) + kv;

@@ -82,10 +82,14 @@ std::vector<EngineRun::Result> EngineRun::Generate(int sequences, int32_t prompt
 }
 
 void EngineRun::OnEvents(std::vector<worker::SequenceEvent> events) {
+  const Nanos now = clock_.Now();
   std::lock_guard lock(mutex_);
   for (const worker::SequenceEvent& event : events) {
     Result& result = results_[event.id];
-    for (const worker::TokenResult& token : event.tokens) result.tokens.push_back(token.id);
+    for (const worker::TokenResult& token : event.tokens) {
+      result.tokens.push_back(token.id);
+      result.at.push_back(now);
+    }
     if (event.end == worker::SequenceEnd::kNone) continue;
     result.times = event.times;
     result.error = event.error;

@@ -36,6 +36,7 @@ class EngineRun final : private worker::EngineSink {
 
   struct Result {
     std::vector<int32_t> tokens;
+    std::vector<Nanos> at;  // when the step of each token was reported
     worker::SequenceTimes times;
     std::string error;
   };

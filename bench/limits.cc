@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -114,12 +115,19 @@ double MeasureCopyToFreshPages(const Buffer& from, int64_t bytes, int threads) {
 
 double MeasureSgemm(int64_t m, int64_t n, int64_t k) {
 #ifdef SWITCHYARD_HAVE_DNNL
-  static std::vector<float> x, w, y;
-  if (static_cast<int64_t>(x.size()) < m * k) x.assign(m * k, 0.5f);
-  if (static_cast<int64_t>(w.size()) < n * k) w.assign(n * k, 0.5f);
-  if (static_cast<int64_t>(y.size()) < m * n) y.assign(m * n, 0.0f);
+  // In huge pages, as our own weights are.
+  static std::unique_ptr<Buffer> x, w, y;
+  const auto grown = [](std::unique_ptr<Buffer>& buffer, int64_t floats) {
+    const int64_t bytes = floats * int64_t{sizeof(float)};
+    if (buffer == nullptr || buffer->bytes() < bytes) {
+      buffer = std::make_unique<Buffer>(bytes);
+      std::fill_n(reinterpret_cast<float*>(buffer->data()), floats, 0.5f);
+    }
+    return reinterpret_cast<float*>(buffer->data());
+  };
+  float *xs = grown(x, m * k), *ws = grown(w, n * k), *ys = grown(y, m * n);
   const double start = Now();
-  if (dnnl_sgemm('N', 'T', m, n, k, 1, x.data(), k, w.data(), k, 0, y.data(), n) != dnnl_success) {
+  if (dnnl_sgemm('N', 'T', m, n, k, 1, xs, k, ws, k, 0, ys, n) != dnnl_success) {
     return 0;
   }
   return 2e-9 * static_cast<double>(m * n * k) / (Now() - start);

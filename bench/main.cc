@@ -9,12 +9,9 @@ namespace {
 using switchyard::bench::Subcommand;
 
 const Subcommand* const kCommands[] = {
-    &switchyard::bench::kLimitsCommand,
-    &switchyard::bench::kKernelsCommand,
-    &switchyard::bench::kMakeModelCommand,
-    &switchyard::bench::kDecodeCommand,
-    &switchyard::bench::kPrefillCommand,
-    &switchyard::bench::kSwapCommand,
+    &switchyard::bench::kLimitsCommand,    &switchyard::bench::kKernelsCommand,
+    &switchyard::bench::kMakeModelCommand, &switchyard::bench::kDecodeCommand,
+    &switchyard::bench::kPrefillCommand,   &switchyard::bench::kSwapCommand,
     &switchyard::bench::kServeCommand,
 };
 

@@ -13,9 +13,4 @@ int Outcome(const absl::Status& status) {
   return kRefused;
 }
 
-int Usage(const char* message) {
-  std::fprintf(stderr, "switchyard: %s\n", message);
-  return kWrongUsage;
-}
-
 }  // namespace switchyard::cli

@@ -9,7 +9,5 @@ enum ExitCode { kDone = 0, kRefused = 1, kWrongUsage = 2, kNoConnection = 3 };
 
 // 0, or 1 with "switchyard: CODE: message" on standard error.
 int Outcome(const absl::Status& status);
-// Prints the message and returns kWrongUsage.
-int Usage(const char* message);
 
 }  // namespace switchyard::cli

@@ -154,4 +154,19 @@ std::string StatusText(const v1::Status& status) {
   return out;
 }
 
+std::string SwitchText(const v1::SwitchEvent& event) {
+  std::string text = absl::StrFormat("%-9s", PhaseName(event.phase()));
+  if (event.queue_position() > 0) {
+    absl::StrAppend(&text, "  number ", event.queue_position(), " in the queue");
+  }
+  if (event.bytes_total() > 0) {
+    absl::StrAppend(&text, "  ", HumanBytes(event.bytes_done()), " of ",
+                    HumanBytes(event.bytes_total()));
+  }
+  if (event.gb_per_s() > 0) absl::StrAppendFormat(&text, "  %.2f GB/s", event.gb_per_s());
+  if (event.seconds_left() >= 1)
+    absl::StrAppendFormat(&text, "  %.0f s left", event.seconds_left());
+  return text;
+}
+
 }  // namespace switchyard::cli

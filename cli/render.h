@@ -22,5 +22,7 @@ Json SwitchJson(const switchyard::v1::SwitchEvent& event);
 std::string ModelsTable(
     const google::protobuf::RepeatedPtrField<switchyard::v1::ModelStatus>& models);
 std::string StatusText(const switchyard::v1::Status& status);
+// "loading    12.3 MiB of 40.0 MiB  3.21 GB/s  2 s left"
+std::string SwitchText(const switchyard::v1::SwitchEvent& event);
 
 }  // namespace switchyard::cli

@@ -12,11 +12,10 @@ string(REPLACE "-O2 -g -DNDEBUG" "-O2 -g1" CMAKE_CXX_FLAGS_RELWITHDEBINFO
        "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
-# lld links a static gRPC binary in a second, where bfd takes six.
-find_program(SWITCHYARD_LLD ld.lld)
-if(SWITCHYARD_LLD)
-  add_link_options(-fuse-ld=lld)
-endif()
+# lld links a static gRPC binary in a second, where bfd takes six, and resolves archives that need
+# each other in any order.
+find_program(SWITCHYARD_LLD ld.lld REQUIRED)
+add_link_options(-fuse-ld=lld)
 add_link_options(-Wl,--gc-sections)
 
 if(SWITCHYARD_SANITIZER)

@@ -21,7 +21,7 @@ file(GLOB SWITCHYARD_ABSL_ARCHIVES ${SWITCHYARD_ARCHIVE_DIR}/libabsl_*.a)
 list(FILTER SWITCHYARD_ABSL_ARCHIVES EXCLUDE REGEX "libabsl_flags|scoped_mock_log")
 add_library(switchyard_absl INTERFACE)
 target_link_libraries(switchyard_absl INTERFACE
-  -Wl,--start-group ${SWITCHYARD_ABSL_ARCHIVES} -Wl,--end-group Threads::Threads rt)
+  ${SWITCHYARD_ABSL_ARCHIVES} Threads::Threads rt)
 
 add_library(switchyard_protobuf INTERFACE)
 target_link_libraries(switchyard_protobuf INTERFACE
@@ -29,13 +29,11 @@ target_link_libraries(switchyard_protobuf INTERFACE
 
 add_library(switchyard_grpc INTERFACE)
 target_link_libraries(switchyard_grpc INTERFACE
-  -Wl,--start-group
   ${SWITCHYARD_ARCHIVE_DIR}/libgrpc++_reflection.a
   ${SWITCHYARD_ARCHIVE_DIR}/libgrpc++.a
   ${SWITCHYARD_ARCHIVE_DIR}/libgrpc.a
   ${SWITCHYARD_ARCHIVE_DIR}/libaddress_sorting.a
   ${SWITCHYARD_ARCHIVE_DIR}/libupb.a
   ${SWITCHYARD_ARCHIVE_DIR}/libgpr.a
-  -Wl,--end-group
   switchyard_protobuf switchyard_absl
   re2 cares OpenSSL::SSL OpenSSL::Crypto ZLIB::ZLIB dl)

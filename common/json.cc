@@ -5,14 +5,15 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <set>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
+#include "common/utf8.h"
 
 namespace switchyard {
 namespace {
@@ -28,36 +29,39 @@ absl::StatusOr<nlohmann::json> ParseJson(const std::string& text, const std::str
         absl::StrCat(name, ": ", text.size(), " bytes of JSON, at most ", max_bytes));
   }
   std::string problem;
-  std::vector<std::set<std::string>> keys;
+  std::vector<absl::flat_hash_set<std::string>> keys;
   size_t depth = 0;
   using Event = nlohmann::json::parse_event_t;
+  // False: the value is not kept, so a hostile file costs no memory once it is known to be one.
   auto watch = [&](int /*unused*/, Event event, nlohmann::json& parsed) {
+    if (!problem.empty()) return false;
     if (event == Event::object_start || event == Event::array_start) {
-      if (++depth > kMaxDepth && problem.empty()) {
+      if (++depth > kMaxDepth) {
         problem = absl::StrCat("nested deeper than ", kMaxDepth, " levels");
       }
       if (event == Event::object_start) keys.emplace_back();
     } else if (event == Event::object_end || event == Event::array_end) {
       --depth;
       if (event == Event::object_end) keys.pop_back();
-    } else if (event == Event::key && problem.empty()) {
+    } else if (event == Event::key) {
       const std::string& key = parsed.get_ref<const std::string&>();
       if (!keys.back().insert(key).second) {
-        problem = absl::StrCat("key \"", key, "\" stands twice in one object");
+        problem = absl::StrCat("key \"", ValidUtf8(key, 200), "\" stands twice in one object");
       }
     }
-    return true;
+    return problem.empty();
   };
   nlohmann::json value = nlohmann::json::parse(text, watch, /*allow_exceptions=*/false);
+  if (!problem.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": ", problem));
   if (value.is_discarded()) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": not valid JSON"));
   }
-  if (!problem.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": ", problem));
   return value;
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max_bytes) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Not blocking: a FIFO in place of a file would wait for a writer for ever.
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return ErrnoStatus(path.c_str());
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(path.c_str());

@@ -63,8 +63,8 @@ struct StepRows {
   const int32_t* position = nullptr;       // [T]
   const int32_t* sequence_slot = nullptr;  // [S]
   const int32_t* sequence_row = nullptr;   // [S + 1] first row of each; [S] is T
-  const int32_t* sequence_length =
-      nullptr;  // [S] positions with KV once this step has written its own
+  // [S] positions with KV once this step has written its own
+  const int32_t* sequence_length = nullptr;
 };
 
 // Token ids of every slot, on the device: prompt, then output. Sample writes what Embed reads, so a
@@ -101,10 +101,10 @@ struct Scratch {
 };
 
 enum class Activation : uint8_t {
-  kSilu,           // silu(gate) * up
-  kGeluTanh,       // gelu_tanh(gate) * up
-  kSwigluClamped,  // gate = min(gate, 7), up = clamp(up, -7, 7): (up + 1) * gate * sigmoid(1.702
-                   // gate)
+  kSilu,      // silu(gate) * up
+  kGeluTanh,  // gelu_tanh(gate) * up
+  // gate = min(gate, 7), up = clamp(up, -7, 7): (up + 1) * gate * sigmoid(1.702 gate)
+  kSwigluClamped,
 };
 
 enum class Routing : uint8_t {
@@ -185,6 +185,8 @@ struct MlpInputArgs {
   void* out = nullptr;  // act [rows][I]
 };
 
+inline constexpr int32_t kMaxExpertGroups = 256;
+
 struct MoeRouteArgs {
   int32_t rows = 0;
   const void* x = nullptr;      // act [rows][H]
@@ -194,8 +196,8 @@ struct MoeRouteArgs {
   const float* bias = nullptr;        // [E] or null: added to the logits
   const float* correction = nullptr;  // [E] or null: kSigmoidGroups
   Routing routing = Routing::kSoftmaxTopK;
-  int32_t chosen = 0;  // K
-  int32_t groups = 1, best_groups = 1;
+  int32_t chosen = 0;                   // K
+  int32_t groups = 1, best_groups = 1;  // groups: at most kMaxExpertGroups
   bool normalize = false;
   float scale = 1.0f;
   void* normed = nullptr;    // act [rows][H]: norm(x)
@@ -315,7 +317,7 @@ std::unique_ptr<Ops> MakeCpuOps(int threads);
 // later.
 struct CudaOptions {
   bool programmatic_launch = true;  // kernels begin while the one before ends, where a GPU can
-  int32_t gemv_warps = 0;           // rows a block of a matrix-vector product: 8, 16, 0: by shape
+  int32_t gemv_warps = 16;          // rows a block of a matrix-vector product: 8 or 16
 };
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error);
 

@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/available_memory.h"
 #include "common/human.h"
 #include "common/status_macros.h"
-#include "supervisor/memory.h"
 #include "supervisor/nvml.h"
 
 namespace switchyard::supervisor {

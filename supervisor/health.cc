@@ -15,11 +15,7 @@ void Health::Attach(grpc::HealthCheckServiceInterface* service) {
 }
 
 void Health::Tell(const std::string& service, bool serving) {
-  if (service_ == nullptr) return;
-  service_->SetServingStatus(service, serving);
-  if (!service.empty()) return;
-  service_->SetServingStatus("switchyard.v1.Inference", serving);
-  service_->SetServingStatus("switchyard.v1.Control", serving);
+  if (service_ != nullptr) service_->SetServingStatus(service, serving);
 }
 
 }  // namespace switchyard::supervisor

@@ -13,7 +13,7 @@ class HealthCheckServiceInterface;
 namespace switchyard::supervisor {
 
 // grpc.health.v1.Health, as gRPC implements it (Check and Watch). Remembers what it is told before
-// there is a server. The services of the API serve exactly when "" does.
+// there is a server.
 class Health final : public HealthPort {
  public:
   void SetServing(const std::string& service, bool serving) override;

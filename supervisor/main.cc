@@ -17,7 +17,6 @@ namespace {
 
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "switchyard-supervisor: %s\n", std::string(status.message()).c_str());
-  // A value of the command line that makes no sense is wrong usage.
   return 1;
 }
 

@@ -31,7 +31,7 @@ struct Device {
 };
 
 struct WorkerExit {
-  int wait_status = 0;                 // of waitpid
+  int wait_status = 0;                  // of waitpid
   std::vector<std::string> last_lines;  // of its standard error, at most 20
 };
 
@@ -49,11 +49,11 @@ class WorkerPort {
 };
 
 struct LaunchSpec {
-  v1::Model model;             // resolved: absolute checkpoint path
+  v1::Model model;  // resolved: absolute checkpoint path
   v1::Plan plan;
-  std::string device;          // "cpu" or a UUID
-  std::string cache_dir;       // may be empty
-  uint32_t threads = 0;        // cpu: 0 is one per core
+  std::string device;     // "cpu" or a UUID
+  std::string cache_dir;  // may be empty
+  uint32_t threads = 0;   // cpu: 0 is one per core
   Incarnation incarnation = 0;
 };
 

@@ -21,6 +21,10 @@ Router::Impl::Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports
   for (ModelEntry& entry : catalog) AddModel(std::move(entry));
   state_.default_model = options_.default_model;
   ChooseDefault();
+  if (!options_.default_model.empty() && state_.default_model != options_.default_model) {
+    LogWarning("default_model: there is no model named ", options_.default_model, "; it is ",
+               state_.default_model);
+  }
   state_.started_at = Now();
 }
 
@@ -111,10 +115,6 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
     return absl::FailedPreconditionError(absl::StrCat(
         model.name(), " has failed ", model.failures.in_a_row, " times in a row; `switchyard load ",
         model.name(), "` tries again: ", model.failures.last));
-  }
-  if (model.worker.quarantined) {
-    return absl::UnavailableError(
-        absl::StrCat("the worker of ", model.name(), " does not end; its memory is not back"));
   }
   return absl::OkStatus();
 }
@@ -262,7 +262,7 @@ void Router::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> s
   impl_->WatchStatus(min_interval_ms, std::move(sink));
 }
 void Router::StopWatching(const StatusSink* sink) { impl_->StopWatching(sink); }
-v1::ReloadConfigReply Router::Reload(std::vector<ModelEntry> catalog) {
+absl::StatusOr<v1::ReloadConfigReply> Router::Reload(std::vector<ModelEntry> catalog) {
   return impl_->Reload(std::move(catalog));
 }
 void Router::OnWorkerMessage(Incarnation worker, const v1::FromWorker& message) {

@@ -72,7 +72,7 @@ class Router {
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
   // Replaces the catalog; what is unchanged goes on undisturbed.
-  v1::ReloadConfigReply Reload(std::vector<ModelEntry> catalog);
+  absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog);
 
   // From the world.
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);

@@ -110,7 +110,8 @@ void Router::Impl::CompleteLeave(ModelRecord& model) {
   for (auto& reply : replies) reply(v1::UnloadReply());
 }
 
-v1::ReloadConfigReply Router::Impl::Reload(std::vector<ModelEntry> catalog) {
+absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntry> catalog) {
+  if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
   v1::ReloadConfigReply reply;
   std::set<std::string> kept;
   for (ModelEntry& entry : catalog) {

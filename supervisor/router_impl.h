@@ -58,7 +58,7 @@ class Router::Impl {
   // router_catalog.cc
   void Unload(const std::string& model, Reply<v1::UnloadReply> reply);
   absl::Status Pin(const std::string& model, bool pinned);
-  v1::ReloadConfigReply Reload(std::vector<ModelEntry> catalog);
+  absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog);
 
   // router_masters.cc
   void Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);

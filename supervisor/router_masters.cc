@@ -165,7 +165,8 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
   dirty_ = true;
   switch (status.state()) {
     case v1::MasterStatus::FILLING:
-      if (status.bytes_done() > master.done) WatchMaster(model);
+      // Also backwards: after a cache that proves damaged, filling starts again.
+      if (status.bytes_done() != master.done) WatchMaster(model);
       master.done = std::min(status.bytes_done(), model.needs.image);
       return;
     case v1::MasterStatus::COMPLETE:

@@ -184,7 +184,8 @@ void Router::Impl::StartCall(const std::string& name, v1::ToWorker message,
   absl::StatusOr<ModelRecord*> found = Resolve(name);
   absl::Status status = found.ok() ? Refusal(**found) : found.status();
   if (status.ok() && (*found)->calls.size() >= options_.queue_limit) {
-    status = absl::ResourceExhaustedError(absl::StrCat("too many calls wait for ", name));
+    status =
+        absl::ResourceExhaustedError(absl::StrCat("too many calls wait for ", (*found)->name()));
   }
   if (!status.ok()) {
     reply(std::move(status), nullptr);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/utf8.h"
 #include "common/version.h"
 #include "supervisor/router_impl.h"
 
@@ -37,8 +38,9 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_weight_bytes(model.needs.image);
   status.set_resident_bytes(lease.held.weights);
   status.set_kv_bytes(lease.held.kv);
-  status.set_error(model.entry.problem.ok() ? model.failures.last
-                                            : std::string(model.entry.problem.message()));
+  // A worker's last words and a file's names are bytes from outside.
+  status.set_error(ValidUtf8(
+      model.entry.problem.ok() ? model.failures.last : std::string(model.entry.problem.message())));
   status.set_device(model.entry.model.device().empty() ? DeviceOf(model).ledger.device().name
                                                        : model.entry.model.device());
   status.set_master_bytes(state_.host.master(model.name()));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "common/utf8.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -75,13 +76,14 @@ v1::SwitchEvent Router::Impl::EventOf(const SwitchOp& op) const {
   const Bytes base = ours ? device.swap->before : lease.granted;
   v1::SwitchEvent event;
   const uint64_t master = op.filled_master ? model.needs.image : 0;
-  event.set_bytes_total(master + target.total() - Min(base, target).total());
+  // Weights alone: fixed and KV bytes are granted, not moved.
+  event.set_bytes_total(master + target.weights - std::min(base.weights, target.weights));
   event.set_bytes_done(op.filled_master ? model.master.done : 0);
   event.set_phase(v1::QUEUED);
   if (ours && device.swap->growing) {
     event.set_phase(v1::SWITCH_LOADING);
-    const Bytes held = Min(lease.held, target);
-    event.set_bytes_done(master + held.total() - Min(base, held).total());
+    const uint64_t held = std::min(lease.held.weights, target.weights);
+    event.set_bytes_done(master + held - std::min(base.weights, held));
   } else if (ours) {
     event.set_phase(v1::RELEASING);
     for (const std::string& name : device.swap->victims) {
@@ -172,7 +174,7 @@ void Router::Impl::FailSwitch(const std::string& name, const absl::Status& statu
   event.set_phase(v1::SWITCH_FAILED);
   event.set_bytes_done(it->last.bytes_done());
   event.set_bytes_total(it->last.bytes_total());
-  event.set_error(std::string(status.message()));
+  event.set_error(ValidUtf8(std::string(status.message())));
   auto sinks = std::move(it->sinks);
   state_.switches.erase(it);
   dirty_ = true;

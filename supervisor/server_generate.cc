@@ -3,6 +3,7 @@
 #include <grpc/support/time.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 namespace switchyard::supervisor {
@@ -26,13 +27,15 @@ Nanos DeadlineOf(const grpc::CallbackServerContext& context) {
   const gpr_timespec deadline = context.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
   const gpr_timespec monotonic = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
+  // A client may ask for 11,000 years; our clock counts 292 of them.
+  if (monotonic.tv_sec >= INT64_MAX / kSecond) return 0;
   return std::max<Nanos>(1, monotonic.tv_sec * kSecond + monotonic.tv_nsec);
 }
 
 }  // namespace
 
 GenerateCall::GenerateCall(EventLoop* loop, Router* router, uint64_t limit_bytes)
-    : StreamCall(MergeEvents), loop_(loop), router_(router), limit_bytes_(limit_bytes) {}
+    : StreamCall(MergeEvents, limit_bytes), loop_(loop), router_(router) {}
 
 void GenerateCall::Begin(const grpc::CallbackServerContext& context,
                          const grpc::ByteBuffer& bytes) {
@@ -47,10 +50,7 @@ void GenerateCall::Begin(const grpc::CallbackServerContext& context,
       });
 }
 
-void GenerateCall::Write(v1::GenerateEvent event) {
-  Push(std::move(event));
-  if (buffered() > limit_bytes_) above_ = true;
-}
+void GenerateCall::Write(v1::GenerateEvent event) { Push(std::move(event)); }
 
 void GenerateCall::Finish(absl::Status status, Nanos retry_after) {
   Close(ToGrpc(status, retry_after));
@@ -63,8 +63,7 @@ void GenerateCall::Cancelled() {
   });
 }
 
-void GenerateCall::Written() {
-  if (!above_ || buffered() >= limit_bytes_ / 2 || !above_.exchange(false)) return;
+void GenerateCall::Drained() {
   loop_->Post([call = Shared()] { call->router_->OnSinkDrained(call->id_); });
 }
 

@@ -22,16 +22,14 @@ class GenerateCall final : public StreamCall<v1::GenerateEvent>, public Generate
 
  private:
   void Cancelled() override;
-  void Written() override;
+  void Drained() override;
   std::shared_ptr<GenerateCall> Shared() {
     return std::static_pointer_cast<GenerateCall>(shared_from_this());
   }
 
   EventLoop* const loop_;
   Router* const router_;
-  const uint64_t limit_bytes_;
-  RequestId id_ = 0;                 // the loop's thread only; 0 until the router knows it
-  std::atomic<bool> above_ = false;  // buffered() went above the limit and not yet under half
+  RequestId id_ = 0;  // the loop's thread only; 0 until the router knows it
 };
 
 }  // namespace switchyard::supervisor

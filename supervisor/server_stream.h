@@ -28,7 +28,10 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                    public std::enable_shared_from_this<StreamCall<Message>> {
  public:
   using Merge = Merged (*)(Message* waiting, Message* next);
-  explicit StreamCall(Merge merge) : merge_(merge) {}
+  // `limit_bytes`: Drained() is called when buffered() has been above it and falls under half of
+  // it.
+  explicit StreamCall(Merge merge, uint64_t limit_bytes = UINT64_MAX)
+      : merge_(merge), limit_bytes_(limit_bytes) {}
 
   // Keeps the object alive until gRPC is done with it. Right after it was made.
   void Open() { self_ = this->shared_from_this(); }
@@ -48,6 +51,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       waiting_.back().bytes = bytes;
     }
     buffered_ += bytes;
+    if (buffered_ > limit_bytes_) above_limit_ = true;
     if (!writing_) WriteNext();
   }
 
@@ -65,7 +69,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void OnWriteDone(bool ok) override {
-    bool told;
+    bool drained = false;
     {
       std::lock_guard lock(mutex_);
       writing_ = false;
@@ -78,9 +82,14 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       } else if (!waiting_.empty()) {
         WriteNext();
       }
-      told = !cancelled_ && !closing_;
+      // Together with Push under one lock: whoever saw buffered() above the limit hears of its
+      // fall.
+      if (above_limit_ && buffered_ < limit_bytes_ / 2) {
+        above_limit_ = false;
+        drained = !cancelled_ && !closing_;
+      }
     }
-    if (told) Written();
+    if (drained) Drained();
   }
 
   void OnCancel() override {
@@ -101,8 +110,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  protected:
   // On gRPC's threads. The client has gone before the stream was closed.
   virtual void Cancelled() {}
-  // buffered() has just fallen.
-  virtual void Written() {}
+  virtual void Drained() {}
 
  private:
   struct Waiting {
@@ -125,6 +133,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   const Merge merge_;
+  const uint64_t limit_bytes_;
   std::shared_ptr<StreamCall> self_;
   mutable std::mutex mutex_;
   std::deque<Waiting> waiting_;
@@ -132,6 +141,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::ByteBuffer buffer_;  // being written
   uint64_t writing_bytes_ = 0;
   bool writing_ = false;
+  bool above_limit_ = false;
   std::optional<grpc::Status> closing_;
   bool cancelled_ = false;
   bool finished_ = false;

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/status_macros.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -26,6 +27,18 @@ std::string ReadOwner(int lock) {
   const ssize_t got = ::pread(lock, text, sizeof(text) - 1, 0);
   std::string pid(absl::StripAsciiWhitespace(got > 0 ? text : ""));
   return pid.empty() ? "unknown" : pid;
+}
+
+// The name of a temporary directory can be guessed, and /tmp is everyone's: whoever made it first
+// would own our socket, and choose what is removed at the end.
+absl::Status CheckOurs(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return ErrnoStatus(path.c_str());
+  if (S_ISDIR(info.st_mode) && info.st_uid == ::geteuid() && (info.st_mode & 077) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, " is not a directory of ours alone: remove it, or give --state-dir"));
 }
 
 }  // namespace
@@ -48,6 +61,7 @@ absl::StatusOr<std::unique_ptr<StateDir>> StateDir::Lock(const std::string& path
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return ErrnoStatus(absl::StrCat("creating the state directory ", path).c_str());
   }
+  if (temporary) RETURN_IF_ERROR(CheckOurs(path));
   const std::string lock_path = path + "/lock";
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!lock.valid()) return ErrnoStatus(absl::StrCat("opening ", lock_path).c_str());

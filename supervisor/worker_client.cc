@@ -40,13 +40,14 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
   void Open() {
     self_ = shared_from_this();
     stub_->async()->Serve(&context_, this);
+    AddHold();  // Send writes from outside of gRPC's callbacks
     Read();
     StartCall();
   }
 
   void Send(v1::ToWorker message) {
     std::lock_guard lock(mutex_);
-    if (done_) return;
+    if (ended_) return;
     queue_.push_back(std::move(message));
     if (queue_.size() == 1) StartWrite(&queue_.front());
   }
@@ -54,8 +55,17 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
   void Cancel() { context_.TryCancel(); }
   void Detach() { attached_ = false; }  // the loop's thread only, as are the callbacks
 
+  // A read that fails is the last event of every stream. Once nobody writes any more, gRPC may let
+  // go of it.
   void OnReadDone(bool ok) override {
-    if (!ok) return;
+    if (!ok) {
+      {
+        std::lock_guard lock(mutex_);
+        ended_ = true;
+      }
+      RemoveHold();
+      return;
+    }
     loop_->Post([self = shared_from_this(), message = std::move(incoming_)] {
       if (self->attached_) self->callbacks_.message(*message);
     });
@@ -70,10 +80,6 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
   }
 
   void OnDone(const grpc::Status& status) override {
-    {
-      std::lock_guard lock(mutex_);
-      done_ = true;
-    }
     loop_->Post([self = std::move(self_)] {
       if (self->attached_) self->callbacks_.closed();
     });
@@ -96,7 +102,7 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
 
   std::mutex mutex_;
   std::deque<v1::ToWorker> queue_;  // the front is being written
-  bool done_ = false;
+  bool ended_ = false;
 };
 
 WorkerClient::WorkerClient(EventLoop* loop, UniqueFd connection, Callbacks callbacks)

@@ -19,9 +19,17 @@ std::vector<std::string> Arguments(const LaunchSpec& spec) {
   printer.SetSingleLineMode(true);
   std::string model;
   printer.PrintToString(spec.model, &model);
-  return {"--serve",      "--model-text", model,
-          "--device",     spec.device,    "--cache-dir",
-          spec.cache_dir, "--threads",    absl::StrCat(spec.threads)};
+  return {"--serve",
+          "--model-text",
+          model,
+          "--device",
+          spec.device,
+          "--cache-dir",
+          spec.cache_dir,
+          "--threads",
+          absl::StrCat(spec.threads),
+          "--supervisor-pid",
+          absl::StrCat(::getpid())};
 }
 
 }  // namespace

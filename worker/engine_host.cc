@@ -88,14 +88,13 @@ absl::Status EngineHost::CreateEngine() {
   ASSIGN_OR_RETURN(
       std::unique_ptr<Engine> created,
       Engine::Create(model_.arch, model_.image, model_.limits, device_, ops_, clock_, *this));
-  std::shared_ptr<Engine> engine = std::move(created);
   {
     std::lock_guard lock(mutex_);
-    engine_ = engine;
+    engine_ = std::move(created);
   }
-  engine_thread_ = std::thread([engine] { engine->Run(); });
-  if (master_ != nullptr) engine->SetMaster(master_);
-  requests_.Attach(engine.get());
+  engine_thread_ = std::thread([engine = engine_.get()] { engine->Run(); });
+  if (master_ != nullptr) engine_->SetMaster(master_);
+  requests_.Attach(engine_.get());
   return absl::OkStatus();
 }
 
@@ -104,36 +103,26 @@ void EngineHost::DestroyEngine() {
   if (engine_ == nullptr) return;
   engine_->Stop();
   engine_thread_.join();
+  std::unique_ptr<Engine> gone;
   std::lock_guard lock(mutex_);
   const EngineStats stats = engine_->Stats();
   past_.steps += stats.steps;
   past_.tokens += stats.tokens;
-  engine_.reset();
+  gone = std::move(engine_);
 }
 
 void EngineHost::SetMaster(const std::byte* master) {
   std::lock_guard one_at_a_time(master_mutex_);
   master_ = master;
-  std::shared_ptr<Engine> engine;
-  {
-    std::lock_guard lock(mutex_);
-    engine = engine_;
-  }
-  if (engine != nullptr) engine->SetMaster(master);
+  if (engine_ != nullptr) engine_->SetMaster(master);
 }
 
 EngineStats EngineHost::Stats() const {
-  std::shared_ptr<Engine> engine;
-  EngineStats past;
-  {
-    std::lock_guard lock(mutex_);
-    engine = engine_;
-    past = past_;
-  }
-  EngineStats stats = engine != nullptr ? engine->Stats() : EngineStats{};
-  stats.steps += past.steps;
-  stats.tokens += past.tokens;
-  if (engine == nullptr) stats.waiting = static_cast<int32_t>(requests_.waiting());
+  std::lock_guard lock(mutex_);
+  EngineStats stats = engine_ != nullptr ? engine_->Stats() : EngineStats{};
+  stats.steps += past_.steps;
+  stats.tokens += past_.tokens;
+  if (engine_ == nullptr) stats.waiting = static_cast<int32_t>(requests_.waiting());
   return stats;
 }
 

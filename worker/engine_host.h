@@ -61,8 +61,10 @@ class EngineHost final : private EngineSink {
   std::atomic<uint64_t> epoch_ = 0;      // newest that was taken up
   std::atomic<bool> releasing_ = false;  // it gives the fixed part back
 
-  mutable std::mutex mutex_;  // guards what follows; never held while the engine is waited for
-  std::shared_ptr<Engine> engine_;
+  // Guards what follows; never held while the engine is waited for. engine_ changes under both
+  // mutexes, on thread_ or after it, and goes with the last word about it: nobody else keeps it.
+  mutable std::mutex mutex_;
+  std::unique_ptr<Engine> engine_;
   EngineStats past_;         // of engines that are gone: steps and tokens
   std::string fixed_error_;  // of the newest epoch
 

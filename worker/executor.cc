@@ -45,7 +45,8 @@ void Executor::Run() {
     } else if (AtNanos(tasks_.top().time) > std::chrono::steady_clock::now()) {
       changed_.wait_until(lock, AtNanos(tasks_.top().time));
     } else {
-      std::function<void()> run = tasks_.top().run;
+      // Moved, since a task may own a prompt; the place in the queue hangs on its time alone.
+      std::function<void()> run = std::move(const_cast<Task&>(tasks_.top()).run);
       tasks_.pop();
       lock.unlock();
       run();

@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -49,10 +50,13 @@ void Master::RunUse(const v1::UseMaster& command) {
     return;
   }
   Tell(command.master_id(), v1::MasterStatus::COMPLETE, parts_.image.bytes, *checksum);
-  // After the answer: nobody waits for it.
+  // After the answer: nobody waits for it, and whoever wants the memory back does not have to.
   if (!worth_caching) return;
-  absl::Status written = WriteImageCache(parts_.cache_dir, parts_.image, map_.bytes());
-  if (!written.ok()) LogWarning("image cache: ", written.ToString());
+  absl::Status written =
+      WriteImageCache(parts_.cache_dir, parts_.image, map_.bytes(), kImageCacheBytes,
+                      [&](uint64_t) { return !Cancelled(command.master_id()); });
+  if (written.ok() || absl::IsCancelled(written)) return;
+  LogWarning("image cache: ", written.ToString());
 }
 
 absl::StatusOr<uint64_t> Master::Adopt(const v1::UseMaster& command, bool& worth_caching) {
@@ -125,7 +129,7 @@ void Master::Tell(uint64_t master_id, v1::MasterStatus::State state, uint64_t by
   status.set_bytes_total(parts_.image.bytes);
   status.set_checksum(checksum);
   status.set_code(static_cast<int32_t>(error.code()));
-  status.set_error(std::string(error.message()));
+  status.set_error(ValidUtf8(std::string(error.message())));
   parts_.outbox.Send(std::move(message));
 }
 

@@ -94,6 +94,8 @@ absl::StatusOr<EngineLimits> ResolveLimits(const v1::Model& model, const Archite
   limits.context_length = or_default(model.context_length(), positions);
   limits.max_sequences = or_default(model.max_sequences(), 8);
   limits.prefill_chunk = or_default(model.prefill_chunk(), device.is_cpu ? 256 : 8192);
+  // On the CPU a step has finished when its launch returns: there is nothing to keep busy.
+  limits.launch_ahead = device.is_cpu ? 0 : 1;
   return limits;
 }
 
@@ -110,8 +112,10 @@ v1::Plan MakePlan(const v1::Model& model, const Architecture& arch, const ImageL
   plan.set_image_bytes(image.bytes);
   plan.set_chunk_bytes(image.chunk_bytes);
   plan.set_chunks(image.chunks);
-  plan.set_fixed_bytes(RoundUp(EngineFixedBytes(arch, ops, limits) + device.process_bytes +
-                                   kTokenizerBytesPerByte * tokenizer_bytes,
+  // On `cpu` the host's side of a buffer takes from the same memory as the device's.
+  const EngineBytes engine = FixedBytesOf(arch, ops, limits);
+  plan.set_fixed_bytes(RoundUp(engine.device + (device.is_cpu ? engine.host : 0) +
+                                   device.process_bytes + kTokenizerBytesPerByte * tokenizer_bytes,
                                4096));
   plan.set_kv_bytes_per_token(kv.bytes_per_token);
   plan.set_kv_window_bytes(kv.window_bytes);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -15,7 +16,7 @@ constexpr int kValidators = 2;
 template <typename Done>
 void SetStatus(const absl::Status& status, Done& done) {
   done.set_code(static_cast<int32_t>(status.code()));
-  done.set_message(std::string(status.message()));
+  done.set_message(ValidUtf8(std::string(status.message())));
 }
 
 }  // namespace
@@ -63,6 +64,9 @@ void Requests::Admit(RequestId id, absl::StatusOr<ValidRequest> valid) {
   Request& request = requests_.at(id);
   if (request.cancelled) return Reject(id, absl::CancelledError("the request was cancelled"));
   if (!valid.ok()) return Reject(id, valid.status());
+  if (request.deadline != 0 && request.deadline <= clock_.Now()) {
+    return Reject(id, absl::DeadlineExceededError("the request's deadline has passed"));
+  }
 
   request.sequence = std::move(valid->sequence);
   request.sequence.id = id;

@@ -7,7 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "worker/tokenizer/utf8.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -103,7 +103,7 @@ absl::Status ReadStops(const v1::StopConditions& from, const RequestLimits& limi
       return Invalid("stop.stop holds a string of ", stop.size(), " bytes, not 1 to ",
                      kMaxStopBytes);
     }
-    if (size_t at = tokenizer::FindInvalidUtf8(stop); at != std::string::npos) {
+    if (size_t at = FindInvalidUtf8(stop); at != std::string::npos) {
       return Invalid("stop.stop holds a string that is not UTF-8 at byte ", at);
     }
     to.stop.push_back(stop);

@@ -5,6 +5,10 @@
 // items for the threads (one long sequence at decode), an item is split at the segment borders,
 // which are absolute positions, and the states are merged in order afterwards: the same operations
 // on the same numbers as without the split.
+//
+// Reached on two busy cores with AVX-512: one row over 32,768 float32 positions, 8 kv heads of 128:
+// 68-70% of the read rate; 256 rows over 8,192: 46-65% of oneDNN's sgemm. Tried: summing each score
+// by itself (43% of the read rate), no prefetch (56%).
 
 #include <algorithm>
 

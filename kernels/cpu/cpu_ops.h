@@ -45,8 +45,6 @@ class CpuOps final : public Ops {
   int64_t matmul_floats_;
 };
 
-inline constexpr int kMaxExpertGroups = 256;
-
 // What each op takes from its scratch; only counts without a buffer. `threads`: of the pool.
 struct AttentionScratch {
   int32_t* first_row = nullptr;  // of each tile of rows

@@ -1,6 +1,6 @@
 // A histogram over the score (32 nats below the best in 4096 buckets, the rest in the last) finds
-// the bucket where the cut lies, in one pass; only that bucket's tokens are sorted. About a
-// nanosecond a token, where sorting 262,144 of them takes 15 ms.
+// the bucket where the cut lies, in one pass; only that bucket's tokens are sorted. On 262,144
+// tokens of normally distributed scores 1.5 ms of a core, where sorting them takes 20 ms.
 
 #include "kernels/cpu/sample_filter.h"
 

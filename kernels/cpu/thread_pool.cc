@@ -1,3 +1,6 @@
+// Spinning is short: a step's serial parts between two ops take a few microseconds, and where other
+// processes want the cores, a thread that spins longer takes them from those it waits for.
+
 #include "kernels/cpu/thread_pool.h"
 
 #include <sched.h>

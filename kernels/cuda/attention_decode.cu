@@ -4,7 +4,8 @@
 // for all of them), and one of `splits` parts of the sequence's keys; its warps take 16 keys of a
 // tile each and merge at the end. Tiles arrive by cp.async, two in flight. A second kernel merges
 // the parts. Bound by memory: the parts are as many as fill the device, whatever the context, and
-// at least a tile long.
+// at least a tile long. On an H200, of the read limit: 61% for one sequence of 32k, 69% for 64 of
+// 1k; with a look-up of the block table for every 16 bytes it was 55 and 57.
 
 #include <algorithm>
 

@@ -33,6 +33,20 @@ TEST(Render, SwitchLine) {
             R"("seconds_left":0.0,"queue_position":0})");
 }
 
+TEST(Render, SwitchForPeople) {
+  v1::SwitchEvent event;
+  event.set_phase(v1::QUEUED);
+  event.set_queue_position(2);
+  event.set_bytes_total(1 << 20);
+  EXPECT_EQ(SwitchText(event), "queued     number 2 in the queue  0 B of 1.00 MiB");
+  event.set_phase(v1::SWITCH_LOADING);
+  event.set_queue_position(0);
+  event.set_bytes_done(1 << 19);
+  event.set_gb_per_s(1.5);
+  event.set_seconds_left(2);
+  EXPECT_EQ(SwitchText(event), "loading    512.0 KiB of 1.00 MiB  1.50 GB/s  2 s left");
+}
+
 TEST(Render, StatusDocument) {
   v1::Status status;
   v1::DeviceStatus* device = status.add_devices();

@@ -87,6 +87,7 @@ class Supervisor:
     def __init__(self, models=MODELS, worker=None, device="cpu=64MiB", host="256MiB", config="",
                  env=None, args=(), state_dir=None, listen="127.0.0.1:0", nofile=None):
         self.directory = tempfile.mkdtemp(prefix="switchyard-e2e-")
+        atexit.register(shutil.rmtree, self.directory, ignore_errors=True)
         self.state_dir = state_dir or os.path.join(self.directory, "state")
         self.environment = dict(os.environ, SWITCHYARD_WORKER=str(worker or WORKER))
         self.environment.update(env or {})
@@ -222,6 +223,7 @@ def fake(models=None, device="cpu=24MiB", fault="", once=False, step_us=None, **
     if once:
         handle, path = tempfile.mkstemp(prefix="switchyard-once-")
         os.close(handle)
+        atexit.register(lambda: os.path.exists(path) and os.unlink(path))
         env["SWITCHYARD_FAKE_ONCE"] = path
     if step_us is not None:
         env["SWITCHYARD_FAKE_STEP_US"] = str(step_us)

@@ -4,10 +4,11 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import unittest
 
 from harness import (BIN, FakeModels, alive, code_of, control, fake, first_token, grpc,
-                     inference, wait_for)
+                     inference, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
 
@@ -251,9 +252,9 @@ class RequestTest(unittest.TestCase):
     def tearDownClass(cls):
         cls.s.__exit__(None, None, None)
 
-    def raw(self, method, payload, metadata=None):
+    def raw(self, method, payload):
         call = self.s.channel.unary_stream(f"/switchyard.v1.Inference/{method}")
-        return list(call(payload, timeout=10, metadata=metadata))
+        return list(call(payload, timeout=10))
 
     def test_a_string_that_is_not_utf8(self):
         payload = b"\x0a\x05alpha" + b"\x12\x02\xff\xfe"
@@ -269,9 +270,12 @@ class RequestTest(unittest.TestCase):
                          Code.RESOURCE_EXHAUSTED)
 
     def test_oversize_metadata(self):
-        self.assertNotEqual(
-            code_of(lambda: self.raw("Generate", b"", metadata=[("x-long", "y" * 40000)])),
-            Code.OK)
+        # On a connection of its own, which gRPC may close for it.
+        with grpc.insecure_channel(self.s.address) as channel:
+            call = channel.unary_stream("/switchyard.v1.Inference/Generate")
+            self.assertNotEqual(
+                code_of(lambda: call(b"", timeout=10, metadata=[("x-long", "y" * 40000)])),
+                Code.OK)
         self.assertEqual(len(self.s.generate("alpha")[1]), 8)
 
     def test_unknown_model_and_method(self):
@@ -289,6 +293,32 @@ class RequestTest(unittest.TestCase):
         self.assertEqual(code_of(lambda: self.s.inference.Generate(request, timeout=0.2)),
                          Code.DEADLINE_EXCEEDED)
         wait_for(lambda: self.s.model("alpha").running == 0, 2, "the sequence to end")
+
+    def test_a_deadline_beyond_all_time_is_none(self):
+        # More than a 64-bit count of nanoseconds holds; python3-grpcio would not send it.
+        def frame(kind, flags, stream, payload):
+            return (len(payload).to_bytes(3, "big") + bytes([kind, flags]) +
+                    stream.to_bytes(4, "big") + payload)
+
+        headers = {":method": "POST", ":scheme": "http", ":authority": "x", "te": "trailers",
+                   ":path": "/switchyard.v1.Inference/Generate",
+                   "content-type": "application/grpc", "grpc-timeout": "99999999H"}
+        fields = b"".join(b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode()
+                          for n, v in headers.items())
+        body = self.s.request("alpha", tokens=3).SerializeToString()
+        host, port = self.s.address.split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") +
+                               frame(1, 4, 1, fields) +
+                               frame(0, 1, 1, b"\0" + len(body).to_bytes(4, "big") + body))
+            with connection.makefile("rb") as answer:
+                last = b""
+                while not last:
+                    head = answer.read(9)
+                    payload = answer.read(int.from_bytes(head[:3], "big"))
+                    if head[3] == 1 and head[4] & 1:  # HEADERS that end the stream
+                        last = payload
+        self.assertIn(b"grpc-status\x010", last)
 
     def test_cancellation(self):
         stream = self.s.inference.Generate(self.s.request("alpha", tokens=100000))
@@ -339,13 +369,43 @@ class FullQueueTest(unittest.TestCase):
 
 class SlowReaderTest(unittest.TestCase):
 
-    def test_a_stalled_reader_holds_up_nobody(self):
-        with fake(step_us=0) as s:
-            stalled = s.inference.Generate(s.request("alpha", tokens=2_000_000))
-            first_token(stalled)  # and no more
-            for _ in range(5):
+    def slow_stream(self, s, tokens):
+        """A client that takes 64 KiB and then no more until it is read."""
+        self.channel = grpc.insecure_channel(s.address, options=[("grpc.http2.bdp_probe", 0)])
+        self.addCleanup(self.channel.close)
+        stub = type(s.inference)(self.channel)
+        stream = stub.Generate(s.request("alpha", tokens=tokens))
+        return stream, first_token(stream)
+
+    def wait_until_suspended(self, s):
+        seen = [-1]
+
+        def stands_still():  # over a heartbeat or two
+            before, seen[0] = seen[0], s.model("alpha").tokens
+            threading.Event().wait(0.6)
+            return before == seen[0] and before > 0
+
+        wait_for(stands_still, 20, "the sequence to be suspended")
+        return seen[0]
+
+    def test_it_is_suspended_and_loses_nothing(self):
+        with fake(step_us=0, env={"SWITCHYARD_FAKE_PADDING": "1000"}) as s:
+            stream, ids = self.slow_stream(s, 5000)
+            # 1 MiB here, and what was on its way.
+            self.assertLess(self.wait_until_suspended(s), 4000)
+            ids += [i for e in stream for i in e.ids]
+            self.assertEqual(ids, list(range(5000)))
+
+    def test_it_holds_up_nobody(self):
+        with fake(step_us=0, env={"SWITCHYARD_FAKE_PADDING": "1000"}) as s:
+            stream, _ = self.slow_stream(s, 2_000_000)
+            for _ in range(20):
                 self.assertEqual(len(s.generate("alpha", tokens=50)[1]), 50)
-            stalled.cancel()
+            self.wait_until_suspended(s)
+            before = rss_bytes(s.process.pid)
+            self.assertEqual(len(s.generate("alpha", tokens=50)[1]), 50)
+            self.assertLess(rss_bytes(s.process.pid), before + (4 << 20))
+            stream.cancel()
             wait_for(lambda: s.model("alpha").running == 0, 5, "the sequence to end")
 
 

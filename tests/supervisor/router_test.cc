@@ -392,7 +392,7 @@ TEST_F(RouterTest, ReloadAddsChangesAndRemoves) {
   auto catalog = Catalog();
   catalog[0].plan.set_kv_useful_bytes(50 * kMiB);  // a changes
   catalog[2] = FakeModel("d", kMiB, kMiB, 3, kMiB, kMiB);
-  const v1::ReloadConfigReply reply = h_->router->Reload(catalog);
+  const v1::ReloadConfigReply reply = *h_->router->Reload(catalog);
   EXPECT_EQ(reply.added_size(), 1);
   EXPECT_EQ(reply.changed_size(), 1);
   EXPECT_EQ(reply.removed_size(), 1);
@@ -430,6 +430,7 @@ TEST_F(RouterTest, DrainLetsRunningRequestsFinish) {
   EXPECT_TRUE(quick->status.ok());
   EXPECT_EQ(endless->status.code(), absl::StatusCode::kAborted);
   EXPECT_EQ(h_->Generate("a", 1)->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::IsUnavailable(h_->router->Reload(Catalog()).status()));
   EXPECT_EQ(h_->violation(), "");
   h_.reset();
 }

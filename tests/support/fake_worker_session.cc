@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -20,6 +21,11 @@ constexpr int kDescriptorSocket = 4;
 std::chrono::microseconds StepTime() {
   const char* text = std::getenv("SWITCHYARD_FAKE_STEP_US");
   return std::chrono::microseconds(text != nullptr ? std::atoi(text) : 1000);
+}
+
+size_t Padding() {
+  const char* text = std::getenv("SWITCHYARD_FAKE_PADDING");
+  return text != nullptr ? std::atoi(text) : 0;
 }
 
 }  // namespace
@@ -231,7 +237,8 @@ void Session::AddToken(uint64_t id, Sequence* sequence, v1::StepEvents* events) 
     }
   }
   generated->add_ids(sequence->tokens);
-  generated->set_text(absl::StrCat("t", sequence->tokens, " "));
+  static const std::string kPadding(Padding(), '.');
+  generated->set_text(absl::StrCat("t", sequence->tokens, kPadding, " "));
   if (++sequence->tokens < sequence->max_tokens) return;
   v1::GenerateEvent::Finish* finish = generated->mutable_finish();
   finish->set_reason(v1::LENGTH);

@@ -6,10 +6,10 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/available_memory.h"
 #include "common/check.h"
 #include "common/checked.h"
 #include "common/human.h"
-#include "worker/device/available_memory.h"
 
 namespace switchyard::worker {
 namespace {
@@ -39,7 +39,8 @@ CpuArena::~CpuArena() { munmap(mapping_, mapping_bytes_); }
 
 absl::Status CpuArena::Commit(uint64_t offset, uint64_t bytes) {
   SY_CHECK(offset % kCpuPageBytes == 0 && bytes % kCpuPageBytes == 0 && offset + bytes <= bytes_);
-  const uint64_t available = AvailableHostMemory();
+  // Where nobody tells, the kernel decides.
+  const uint64_t available = AvailableMemory().value_or(UINT64_MAX);
   if (available < kHostReserve || bytes > available - kHostReserve) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the host has no room for ", HumanBytes(bytes), " more: ", HumanBytes(available),

@@ -19,7 +19,6 @@ class CpuArena final : public Arena {
 
   std::byte* base() const override { return base_; }
   uint64_t reserved_bytes() const override { return bytes_; }
-  uint64_t granularity() const override { return kCpuPageBytes; }
   absl::Status Commit(uint64_t offset, uint64_t bytes) override;
   absl::Status Release(uint64_t offset, uint64_t bytes) override;
   uint64_t committed_bytes() const override { return committed_; }

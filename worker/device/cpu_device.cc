@@ -21,7 +21,6 @@ class CpuBuffer final : public Buffer {
   CpuBuffer& operator=(const CpuBuffer&) = delete;
 
   void* data() const override { return data_; }
-  uint64_t bytes() const override { return bytes_; }
 
  private:
   void* data_;
@@ -38,7 +37,6 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) : copy_(threads) {}
 
-  std::string name() const override { return "cpu"; }
   uint64_t page_bytes() const override { return kCpuPageBytes; }
 
   absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) override {

@@ -25,8 +25,7 @@ class Arena {
   virtual ~Arena() = default;
   virtual std::byte* base() const = 0;
   virtual uint64_t reserved_bytes() const = 0;
-  virtual uint64_t granularity()
-      const = 0;  // offsets and sizes of Commit and Release are multiples
+  // Offsets and sizes are multiples of the device's page_bytes, here and below.
   // Makes [offset, offset + bytes) usable; contents undefined. RESOURCE_EXHAUSTED if the device has
   // no room; then nothing of the range is committed. Committing what is committed is an error of
   // ours.
@@ -41,7 +40,6 @@ class Buffer {
  public:
   virtual ~Buffer() = default;
   virtual void* data() const = 0;
-  virtual uint64_t bytes() const = 0;
 };
 
 // A point in a stream's work.
@@ -54,7 +52,6 @@ class Event {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual std::string name() const = 0;     // "cpu" or a GPU's UUID
   virtual uint64_t page_bytes() const = 0;  // granularity of every arena
 
   virtual absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) = 0;

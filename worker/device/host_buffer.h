@@ -19,7 +19,6 @@ class HostBuffer {
   HostBuffer& operator=(const HostBuffer&) = delete;
 
   std::byte* data() const { return data_; }
-  uint64_t bytes() const { return bytes_; }
 
  private:
   HostBuffer(Device& device, std::byte* data, uint64_t bytes)

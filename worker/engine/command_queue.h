@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <utility>
 #include <variant>
@@ -60,9 +61,11 @@ class CommandQueue {
 
   // Returns when there is a command, a wake-up or a stop, or after `at_most` (negative: no bound).
   void Wait(Nanos at_most) {
+    // Beyond all time, and the clock's now added to it must not overflow.
+    constexpr Nanos kForever = std::numeric_limits<Nanos>::max() / 2;
     std::unique_lock<std::mutex> lock(mu_);
     const auto ready = [this] { return stopped_ || wake_ || !commands_.empty(); };
-    if (at_most < 0) {
+    if (at_most < 0 || at_most > kForever) {
       woken_.wait(lock, ready);
     } else {
       woken_.wait_for(lock, std::chrono::nanoseconds(at_most), ready);

@@ -117,9 +117,13 @@ class EngineSink {
   virtual void OnLease(const LeaseReport& report) = 0;
 };
 
-// Fixed bytes that an engine of this shape allocates: activations, scratch, tables, step buffers.
-uint64_t EngineFixedBytes(const Architecture& arch, const kernels::Ops& ops,
-                          const EngineLimits& limits);
+// Fixed bytes that an engine of this shape allocates: activations, scratch, tables and step buffers
+// on the device, and on the host what is copied to and from them.
+struct EngineBytes {
+  uint64_t device = 0, host = 0;
+};
+EngineBytes FixedBytesOf(const Architecture& arch, const kernels::Ops& ops,
+                         const EngineLimits& limits);
 
 class Engine {
  public:

@@ -1,6 +1,7 @@
 #include "worker/engine/fixed_memory.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "common/checked.h"
 #include "worker/engine/kv_store.h"
@@ -33,19 +34,29 @@ FixedLayout PlanFixed(const Architecture& arch, const kernels::Ops& ops, const E
   for (const RopeTable& rope : arch.ropes) {
     layout.ropes.push_back(Take(layout, rope.inv_freq.size() * sizeof(float)));
   }
-  layout.tokens = Take(
-      layout, static_cast<uint64_t>(limits.max_sequences) * layout.token_stride * sizeof(int32_t));
-  layout.tables = Take(layout, KvStore::TableBytes(kv, limits.max_sequences));
+  layout.token_staging =
+      static_cast<uint64_t>(limits.max_sequences) * layout.token_stride * sizeof(int32_t);
+  layout.tokens = Take(layout, layout.token_staging);
+  layout.table_staging = KvStore::TableBytes(kv, limits.max_sequences);
+  layout.tables = Take(layout, layout.table_staging);
   for (uint64_t& step : layout.steps) step = Take(layout, StepBuffers::DeviceBytes(layout.step));
   return layout;
 }
 
-uint64_t EngineFixedBytes(const Architecture& arch, const kernels::Ops& ops,
-                          const EngineLimits& limits) {
+EngineBytes FixedBytesOf(const Architecture& arch, const kernels::Ops& ops,
+                         const EngineLimits& limits) {
   // The tables' shape does not depend on the size of a page.
   const KvLayout kv = PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
                              limits.prefill_chunk, kCpuPageBytes);
-  return PlanFixed(arch, ops, limits, kv).bytes;
+  const FixedLayout layout = PlanFixed(arch, ops, limits, kv);
+  EngineBytes bytes;
+  bytes.device = layout.bytes;
+  bytes.host = RoundUp(layout.token_staging, kCpuPageBytes);
+  for (size_t i = 0; i < std::size(layout.steps); ++i) {
+    bytes.host +=
+        RoundUp(StepBuffers::DeviceBytes(layout.step) + layout.table_staging, kCpuPageBytes);
+  }
+  return bytes;
 }
 
 }  // namespace switchyard::worker

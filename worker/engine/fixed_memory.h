@@ -22,6 +22,9 @@ struct FixedLayout {
   uint64_t tables = 0;
   uint64_t steps[2] = {0, 0};
   uint64_t bytes = 0;  // in all
+  // On the host, in buffers of their own: what is copied to and from these.
+  uint64_t token_staging = 0;
+  uint64_t table_staging = 0;  // of each of the two steps, behind its inputs and outputs
 };
 
 FixedLayout PlanFixed(const Architecture& arch, const kernels::Ops& ops, const EngineLimits& limits,

@@ -36,7 +36,8 @@ bool LeaseKeeper::may_step() const {
 
 bool LeaseKeeper::WouldShrink(bool anyone_runs) const {
   if (!known_ || !may_shrink(anyone_runs)) return false;
-  if (weights_pending_ && target_.weight_bytes < residency_.committed_bytes()) return true;
+  // What a growth under way has not committed yet may be there when it is cut short.
+  if (weights_pending_ && target_.weight_bytes < residency_.target_bytes()) return true;
   if (!over_target() || kv_stuck_) return false;
   // Room at the top of the limit that was never committed, or granules that can be freed.
   return cache_.committed_bytes() <= target_.kv_bytes ||

@@ -21,11 +21,9 @@ struct SequenceCounts {
 
 // What it does depends on the latest target alone, and on whether sequences still run:
 //  1. A target that holds the whole image and the smallest pool: weights and KV grow at once, steps
-//  may
-//     run while weights are on their way. KV above the target goes as it falls free.
+//     may run while weights are on their way. KV above the target goes as it falls free.
 //  2. Any other target: nobody comes in. Running sequences are paused by the engine, or finish
-//  first;
-//     then weights and KV shrink to the target.
+//     first; then weights and KV shrink to the target.
 // KV that may be used counts as held, whether its granules are committed yet or not: granting it
 // cost the ledger that much.
 class LeaseKeeper {

@@ -79,6 +79,11 @@ void StepEngine::SetLease(const LeaseTarget& target) {
   if (target.weight_bytes < image_.bytes) residency_->Interrupt();
 }
 
+void StepEngine::Stop() {
+  commands_.Stop();
+  residency_->Interrupt();
+}
+
 void StepEngine::Run() {
   while (!commands_.stopped()) {
     if (Iterate()) continue;

@@ -40,7 +40,7 @@ class StepEngine final : public Engine {
 
   bool Iterate() override;
   void Run() override;
-  void Stop() override { commands_.Stop(); }
+  void Stop() override;
 
  private:
   // The lists that a plan's indices refer to.

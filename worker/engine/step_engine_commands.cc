@@ -11,8 +11,9 @@
 namespace switchyard::worker {
 
 void StepEngine::ApplyCommands() {
-  // Before the commands are taken: whoever interrupts has pushed his command first.
+  // Before the commands are taken: whoever interrupts has pushed his command first, or stopped us.
   residency_->EndInterrupt();
+  if (commands_.stopped()) residency_->Interrupt();
   for (Command& command : commands_.TakeAll()) {
     std::visit([this](auto& each) { Apply(std::move(each)); }, command);
   }

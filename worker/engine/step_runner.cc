@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/check.h"
 #include "common/status_macros.h"
 
 namespace switchyard::worker {
@@ -19,18 +18,14 @@ absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(
 
 absl::Status StepRunner::Allocate(const EngineLimits& limits, const KvLayout& kv,
                                   kernels::Ops& ops) {
-  SY_ASSERT(fixed_.bytes == EngineFixedBytes(arch_, ops, limits));
   ASSIGN_OR_RETURN(memory_, device_.Allocate(fixed_.bytes));
   auto* base = static_cast<std::byte*>(memory_->data());
-  ASSIGN_OR_RETURN(token_staging_,
-                   HostBuffer::Create(device_, static_cast<uint64_t>(limits.max_sequences) *
-                                                   fixed_.token_stride * sizeof(int32_t)));
+  ASSIGN_OR_RETURN(token_staging_, HostBuffer::Create(device_, fixed_.token_staging));
   ASSIGN_OR_RETURN(kv_store_, KvStore::Create(device_, kv, limits.max_sequences,
                                               reinterpret_cast<int32_t*>(base + fixed_.tables)));
   for (size_t i = 0; i < buffers_.size(); ++i) {
-    ASSIGN_OR_RETURN(buffers_[i],
-                     StepBuffers::Create(device_, fixed_.step, base + fixed_.steps[i],
-                                         KvStore::TableBytes(kv, limits.max_sequences)));
+    ASSIGN_OR_RETURN(buffers_[i], StepBuffers::Create(device_, fixed_.step, base + fixed_.steps[i],
+                                                      fixed_.table_staging));
   }
   weights_ = BindWeights(arch_, image_, residency_.base());
   ASSIGN_OR_RETURN(std::vector<const float*> ropes, UploadRopes());

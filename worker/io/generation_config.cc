@@ -58,7 +58,7 @@ absl::StatusOr<GenerationConfig> ParseGenerationConfig(const nlohmann::json& jso
   GenerationConfig config;
   RETURN_IF_ERROR(ReadSpecialIds(json, name, config));
   RETURN_IF_ERROR(ReadNumber(json, name, "temperature", 0, 100, config.temperature));
-  RETURN_IF_ERROR(ReadNumber(json, name, "top_p", 0, 1, config.top_p));
+  RETURN_IF_ERROR(ReadNumber(json, name, "top_p", 1e-6, 1, config.top_p));
   RETURN_IF_ERROR(ReadNumber(json, name, "min_p", 0, 1, config.min_p));
   RETURN_IF_ERROR(
       ReadNumber(json, name, "repetition_penalty", 0.01, 100, config.repetition_penalty));

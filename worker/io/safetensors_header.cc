@@ -8,6 +8,7 @@
 #include "common/checked.h"
 #include "common/json.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "worker/io/safetensors.h"
 
 namespace switchyard::worker {
@@ -120,8 +121,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 }
 
 std::string QuotedName(const std::string& name) {
-  const std::string cut = name.size() > 200 ? name.substr(0, 200) + "..." : name;
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(cut), "\"");
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(ValidUtf8(name, 200)), "\"");
 }
 
 absl::StatusOr<std::vector<TensorInfo>> ParseSafetensorsHeader(const std::string& json,

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "worker/model/config_reader.h"
 #include "worker/model/family_table.h"
 
@@ -72,7 +73,7 @@ void ReadRest(ConfigReader& config, const Family& family, Architecture& arch) {
   if (asked != family.activation_name &&
       !(asked == "swish" && arch.activation == Activation::kSilu)) {
     config.RefuseUnsupported(absl::StrCat("\"", family.activation_key, "\" \"",
-                                          asked.substr(0, 100),
+                                          ValidUtf8(asked, 100),
                                           "\" is not supported; known: ", family.activation_name));
   }
   arch.mlp_bias = family.reads_mlp_bias && config.Bool("mlp_bias", false);
@@ -94,7 +95,7 @@ absl::StatusOr<const Family*> FamilyOf(const nlohmann::json& config) {
   const Family* family = FindFamily(model_type);
   if (family == nullptr) {
     return absl::UnimplementedError(
-        absl::StrCat("config.json: model_type \"", model_type.substr(0, 100),
+        absl::StrCat("config.json: model_type \"", ValidUtf8(model_type, 100),
                      "\" is not supported; known: ", absl::StrJoin(KnownModelTypes(), ", ")));
   }
   return family;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -32,7 +33,7 @@ std::optional<std::vector<bool>> ReadLayerTypes(ConfigReader& config, const Arch
   std::vector<bool> slides;
   for (const std::string& type : types) {
     if (type != "sliding_attention" && type != "full_attention") {
-      config.RefuseUnsupported(absl::StrCat("layer type \"", type.substr(0, 100),
+      config.RefuseUnsupported(absl::StrCat("layer type \"", ValidUtf8(type, 100),
                                             "\" is not supported; known: full_attention, "
                                             "sliding_attention"));
       return std::nullopt;
@@ -156,7 +157,7 @@ void Glm4Mixture(ConfigReader& config, Architecture& arch) {
   moe.correction = true;
   moe.normalize = config.Bool("norm_topk_prob", true);
   moe.scale = static_cast<float>(config.Number("routed_scaling_factor", 1, 1e-6, 1e6));
-  moe.groups = config.Int("n_group", 1, 1, kMaxExperts);
+  moe.groups = config.Int("n_group", 1, 1, kernels::kMaxExpertGroups);
   moe.best_groups = config.Int("topk_group", 1, 1, kMaxExperts);
   const int32_t group = moe.experts / moe.groups;
   if (moe.experts % moe.groups != 0 || group < 2 || moe.best_groups > moe.groups) {

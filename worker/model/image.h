@@ -112,13 +112,16 @@ absl::Status FillImage(const ImageLayout& layout, const Checkpoint& checkpoint,
 // The image cache: files `<key>.image` in a directory, checksummed, written beside and renamed.
 // ReadImageCache: NOT_FOUND if there is none; DATA_LOSS (and the file is removed) if it is not what
 // it says. Files used longest ago make room for a new one, so that the directory stays within
-// `max_bytes`; an image that is larger than that is not kept (RESOURCE_EXHAUSTED).
+// `max_bytes`; an image that is larger than that is not kept (RESOURCE_EXHAUSTED). `progress` as
+// above.
 absl::Status ReadImageCache(const std::string& dir, const ImageLayout& layout,
                             std::span<std::byte> image,
                             const std::function<bool(uint64_t)>& progress);
+constexpr uint64_t kImageCacheBytes = uint64_t{64} << 30;
 absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
                              std::span<const std::byte> image,
-                             uint64_t max_bytes = uint64_t{64} << 30);
+                             uint64_t max_bytes = kImageCacheBytes,
+                             const std::function<bool(uint64_t)>& progress = nullptr);
 
 // A fast checksum (several GB/s a thread) against damage, not against malice.
 uint64_t ImageChecksum(std::span<const std::byte> image);

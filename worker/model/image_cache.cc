@@ -131,14 +131,18 @@ void MakeRoom(const std::string& dir, uint64_t bytes, uint64_t max_bytes) {
 }
 
 absl::Status WriteFile(const std::string& path, const ImageLayout& layout,
-                       std::span<const std::byte> image) {
+                       std::span<const std::byte> image,
+                       const std::function<bool(uint64_t)>& progress) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!fd.valid()) return ErrnoStatus(path.c_str());
   std::vector<std::byte> page(kHeaderBytes);
   const Header header = MakeHeader(layout, ImageChecksum(image));
   std::memcpy(page.data(), &header, sizeof(header));
   RETURN_IF_ERROR(WriteAll(fd.get(), page));
-  RETURN_IF_ERROR(WriteAll(fd.get(), image));
+  for (uint64_t at = 0; at < image.size(); at += kPiece) {
+    if (progress && !progress(at)) return absl::CancelledError("the image is not wanted any more");
+    RETURN_IF_ERROR(WriteAll(fd.get(), image.subspan(at, std::min(kPiece, image.size() - at))));
+  }
   if (::fsync(fd.get()) != 0) return ErrnoStatus(path.c_str());
   return absl::OkStatus();
 }
@@ -165,7 +169,8 @@ absl::Status ReadImageCache(const std::string& dir, const ImageLayout& layout,
 }
 
 absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
-                             std::span<const std::byte> image, uint64_t max_bytes) {
+                             std::span<const std::byte> image, uint64_t max_bytes,
+                             const std::function<bool(uint64_t)>& progress) {
   if (layout.key.empty() || image.size() < layout.bytes) {
     return absl::InvalidArgumentError("image cache: no key, or too few bytes for the image");
   }
@@ -181,7 +186,7 @@ absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
   MakeRoom(dir, bytes, max_bytes);
   const std::string path = absl::StrCat(dir, "/", layout.key, kSuffix);
   const std::string beside = absl::StrCat(path, ".", ::getpid(), kTemporary);
-  absl::Status status = WriteFile(beside, layout, image.first(layout.bytes));
+  absl::Status status = WriteFile(beside, layout, image.first(layout.bytes), progress);
   if (status.ok() && ::rename(beside.c_str(), path.c_str()) != 0) {
     status = ErrnoStatus(path.c_str());
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -58,7 +59,7 @@ RopeType ReadType(ConfigReader& rope) {
   if (name == "linear") return RopeType::kLinear;
   if (name == "llama3") return RopeType::kLlama3;
   if (name == "yarn") return RopeType::kYarn;
-  rope.RefuseUnsupported(absl::StrCat("rope_type \"", name.substr(0, 100),
+  rope.RefuseUnsupported(absl::StrCat("rope_type \"", ValidUtf8(name, 100),
                                       "\" is not supported; known: default, linear, llama3, yarn"));
   return RopeType::kDefault;
 }

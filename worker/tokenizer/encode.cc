@@ -29,7 +29,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
     return absl::InvalidArgumentError(
         absl::StrCat("the text has ", text.size(), " bytes, at most ", tokenizer::kMaxTextBytes));
   }
-  if (const size_t at = tokenizer::FindInvalidUtf8(text); at != std::string_view::npos) {
+  if (const size_t at = FindInvalidUtf8(text); at != std::string_view::npos) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the text is not valid UTF-8: byte 0x",
         absl::Hex(static_cast<uint8_t>(text[at]), absl::kZeroPad2), " at offset ", at));

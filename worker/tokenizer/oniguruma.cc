@@ -81,7 +81,7 @@ constexpr std::string_view kProperties[] = {
     "Ideographic"};
 
 absl::Status Unsupported(std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(what), "\" is not supported"));
+  return absl::InvalidArgumentError(absl::StrCat("\"", ValidUtf8(what), "\" is not supported"));
 }
 
 class Translator {

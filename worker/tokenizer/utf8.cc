@@ -1,61 +1,13 @@
 #include "worker/tokenizer/utf8.h"
 
 #include <cstdint>
-#include <cstring>
 
 namespace switchyard::worker::tokenizer {
 namespace {
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";
 
-// The number of leading bytes that are ASCII, a word at a time.
-size_t AsciiPrefix(std::string_view text) {
-  size_t i = 0;
-  for (; i + 8 <= text.size(); i += 8) {
-    uint64_t word;
-    std::memcpy(&word, text.data() + i, 8);
-    if (word & 0x8080808080808080u) break;
-  }
-  while (i < text.size() && static_cast<uint8_t>(text[i]) < 0x80) ++i;
-  return i;
-}
-
 }  // namespace
-
-Utf8Unit NextUtf8Unit(std::string_view text, size_t* length) {
-  const uint8_t lead = static_cast<uint8_t>(text[0]);
-  *length = 1;
-  if (lead < 0x80) return Utf8Unit::kCharacter;
-  if (lead < 0xC2 || lead > 0xF4) return Utf8Unit::kInvalid;
-  const size_t want = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range keeps out overlong forms, surrogates and what is above U+10FFFF.
-  uint8_t low = 0x80, high = 0xBF;
-  if (lead == 0xE0) low = 0xA0;
-  if (lead == 0xED) high = 0x9F;
-  if (lead == 0xF0) low = 0x90;
-  if (lead == 0xF4) high = 0x8F;
-  for (size_t i = 1; i < want; ++i) {
-    *length = i;
-    if (i == text.size()) return Utf8Unit::kIncomplete;
-    const uint8_t byte = static_cast<uint8_t>(text[i]);
-    if (byte < low || byte > high) return Utf8Unit::kInvalid;
-    low = 0x80;
-    high = 0xBF;
-  }
-  *length = want;
-  return Utf8Unit::kCharacter;
-}
-
-size_t FindInvalidUtf8(std::string_view text) {
-  size_t pos = 0;
-  while (true) {
-    pos += AsciiPrefix(text.substr(pos));
-    if (pos == text.size()) return std::string_view::npos;
-    size_t length;
-    if (NextUtf8Unit(text.substr(pos), &length) != Utf8Unit::kCharacter) return pos;
-    pos += length;
-  }
-}
 
 char32_t DecodeUtf8(std::string_view text, size_t* pos) {
   const auto* p = reinterpret_cast<const uint8_t*>(text.data()) + *pos;

@@ -4,18 +4,9 @@
 #include <string>
 #include <string_view>
 
+#include "common/utf8.h"
+
 namespace switchyard::worker::tokenizer {
-
-enum class Utf8Unit { kCharacter, kInvalid, kIncomplete };
-
-// Looks at the start of `text` (not empty). kCharacter: `*length` bytes are one character.
-// kInvalid: `*length` bytes are the longest start of a character that what follows breaks (at
-// least 1; a lossy decoder writes one U+FFFD for them). kIncomplete: all of `text` is the start of
-// a character.
-Utf8Unit NextUtf8Unit(std::string_view text, size_t* length);
-
-// The offset of the first byte that is not part of valid UTF-8, or npos.
-size_t FindInvalidUtf8(std::string_view text);
 
 // The character at `*pos` of valid UTF-8; moves `*pos` behind it.
 char32_t DecodeUtf8(std::string_view text, size_t* pos);

@@ -31,6 +31,19 @@ TEST(StateDir, ATemporaryOneLeavesNothing) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
+TEST(StateDir, ATemporaryOneIsOursAlone) {
+  testing::TempDir directory;
+  const std::string elsewhere = directory / "elsewhere", link = directory / "link";
+  std::filesystem::create_directory(elsewhere);
+  std::filesystem::create_directory_symlink(elsewhere, link);
+  EXPECT_TRUE(absl::IsFailedPrecondition(StateDir::Lock(link, true).status()));
+  std::filesystem::permissions(elsewhere, std::filesystem::perms::all);
+  EXPECT_TRUE(absl::IsFailedPrecondition(StateDir::Lock(elsewhere, true).status()));
+  EXPECT_TRUE(std::filesystem::is_empty(elsewhere));
+  std::filesystem::permissions(elsewhere, std::filesystem::perms::owner_all);
+  EXPECT_TRUE(StateDir::Lock(elsewhere, true).ok());
+}
+
 TEST(StateDir, DefaultsAreOnePerAddress) {
   ::setenv("XDG_STATE_HOME", "/x", 1);
   EXPECT_EQ(DefaultStateDir({"127.0.0.1", 7411}), "/x/switchyard/127.0.0.1_7411");

@@ -4,8 +4,8 @@
 
 #include <cstring>
 
+#include "common/available_memory.h"
 #include "tests/worker/device/resident_memory.h"
-#include "worker/device/available_memory.h"
 
 namespace switchyard::worker {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 
 TEST(CpuArena, ReservesAddressesOnly) {
-  auto arena = CpuArena::Reserve(uint64_t{1} << 40);
+  auto arena = CpuArena::Reserve(uint64_t{1} << 37);
   ASSERT_TRUE(arena.ok()) << arena.status();
   EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->base()) % (2 * kMiB), 0u);
   EXPECT_EQ((*arena)->committed_bytes(), 0u);
@@ -56,7 +56,7 @@ TEST(CpuArena, TouchingReleasedMemoryIsAFault) {
 }
 
 TEST(CpuArena, WhatTheHostHasNotIsRefused) {
-  const uint64_t beyond = AvailableHostMemory() / kCpuPageBytes * kCpuPageBytes + (kMiB << 10);
+  const uint64_t beyond = *AvailableMemory() / kCpuPageBytes * kCpuPageBytes + (kMiB << 10);
   auto arena = CpuArena::Reserve(beyond);
   ASSERT_TRUE(arena.ok()) << arena.status();
   const absl::Status status = (*arena)->Commit(0, beyond);

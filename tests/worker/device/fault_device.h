@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -35,6 +36,30 @@ class Faults {
     return committed_;
   }
 
+  // Of all buffers that were allocated, and of host memory that is registered.
+  uint64_t allocated() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return allocated_;
+  }
+  uint64_t registered() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    uint64_t bytes = 0;
+    for (const auto& [data, size] : registered_) bytes += size;
+    return bytes;
+  }
+
+  void Allocate(uint64_t bytes) {
+    std::lock_guard<std::mutex> lock(mu_);
+    allocated_ += bytes;
+  }
+  void Register(const void* data, uint64_t bytes) {
+    std::lock_guard<std::mutex> lock(mu_);
+    registered_[data] = bytes;
+  }
+  void Unregister(const void* data) {
+    std::lock_guard<std::mutex> lock(mu_);
+    registered_.erase(data);
+  }
   absl::Status Commit(Arena& arena, uint64_t offset, uint64_t bytes) {
     {
       std::lock_guard<std::mutex> lock(mu_);
@@ -62,6 +87,8 @@ class Faults {
   int64_t commits_left_ = std::numeric_limits<int64_t>::max();
   int64_t uploads_left_ = std::numeric_limits<int64_t>::max();
   uint64_t committed_ = 0;
+  uint64_t allocated_ = 0;
+  std::map<const void*, uint64_t> registered_;
 };
 
 class FaultArena final : public Arena {
@@ -70,7 +97,6 @@ class FaultArena final : public Arena {
       : faults_(faults), arena_(std::move(arena)) {}
   std::byte* base() const override { return arena_->base(); }
   uint64_t reserved_bytes() const override { return arena_->reserved_bytes(); }
-  uint64_t granularity() const override { return arena_->granularity(); }
   absl::Status Commit(uint64_t offset, uint64_t bytes) override {
     return faults_.Commit(*arena_, offset, bytes);
   }
@@ -89,13 +115,13 @@ class FaultDevice final : public Device {
   explicit FaultDevice(Faults& faults, int threads = 1)
       : faults_(faults), device_(MakeCpuDevice(threads)) {}
 
-  std::string name() const override { return device_->name(); }
   uint64_t page_bytes() const override { return device_->page_bytes(); }
   absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) override {
     ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, device_->Reserve(bytes));
     return std::make_unique<FaultArena>(faults_, std::move(arena));
   }
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes) override {
+    faults_.Allocate(bytes);
     return device_->Allocate(bytes);
   }
   StreamHandle compute_stream() override { return device_->compute_stream(); }
@@ -119,9 +145,13 @@ class FaultDevice final : public Device {
   }
   absl::Status Synchronize(StreamHandle stream) override { return device_->Synchronize(stream); }
   absl::Status RegisterHost(const void* data, uint64_t bytes) override {
+    faults_.Register(data, bytes);
     return device_->RegisterHost(data, bytes);
   }
-  absl::Status UnregisterHost(const void* data) override { return device_->UnregisterHost(data); }
+  absl::Status UnregisterHost(const void* data) override {
+    faults_.Unregister(data);
+    return device_->UnregisterHost(data);
+  }
 
  private:
   Faults& faults_;

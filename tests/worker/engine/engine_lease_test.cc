@@ -116,6 +116,18 @@ TEST_P(LeaseTest, ALeaseThatGoesDoesNotWaitForWeightsToArrive) {
   ExpectAnswer(1);
 }
 
+TEST_P(LeaseTest, StopDoesNotWaitForWeightsToArrive) {
+  h().faults().HoldUploadsAfter(3);
+  Submit(1, 20, 5);
+  h().GrantAll();
+  std::thread runs([&] { engine().Run(); });
+  while (engine().Stats().step_started == 0) std::this_thread::yield();
+  engine().Stop();
+  runs.join();
+  EXPECT_TRUE(h().of(1).tokens.empty());
+  h().faults().LetUploadsPass();
+}
+
 TEST_P(LeaseTest, ReportsTellOfTheGrowth) {
   h().GrantAll();
   h().Settle();

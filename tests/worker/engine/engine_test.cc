@@ -391,7 +391,9 @@ TEST_P(EngineTest, TimesAreInOrder) {
 
 TEST_P(EngineTest, FixedBytesAreWhatIsAllocated) {
   Build();
-  EXPECT_GT(EngineFixedBytes(model_.arch, ops_, limits_), 0u);  // Create asserts that they agree
+  const EngineBytes planned = FixedBytesOf(model_.arch, ops_, limits_);
+  EXPECT_EQ(h().faults().allocated(), planned.device);
+  EXPECT_EQ(h().faults().registered(), planned.host);
 }
 
 // Requests, cancellations, suspensions and leases at random; every answer is exact.

@@ -35,11 +35,11 @@ TEST(GenerationConfig, GreedyOnlyWhereTheFileSaysSo) {
 }
 
 TEST(GenerationConfig, RefusesWhatMakesNoSense) {
-  for (const char* text :
-       {R"([])", R"({"eos_token_id":-1})", R"({"eos_token_id":"2"})",
-        R"({"eos_token_id":[2,null]})", R"({"bos_token_id":4294967296})", R"({"temperature":-1})",
-        R"({"temperature":"hot"})", R"({"top_p":1.5})", R"({"top_k":-1})", R"({"top_k":2.5})",
-        R"({"repetition_penalty":0})", R"({"do_sample":1})", R"({"min_p":2})"}) {
+  for (const char* text : {R"([])", R"({"eos_token_id":-1})", R"({"eos_token_id":"2"})",
+                           R"({"eos_token_id":[2,null]})", R"({"bos_token_id":4294967296})",
+                           R"({"temperature":-1})", R"({"temperature":"hot"})", R"({"top_p":1.5})",
+                           R"({"top_p":0})", R"({"top_k":-1})", R"({"top_k":2.5})",
+                           R"({"repetition_penalty":0})", R"({"do_sample":1})", R"({"min_p":2})"}) {
     const auto config = Parse(text);
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(config.status().message(), HasSubstr("generation_config.json")) << text;

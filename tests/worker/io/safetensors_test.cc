@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "common/utf8.h"
 #include "tests/worker/io/checkpoint_writer.h"
 
 namespace switchyard::worker {
@@ -121,6 +122,12 @@ TEST(Safetensors, NamesInMessagesAreEscaped) {
   const std::string name = QuotedName("\x1b[31m\n" + std::string(1000, 'x'));
   EXPECT_THAT(name, HasSubstr("\\033[31m\\n"));
   EXPECT_LT(name.size(), 300u);
+}
+
+TEST(Safetensors, NamesInMessagesAreCutBetweenCharacters) {
+  std::string name = "x";
+  for (int i = 0; i < 100; ++i) name += "\xE4\xB8\x96";
+  EXPECT_EQ(FindInvalidUtf8(QuotedName(name)), std::string::npos) << QuotedName(name);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/json.h"
+#include "common/utf8.h"
 
 namespace switchyard::worker {
 namespace {
@@ -120,6 +121,9 @@ TEST(Families, RefusedByName) {
       {R"({"model_type":"llama","num_attention_heads":4096,"hidden_size":4096})", "head size 1"},
       {R"({"model_type":"qwen3_moe","num_experts":4})", "num_experts_per_tok"},
       {R"({"model_type":"glm4_moe","head_dim":128,"n_group":3})", "groups"},
+      {R"({"model_type":"glm4_moe","head_dim":128,"n_routed_experts":1024,"n_group":512,)"
+       R"("topk_group":512})",
+       "n_group"},
       {R"({"model_type":"glm4_moe","head_dim":128,"n_group":128})", "groups"},
       {R"({"model_type":"glm4_moe","head_dim":128,"n_group":4,"topk_group":5})", "groups"},
       {R"({"model_type":"glm4_moe","head_dim":128,"n_group":64,"topk_group":2})",
@@ -132,6 +136,20 @@ TEST(Families, RefusedByName) {
     ASSERT_FALSE(arch.ok()) << config;
     EXPECT_THAT(arch.status().message(), HasSubstr(says)) << config;
     EXPECT_THAT(arch.status().message(), HasSubstr("config.json")) << config;
+  }
+}
+
+// Messages travel in protobuf strings: one that is cut within a character loses all that it is in.
+TEST(Families, MessagesAreUtf8) {
+  std::string name = "x";
+  for (int i = 0; i < 100; ++i) name += "\xE4\xB8\x96";
+  for (const json& config :
+       {json{{"model_type", name}}, json{{"model_type", "llama"}, {"hidden_act", name}},
+        json{{"model_type", "llama"}, {"rope_scaling", {{"type", name}}}},
+        json{{"model_type", "gpt_oss"}, {"num_hidden_layers", 1}, {"layer_types", {name}}}}) {
+    const std::string message(ReadArchitecture(config).status().message());
+    EXPECT_THAT(message, HasSubstr("\xE4\xB8\x96..."));
+    EXPECT_EQ(FindInvalidUtf8(message), std::string::npos) << message;
   }
 }
 

@@ -79,6 +79,14 @@ TEST_F(ImageCacheTest, CanBeCancelledWithoutHarm) {
   EXPECT_TRUE(Exists("k1.image"));
 }
 
+TEST_F(ImageCacheTest, WritingCanBeCancelledAndLeavesNothing) {
+  const absl::Status status =
+      WriteImageCache(dir_.path(), layout_, image_, kImageCacheBytes,
+                      [](uint64_t bytes_done) { return bytes_done < (10u << 20); });
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
+}
+
 TEST_F(ImageCacheTest, MakesRoomForNewOnesFromTheLongestUnused) {
   const std::vector<std::byte> small = Random(1 << 20);
   const uint64_t bound = 3 << 20;  // two of them with their headers

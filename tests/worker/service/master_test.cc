@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -36,6 +38,12 @@ std::string PermissionsAt(const void* address) {
     if (begin <= at && at < end) return permissions;
   }
   return "none";
+}
+
+ino_t InodeOf(const std::string& path) {
+  struct stat st = {};
+  EXPECT_EQ(::stat(path.c_str(), &st), 0);
+  return st.st_ino;
 }
 
 class MasterTest : public ::testing::Test {
@@ -131,16 +139,20 @@ TEST_F(MasterTest, SecondFillingComesFromTheCache) {
   Use(1, first.get(), false);
   const v1::MasterStatus filled = Answer();
   ASSERT_EQ(filled.state(), v1::MasterStatus::COMPLETE) << filled.error();
-  // Behind the writing of the cache, on the same thread.
-  v1::DropMaster drop;
-  drop.set_master_id(1);
-  master_->Drop(drop);
-  Answer();
+  // Behind the writing of the cache, on the same thread; a drop would cut that short.
+  Use(2, first.get(), true);
+  ASSERT_EQ(Answer().state(), v1::MasterStatus::COMPLETE);
   const std::string cached = cache_.path() + "/" + model_->image.key + ".image";
   ASSERT_TRUE(std::filesystem::exists(cached));
+  // Reading it marks it as used; filling from the checkpoint would write another file.
+  const auto long_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(9);
+  std::filesystem::last_write_time(cached, long_ago);
+  const ino_t file = InodeOf(cached);
   UniqueFd second = Memfd(model_->image.bytes);
-  Use(2, second.get(), false);
+  Use(3, second.get(), false);
   EXPECT_EQ(Answer().checksum(), filled.checksum());
+  EXPECT_GT(std::filesystem::last_write_time(cached), long_ago + std::chrono::hours(1));
+  EXPECT_EQ(InodeOf(cached), file);
   // A damaged one is noticed, and the checkpoint is read instead.
   {
     std::fstream file(cached, std::ios::in | std::ios::out | std::ios::binary);
@@ -148,7 +160,7 @@ TEST_F(MasterTest, SecondFillingComesFromTheCache) {
     file.put('\x5a').put('\x5a').put('\x5a');
   }
   UniqueFd third = Memfd(model_->image.bytes);
-  Use(3, third.get(), false);
+  Use(4, third.get(), false);
   const v1::MasterStatus again = Answer();
   EXPECT_EQ(again.state(), v1::MasterStatus::COMPLETE) << again.error();
   EXPECT_EQ(again.checksum(), filled.checksum());

@@ -93,7 +93,7 @@ TEST(StreamingDecoder, RandomIdsComeOutWholeAndEqual) {
         std::string text;
         for (int32_t id : ids) {
           const std::string part = stream.Push(id);
-          ASSERT_EQ(tokenizer::FindInvalidUtf8(part), std::string_view::npos);
+          ASSERT_EQ(FindInvalidUtf8(part), std::string_view::npos);
           text += part;
         }
         text += stream.Finish();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/utf8.h"
 #include "tests/worker/tokenizer/support.h"
 #include "worker/tokenizer/regex.h"
 
@@ -64,6 +65,8 @@ TEST(Oniguruma, RefusedByName) {
         "(a",     "a)",       "**",      "\\8",   "\\p{Nonsense}", "(?C1)",     "\\g<1>"}) {
     EXPECT_FALSE(Regex::Compile({true, pattern}).ok()) << pattern;
   }
+  const std::string message(Regex::Compile({true, "(?\xE4\xB8\x96)"}).status().message());
+  EXPECT_EQ(FindInvalidUtf8(message), std::string::npos) << message;
 }
 
 TEST(Regex, HostilePatternIsAnErrorAndNoCrash) {

@@ -4,10 +4,10 @@
 
 #include "absl/status/statusor.h"
 
-namespace switchyard::supervisor {
+namespace switchyard {
 
 // Bytes of memory that this machine, or the control group that we are in, has to give: the smallest
 // of MemAvailable and what each group on the way up leaves of its limit.
 absl::StatusOr<uint64_t> AvailableMemory();
 
-}  // namespace switchyard::supervisor
+}  // namespace switchyard

@@ -1,4 +1,4 @@
-#include "supervisor/memory.h"
+#include "common/available_memory.h"
 
 #include <algorithm>
 #include <fstream>
@@ -6,7 +6,7 @@
 #include <sstream>
 #include <string>
 
-namespace switchyard::supervisor {
+namespace switchyard {
 namespace {
 
 constexpr char kRoot[] = "/sys/fs/cgroup";
@@ -78,4 +78,4 @@ absl::StatusOr<uint64_t> AvailableMemory() {
   return absl::UnavailableError("/proc/meminfo does not tell how much memory is available");
 }
 
-}  // namespace switchyard::supervisor
+}  // namespace switchyard
