@@ -4,7 +4,8 @@ set_property(CACHE SWITCHYARD_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(SWITCHYARD_CUDA_ARCHITECTURES "90" CACHE STRING
     "Compute capabilities to build machine code for, as CMAKE_CUDA_ARCHITECTURES takes them")
 set(SWITCHYARD_HAVE_CUDA OFF)
-if(NOT SWITCHYARD_CUDA STREQUAL "OFF")
+# The sanitizers of the host compiler know nothing of device code.
+if(SWITCHYARD_CUDA STREQUAL "ON" OR (SWITCHYARD_CUDA STREQUAL "AUTO" AND NOT SWITCHYARD_SANITIZER))
   find_program(SWITCHYARD_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH PATHS /usr/local/cuda
                PATH_SUFFIXES bin)
   if(SWITCHYARD_NVCC)
