@@ -103,6 +103,17 @@ double MeasureCopy(const Buffer& from, Buffer& to, int threads) {
   return 1e-9 * static_cast<double>(bytes) / seconds;
 }
 
+double MeasureFirstTouch(int64_t bytes, int threads) {
+  constexpr int64_t kHugePage = 2 << 20;
+  char* to = MapHuge(bytes);
+  const double seconds = TimeThreads(threads, [&](int t) {
+    const int64_t end = Border(bytes, t + 1, threads);
+    for (int64_t at = Border(bytes, t, threads); at < end; at += kHugePage) to[at] = 1;
+  });
+  Unmap(to, bytes);
+  return 1e-9 * static_cast<double>(bytes) / seconds;
+}
+
 double MeasureCopyToFreshPages(const Buffer& from, int64_t bytes, int threads) {
   char* to = MapHuge(bytes);
   const double seconds = TimeThreads(threads, [&](int t) {

@@ -39,6 +39,8 @@ double MeasureRead(const Buffer& buffer, int threads);
 // GB/s of bytes copied (each is read once and written once) into memory that is there already, and
 // into fresh huge pages.
 double MeasureCopy(const Buffer& from, Buffer& to, int threads);
+// GB/s at which the kernel hands out fresh huge pages, which it writes full of zeros.
+double MeasureFirstTouch(int64_t bytes, int threads);
 double MeasureCopyToFreshPages(const Buffer& from, int64_t bytes, int threads);
 // float32 GFLOP/s of y[m][n] = x[m][k] w[n][k] by oneDNN; 0 without oneDNN.
 double MeasureSgemm(int64_t m, int64_t n, int64_t k);
