@@ -129,7 +129,12 @@ TEST_P(LeaseTest, StopDoesNotWaitForWeightsToArrive) {
 }
 
 TEST_P(LeaseTest, ReportsTellOfTheGrowth) {
+  // Held, so that there is a growth under way to tell of, however fast the copying is.
+  h().faults().HoldUploadsAfter(3);
   h().GrantAll();
+  while (h().reports().empty()) h().Iterate(1);
+  EXPECT_FALSE(last().settled);
+  h().faults().LetUploadsPass();
   h().Settle();
   ASSERT_GE(h().reports().size(), 2u);
   uint64_t before = 0;
