@@ -26,9 +26,9 @@ enum class DType : uint8_t {
   kF32,
   kBF16,
   kF16,
-  kF8E4M3,  // scales: f32 [n], or [n/128][k/128] where group is 128
-  kInt4,    // two weights a byte along k; scales (and zeros) per `group` weights
-  kMxfp4,   // e2m1, groups of 32 with an e8m0 scale
+  kF8E4M3,  // one byte a weight
+  kInt4,    // unsigned, eight weights a 32-bit word along k (see Matrix)
+  kMxfp4,   // e2m1 (OCP Microscaling), eight a word likewise
 };
 // Bytes of `count` elements (count even for the 4-bit types), without scales.
 int64_t DTypeBytes(DType type, int64_t count);
@@ -41,14 +41,24 @@ struct [[nodiscard]] OpError {
 };
 
 // A weight matrix as it lies in the image: data[batch][n][k], row-major, n output features. batch
-// is 1 but for experts. Data starts at a multiple of 256 bytes.
+// is 1 but for experts. Data, scales and zeros start at multiples of 256 bytes.
+//
+// Quantized, w is data times scale, for a weight in row r and column c:
+//   kF8E4M3  scales f32: [batch][n] where group is 0; [batch][ceil(n/128)][ceil(k/128)] where group
+//            is 128 (blocks of 128 x 128).
+//   kInt4    w = (data - zero) * scale; scales f16 [batch][n][k/group]; zeros u8 likewise, null: 8.
+//            k is a multiple of group, and group of 32.
+//   kMxfp4   scales e8m0 (a biased exponent: 2^(s - 127)), u8 [batch][n][k/32]; group is 32.
+// The 4-bit types keep columns 8i..8i+7 in the little-endian 32-bit word i, so that masking it with
+// 0x000f000f after shifts by 0, 4, 8 and 12 yields the column pairs (0,1), (2,3), (4,5), (6,7):
+// from the lowest nibble up the columns are 0 2 4 6 1 3 5 7.
 struct Matrix {
   const void* data = nullptr;
   DType dtype = DType::kBF16;
   int64_t n = 0;
   int64_t k = 0;
   int64_t batch = 1;
-  const void* scales = nullptr;  // by dtype; per batch entry consecutive
+  const void* scales = nullptr;
   const void* zeros = nullptr;
   int32_t group = 0;
 };
@@ -84,7 +94,7 @@ struct KvView {
   int64_t block_bytes = 0;
   int64_t key_offset = 0;
   int64_t value_offset = 0;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;  // the backend's activation type, or kF8E4M3 without scales
 };
 
 // Rotary embedding of the first `dim` elements of a head, in pairs (i, i + dim/2) (Su et al. 2021;
