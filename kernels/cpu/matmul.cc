@@ -11,7 +11,9 @@
 // Many rows (prefill): bound by multiply-add. A panel of 64 weight rows by 1024 columns is
 // converted to float32 once (256 KiB, in L2) and used by up to kBlockRows rows; a tile of
 // activations of one panel (24 KiB) stays in L1 while the weights pass by. Sums that go on in the
-// next panel of columns keep their whole accumulator vector in scratch.
+// next panel of columns keep their whole accumulator vector in scratch. Quantized weights go the
+// same way whatever the number of rows; for few rows a panel is one tile of weights, so that it
+// stays in L1 (16 KiB) between its conversion and its use (dequantize-inl.h).
 //
 // Reached on two cores of a Xeon with AVX-512 that other work kept busy, limits from the same run
 // (switchyard-bench kernels): the weights of a 1.2B bf16 step at batch 1 82-87% of the read rate, 4
@@ -32,6 +34,8 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.
 #include "kernels/cpu/tile-inl.h"
+// After tile-inl.h.
+#include "kernels/cpu/dequantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace switchyard::kernels {
@@ -106,16 +110,6 @@ HWY_NOINLINE void DirectColumns(const MatmulInput& x, const W* w, int64_t k, int
   }
 }
 
-// out[0, count) as floats, zeros up to the next multiple of the lanes.
-template <class W>
-HWY_INLINE void Convert(const W* w, int64_t count, float* HWY_RESTRICT out) {
-  const FloatTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t k = 0;
-  for (; k + lanes <= count; k += lanes) hn::StoreU(LoadFloats(d, w + k), d, out + k);
-  if (k < count) hn::StoreU(LoadSome(d, w + k, count - k), d, out + k);
-}
-
 // One converted panel by up to kBlockRows rows. `sums`: the accumulators of tiles between panels.
 HWY_NOINLINE void PanelTimesRows(const MatmulInput& x, int64_t first_row, int64_t rows,
                                  const float* panel, int64_t n, int64_t columns, int64_t k0,
@@ -150,19 +144,21 @@ HWY_NOINLINE void PanelTimesRows(const MatmulInput& x, int64_t first_row, int64_
   }
 }
 
-template <class W>
-HWY_NOINLINE void PanelColumns(const MatmulInput& x, const W* w, int64_t k, int64_t begin,
-                               int64_t end, const MatmulOutput& y, float* scratch) {
+// `panel_rows`: how many rows of weights are converted at once, a multiple of kTileColumns.
+template <class Rows>
+HWY_NOINLINE void PanelColumns(const MatmulInput& x, const Rows& w, int64_t first, int64_t k,
+                               int64_t begin, int64_t end, int64_t panel_rows,
+                               const MatmulOutput& y, float* scratch) {
   float* panel = scratch;
   float* sums = scratch + kPanelRows * kPanelStride;
   for (int64_t r = 0; r < x.rows; r += kBlockRows) {
     const int64_t rows = std::min(kBlockRows, x.rows - r);
-    for (int64_t n = begin; n < end; n += kPanelRows) {
-      const int64_t columns = std::min(kPanelRows, end - n);
+    for (int64_t n = begin; n < end; n += panel_rows) {
+      const int64_t columns = std::min(panel_rows, end - n);
       for (int64_t k0 = 0; k0 < k; k0 += kPanelColumns) {
         const int64_t k1 = std::min(k, k0 + kPanelColumns);
         for (int64_t c = 0; c < columns; ++c) {
-          Convert(w + (n + c) * k + k0, k1 - k0, panel + c * kPanelStride);
+          w.Convert(first + n + c, k0, k1 - k0, panel + c * kPanelStride);
         }
         // What fills up the last tile is multiplied, but not kept.
         for (int64_t c = columns; c % kTileColumns != 0; ++c) {
@@ -177,43 +173,51 @@ HWY_NOINLINE void PanelColumns(const MatmulInput& x, const W* w, int64_t k, int6
 template <class W>
 void Columns(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
              const MatmulOutput& y, float* scratch) {
-  const W* data = static_cast<const W*>(w.data) + batch * w.n * w.k;
+  const PlainRows<W> rows(w);
   if (x.rows <= kDirectRows) {
-    DirectColumns(x, data, w.k, begin, end, y);
+    DirectColumns(x, rows.data + batch * w.n * w.k, w.k, begin, end, y);
   } else {
-    PanelColumns(x, data, w.k, begin, end, y, scratch);
+    PanelColumns(x, rows, batch * w.n, w.k, begin, end, kPanelRows, y, scratch);
   }
 }
 
-template <class W>
+template <class Rows>
+void QuantizedColumns(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin,
+                      int64_t end, const MatmulOutput& y, float* scratch) {
+  const int64_t panel_rows = x.rows <= kDirectRows ? kTileColumns : kPanelRows;
+  PanelColumns(x, Rows(w), batch * w.n, w.k, begin, end, panel_rows, y, scratch);
+}
+
+template <class Rows>
 void Row(const Matrix& w, int64_t batch, int64_t n, float* out) {
-  const W* row = static_cast<const W*>(w.data) + (batch * w.n + n) * w.k;
-  const FloatTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const Rows rows(w);
+  const int64_t row = batch * w.n + n;
+  constexpr int64_t kStep = 128;
   int64_t k = 0;
-  for (; k + lanes <= w.k; k += lanes) hn::StoreU(LoadFloats(d, row + k), d, out + k);
+  for (; k + kStep <= w.k; k += kStep) rows.Convert(row, k, kStep, out + k);
   if (k < w.k) {
-    float last[HWY_MAX_BYTES / sizeof(float)];
-    hn::StoreU(LoadSome(d, row + k, w.k - k), d, last);
+    float last[kStep];
+    rows.Convert(row, k, w.k - k, last);
     std::copy_n(last, w.k - k, out + k);
   }
 }
 
-void ColumnsF32(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
-                const MatmulOutput& y, float* scratch) {
-  Columns<float>(x, w, batch, begin, end, y, scratch);
-}
-void ColumnsBf16(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
-                 const MatmulOutput& y, float* scratch) {
-  Columns<Bf16>(x, w, batch, begin, end, y, scratch);
-}
-void ColumnsF16(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, int64_t end,
-                const MatmulOutput& y, float* scratch) {
-  Columns<F16>(x, w, batch, begin, end, y, scratch);
-}
-void RowF32(const Matrix& w, int64_t batch, int64_t n, float* out) { Row<float>(w, batch, n, out); }
-void RowBf16(const Matrix& w, int64_t batch, int64_t n, float* out) { Row<Bf16>(w, batch, n, out); }
-void RowF16(const Matrix& w, int64_t batch, int64_t n, float* out) { Row<F16>(w, batch, n, out); }
+// A function for each type, since Highway's tables hold no templates.
+#define SWITCHYARD_TYPE(NAME, COLUMNS, ROWS)                                              \
+  void Columns##NAME(const MatmulInput& x, const Matrix& w, int64_t batch, int64_t begin, \
+                     int64_t end, const MatmulOutput& y, float* scratch) {                \
+    COLUMNS(x, w, batch, begin, end, y, scratch);                                         \
+  }                                                                                       \
+  void Row##NAME(const Matrix& w, int64_t batch, int64_t n, float* out) {                 \
+    Row<ROWS>(w, batch, n, out);                                                          \
+  }
+SWITCHYARD_TYPE(F32, Columns<float>, PlainRows<float>)
+SWITCHYARD_TYPE(Bf16, Columns<Bf16>, PlainRows<Bf16>)
+SWITCHYARD_TYPE(F16, Columns<F16>, PlainRows<F16>)
+SWITCHYARD_TYPE(F8, QuantizedColumns<F8Rows>, F8Rows)
+SWITCHYARD_TYPE(Int4, QuantizedColumns<Int4Rows>, Int4Rows)
+SWITCHYARD_TYPE(Mxfp4, QuantizedColumns<Mxfp4Rows>, Mxfp4Rows)
+#undef SWITCHYARD_TYPE
 
 int64_t ScratchFloats() {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
@@ -230,9 +234,15 @@ namespace switchyard::kernels {
 HWY_EXPORT(ColumnsF32);
 HWY_EXPORT(ColumnsBf16);
 HWY_EXPORT(ColumnsF16);
+HWY_EXPORT(ColumnsF8);
+HWY_EXPORT(ColumnsInt4);
+HWY_EXPORT(ColumnsMxfp4);
 HWY_EXPORT(RowF32);
 HWY_EXPORT(RowBf16);
 HWY_EXPORT(RowF16);
+HWY_EXPORT(RowF8);
+HWY_EXPORT(RowInt4);
+HWY_EXPORT(RowMxfp4);
 HWY_EXPORT(ScratchFloats);
 
 namespace {
@@ -246,26 +256,43 @@ struct TypeKernels {
   DType dtype;
   ColumnsFunction columns;
   RowFunction row;
-  const char* missing;  // the error where there is no kernel
 };
 const TypeKernels& KernelsOf(DType dtype) {
   // The first dispatch chooses the target; before it, the pointers below would be those of the
   // chooser.
   [[maybe_unused]] static const int64_t chosen = MatmulScratchFloats();
   static const TypeKernels table[] = {
-      {DType::kF32, HWY_DYNAMIC_DISPATCH(ColumnsF32), HWY_DYNAMIC_DISPATCH(RowF32), nullptr},
-      {DType::kBF16, HWY_DYNAMIC_DISPATCH(ColumnsBf16), HWY_DYNAMIC_DISPATCH(RowBf16), nullptr},
-      {DType::kF16, HWY_DYNAMIC_DISPATCH(ColumnsF16), HWY_DYNAMIC_DISPATCH(RowF16), nullptr},
-      {DType::kF8E4M3, nullptr, nullptr, "f8_e4m3 weights have no CPU kernel yet"},
-      {DType::kInt4, nullptr, nullptr, "int4 weights have no CPU kernel yet"},
-      {DType::kMxfp4, nullptr, nullptr, "mxfp4 weights have no CPU kernel yet"},
+      {DType::kF32, HWY_DYNAMIC_DISPATCH(ColumnsF32), HWY_DYNAMIC_DISPATCH(RowF32)},
+      {DType::kBF16, HWY_DYNAMIC_DISPATCH(ColumnsBf16), HWY_DYNAMIC_DISPATCH(RowBf16)},
+      {DType::kF16, HWY_DYNAMIC_DISPATCH(ColumnsF16), HWY_DYNAMIC_DISPATCH(RowF16)},
+      {DType::kF8E4M3, HWY_DYNAMIC_DISPATCH(ColumnsF8), HWY_DYNAMIC_DISPATCH(RowF8)},
+      {DType::kInt4, HWY_DYNAMIC_DISPATCH(ColumnsInt4), HWY_DYNAMIC_DISPATCH(RowInt4)},
+      {DType::kMxfp4, HWY_DYNAMIC_DISPATCH(ColumnsMxfp4), HWY_DYNAMIC_DISPATCH(RowMxfp4)},
   };
   return table[static_cast<int>(dtype)];
 }
 
 }  // namespace
 
-OpError CheckMatrix(const Matrix& w) { return {KernelsOf(w.dtype).missing}; }
+OpError CheckMatrix(const Matrix& w) {
+  switch (w.dtype) {
+    case DType::kF8E4M3:
+      if (w.group != 0 && w.group != 128) return {"f8_e4m3 weights have groups of 0 or 128"};
+      break;
+    case DType::kInt4:
+      if (w.group <= 0 || w.group % 32 != 0 || w.k % w.group != 0) {
+        return {"int4 weights have groups of a multiple of 32 that divide a row"};
+      }
+      break;
+    case DType::kMxfp4:
+      if (w.group != 32 || w.k % 32 != 0) return {"mxfp4 weights have groups of 32"};
+      break;
+    default:
+      return {};
+  }
+  if (w.scales == nullptr) return {"quantized weights have scales"};
+  return {};
+}
 
 int64_t MatmulScratchFloats() { return HWY_DYNAMIC_DISPATCH(ScratchFloats)(); }
 

@@ -27,7 +27,7 @@ struct MatmulOutput {
   bool accumulate = false;
 };
 
-// Null if matrices of this type can be multiplied and read row by row on the CPU.
+// An error if what describes the matrix contradicts ops.h.
 OpError CheckMatrix(const Matrix& w);
 
 // Floats of private scratch that each thread needs for MatmulColumns.

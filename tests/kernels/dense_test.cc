@@ -129,11 +129,15 @@ TEST(EmbedTest, ReadsTheTableAndLeavesPaddingAlone) {
   }
 }
 
-TEST(UnsupportedTest, IsNamed) {
+TEST(BadArgumentsTest, AreNamed) {
   const std::unique_ptr<Ops> ops = MakeCpuOps(1);
   LinearArgs args;
-  args.w.dtype = DType::kInt4;
-  EXPECT_STREQ(ops->Linear(args, {}, nullptr).message, "int4 weights have no CPU kernel yet");
+  args.w = {nullptr, DType::kInt4, 4, 64};
+  args.w.group = 48;
+  EXPECT_STREQ(ops->Linear(args, {}, nullptr).message,
+               "int4 weights have groups of a multiple of 32 that divide a row");
+  args.w.group = 32;
+  EXPECT_STREQ(ops->Linear(args, {}, nullptr).message, "quantized weights have scales");
   args.w = {nullptr, DType::kF32, 4, 4};
   EXPECT_STREQ(ops->Linear(args, {}, nullptr).message,
                "scratch is smaller than ScratchBytes of this shape");

@@ -71,6 +71,44 @@ TestMatrix RandomMatrix(Random& random, DType dtype, int64_t n, int64_t k, int64
   return m;
 }
 
+namespace {
+
+void RandomScales(Random& random, const QuantizedForm& form, int64_t n, int64_t k, int64_t batch,
+                  float spread, TestMatrix& m) {
+  std::uniform_real_distribution<float> factor(0.7f, 1.4f);
+  const int64_t columns = form.group == 0 ? 1 : (k + form.group - 1) / form.group;
+  const int64_t rows = form.dtype == DType::kF8E4M3 && form.group != 0 ? (n + 127) / 128 : n;
+  for (int64_t i = 0; i < batch * rows * columns; ++i) {
+    if (form.dtype == DType::kF8E4M3) {
+      Append(m.scales, DType::kF32, spread / 107 * factor(random));  // the patterns' own spread
+    } else if (form.dtype == DType::kInt4) {
+      Append(m.scales, DType::kF16, spread / 4.6f * factor(random));
+      if (form.zeros) m.zeros.push_back(random() % 16);
+    } else {
+      const int exponent = static_cast<int>(std::lround(std::log2(spread / 3.0f)));
+      m.scales.push_back(static_cast<uint8_t>(127 + exponent - static_cast<int>(random() % 2)));
+    }
+  }
+}
+
+}  // namespace
+
+TestMatrix RandomMatrix(Random& random, const QuantizedForm& form, int64_t n, int64_t k,
+                        int64_t batch, float spread) {
+  TestMatrix m;
+  m.bytes.resize(DTypeBytes(form.dtype, n * k * batch));
+  for (uint8_t& byte : m.bytes) {
+    do {
+      byte = static_cast<uint8_t>(random());
+    } while (form.dtype == DType::kF8E4M3 && (byte & 0x7f) == 0x7f);  // not a number
+  }
+  RandomScales(random, form, n, k, batch, spread, m);
+  m.matrix = {m.bytes.data(), form.dtype, n, k, batch, m.scales.data()};
+  m.matrix.zeros = m.zeros.empty() ? nullptr : m.zeros.data();
+  m.matrix.group = form.group;
+  return m;
+}
+
 TestScratch::TestScratch(const Ops& ops, const ScratchShape& shape)
     : buffer_(ops.ScratchBytes(shape) + kGuardBytes + 64, kGuard),
       data_(buffer_.data() + (64 - reinterpret_cast<uintptr_t>(buffer_.data()) % 64)),

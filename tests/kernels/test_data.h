@@ -17,11 +17,22 @@ std::vector<float> RandomVector(Random& random, int64_t count, float spread = 1.
 
 // A weight matrix that owns its memory.
 struct TestMatrix {
-  std::vector<uint8_t> bytes;
+  std::vector<uint8_t> bytes, scales, zeros;
   Matrix matrix;
 };
+// Of f32, bf16 or f16.
 TestMatrix RandomMatrix(Random& random, DType dtype, int64_t n, int64_t k, int64_t batch = 1,
                         float spread = 1.0f);
+
+// Every bit pattern of the type that is a number, with scales that vary by a factor of two, so that
+// weights have about the standard deviation `spread`.
+struct QuantizedForm {
+  DType dtype = DType::kF8E4M3;
+  int32_t group = 0;   // kernels::Matrix
+  bool zeros = false;  // kInt4: stored, else 8
+};
+TestMatrix RandomMatrix(Random& random, const QuantizedForm& form, int64_t n, int64_t k,
+                        int64_t batch = 1, float spread = 1.0f);
 
 // Scratch of exactly what the shape asks for, with a guard behind it.
 class TestScratch {

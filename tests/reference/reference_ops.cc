@@ -22,8 +22,50 @@ double ReferenceFloat(const void* data, DType type, int64_t index) {
   return sign ? -size : size;
 }
 
+namespace {
+
+// e4m3 without infinities; e2m1; both from their definition.
+double SmallFloat(int bits, int exponent_bits, int fraction_bits, int bias) {
+  const int fraction = bits & ((1 << fraction_bits) - 1);
+  const int exponent = (bits >> fraction_bits) & ((1 << exponent_bits) - 1);
+  const bool negative = ((bits >> (fraction_bits + exponent_bits)) & 1) != 0;
+  const double size =
+      exponent == 0 ? std::ldexp(fraction, 1 - bias - fraction_bits)
+                    : std::ldexp((1 << fraction_bits) + fraction, exponent - bias - fraction_bits);
+  return negative ? -size : size;
+}
+
+// The four bits of column k of a row of 32-bit words.
+int Nibble(const Matrix& w, int64_t row, int64_t k) {
+  constexpr int kNibbleOfColumn[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  const uint32_t word = static_cast<const uint32_t*>(w.data)[(row * w.k + k) / 8];
+  return static_cast<int>(word >> (4 * kNibbleOfColumn[k % 8]) & 15);
+}
+
+}  // namespace
+
 double ReferenceWeight(const Matrix& w, int64_t batch, int64_t n, int64_t k) {
-  return ReferenceFloat(w.data, w.dtype, (batch * w.n + n) * w.k + k);
+  const int64_t row = batch * w.n + n;
+  switch (w.dtype) {
+    case DType::kF8E4M3: {
+      const int bits = static_cast<const uint8_t*>(w.data)[row * w.k + k];
+      const int64_t block_rows = (w.n + 127) / 128, block_columns = (w.k + 127) / 128;
+      const int64_t scale =
+          w.group == 0 ? row : (batch * block_rows + n / 128) * block_columns + k / 128;
+      return SmallFloat(bits, 4, 3, 7) * static_cast<const float*>(w.scales)[scale];
+    }
+    case DType::kInt4: {
+      const int64_t group = row * (w.k / w.group) + k / w.group;
+      const int zero = w.zeros != nullptr ? static_cast<const uint8_t*>(w.zeros)[group] : 8;
+      return (Nibble(w, row, k) - zero) * ReferenceFloat(w.scales, DType::kF16, group);
+    }
+    case DType::kMxfp4: {
+      const int scale = static_cast<const uint8_t*>(w.scales)[row * (w.k / 32) + k / 32];
+      return std::ldexp(SmallFloat(Nibble(w, row, k), 2, 1, 1), scale - 127);
+    }
+    default:
+      return ReferenceFloat(w.data, w.dtype, row * w.k + k);
+  }
 }
 
 std::vector<double> ReferenceNorm(const float* x, const float* weight, double eps, int64_t count) {
