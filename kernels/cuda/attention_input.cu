@@ -1,7 +1,8 @@
 // q = rope(norm_q(Wq norm(x) + bq)); k likewise and v into the KV pool.
 //
-// One row without q and k norms: one matrix-vector kernel that rotates and stores by itself. Else
-// norm, product to float, and a last kernel with a warp a head: norm of the head, rotation, store.
+// One row without q and k norms: one product that norms, rotates and stores by itself; of quantized
+// weights also few rows, normed in front. Else norm, product to float, and a last kernel with a
+// warp a head: norm of the head, rotation, store.
 
 #include <algorithm>
 
@@ -64,15 +65,22 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   MatmulArgs a;
   a.x = static_cast<const Bf16*>(args.x);
   a.rows = args.rows.rows;
-  a.w = args.qkv.data;
-  a.dtype = args.qkv.dtype;
-  a.n = args.qkv.n;
-  a.k = hidden;
+  SetWeights(a, args.qkv);
   a.bias = args.bias;
   const bool normed_heads = args.q_norm != nullptr || args.k_norm != nullptr;
-  if (!normed_heads && args.norm != nullptr && TakesNorm(a) && args.head_dim % 2 == 0) {
-    a.norm = args.norm;
-    a.eps = args.eps;
+  if (!normed_heads && args.norm != nullptr && TakesQkv(a) && args.head_dim % 2 == 0) {
+    if (TakesNorm(a)) {
+      a.norm = args.norm;
+      a.eps = args.eps;
+    } else {
+      ScratchCutter cut(scratch);
+      NormScratch s;
+      s.Take(cut, args.rows.rows, hidden);
+      if (!cut.ok()) return kScratchTooSmall;
+      SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(args.x, nullptr, args.norm, args.eps, args.rows.rows,
+                                             hidden, s.normed, context));
+      a.x = s.normed;
+    }
     a.output = Output::kQkv;
     a.qkv = {args.rows,
              args.q_heads,

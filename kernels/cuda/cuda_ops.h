@@ -32,7 +32,7 @@ class CudaOps final : public Ops {
 
  private:
   LaunchContext Context(Stream stream) const {
-    return {static_cast<cudaStream_t>(stream), programmatic_};
+    return {static_cast<cudaStream_t>(stream), programmatic_, multiprocessors_};
   }
   OpError Product(const MatmulArgs& a, const LaunchContext& context) const {
     return Matmul(a, options_.gemv_warps, context);

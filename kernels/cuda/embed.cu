@@ -1,7 +1,7 @@
 // out[t] = scale * table[token of row t]; zeros for padding. A block a row. Bound by latency.
 
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/load_weight.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -15,8 +15,7 @@ __global__ __launch_bounds__(kThreads) void EmbedRows(const EmbedArgs a) {
   Bf16* out = static_cast<Bf16*>(a.out) + row * width;
   const int64_t id = slot < 0 ? 0 : a.tokens.ids[slot * a.tokens.stride + a.rows.position[row]];
   for (int64_t i = threadIdx.x; i < width; i += kThreads) {
-    const float value =
-        slot < 0 ? 0 : a.scale * LoadElement(a.table.data, a.table.dtype, id * width + i);
+    const float value = slot < 0 ? 0 : a.scale * LoadWeight(a.table, 0, id, i);
     out[i] = __float2bfloat16_rn(value);
   }
 }
@@ -24,7 +23,7 @@ __global__ __launch_bounds__(kThreads) void EmbedRows(const EmbedArgs a) {
 }  // namespace
 
 OpError CudaOps::Embed(const EmbedArgs& args, Scratch scratch, Stream stream) {
-  if (args.table.dtype > DType::kF16) return {"embeddings of this type have no CUDA kernel yet"};
+  SWITCHYARD_RETURN_IF_OP_ERROR(CheckWeights(args.table));
   return Launch(Context(stream), args.rows.rows, kThreads, 0, EmbedRows, args);
 }
 

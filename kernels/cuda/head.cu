@@ -10,10 +10,7 @@ OpError CudaOps::Head(const HeadArgs& args, Scratch scratch, Stream stream) {
   MatmulArgs a;
   a.x = static_cast<const Bf16*>(args.x);
   a.rows = args.count;
-  a.w = args.w.data;
-  a.dtype = args.w.dtype;
-  a.n = args.w.n;
-  a.k = args.w.k;
+  SetWeights(a, args.w);
   a.output = Output::kF32;
   a.softcap = args.softcap;
   a.out = args.logits;

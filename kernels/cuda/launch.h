@@ -16,6 +16,7 @@ namespace switchyard::kernels::cuda {
 struct LaunchContext {
   cudaStream_t stream = nullptr;
   bool programmatic = false;
+  int multiprocessors = 132;
 };
 
 template <class... Params, class... Args>

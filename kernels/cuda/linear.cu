@@ -8,10 +8,7 @@ OpError CudaOps::Linear(const LinearArgs& args, Scratch scratch, Stream stream) 
   MatmulArgs a;
   a.x = static_cast<const __nv_bfloat16*>(args.x);
   a.rows = args.rows;
-  a.w = args.w.data;
-  a.dtype = args.w.dtype;
-  a.n = args.w.n;
-  a.k = args.w.k;
+  SetWeights(a, args.w);
   a.bias = args.bias;
   a.accumulate = args.accumulate;
   a.out = args.out;

@@ -1,13 +1,14 @@
 #pragma once
 
-// One matrix product in front of four variants; the ops see only Matmul(). Result (r, n) is the dot
+// One matrix product in front of its variants; the ops see only Matmul(). Result (r, n) is the dot
 // product of weight row n with x row r, then biased and stored as `output` says.
 //
-//   variant   rows        weights  limit
-//   Gemv      1           bf16     memory: one weight row a warp
-//   Skinny    2 to 32     bf16     memory: tensor cores on weights straight from memory
-//   Tiled     above       bf16     tensor cores
-//   Generic   any         any      none: odd widths, f32 and f16 weights
+//   variant   rows        weights    limit
+//   Gemv      1           bf16       memory: one weight row a warp
+//   Skinny    2 to 32     bf16       memory: tensor cores on weights straight from memory
+//   Stream    1 to 16     quantized  memory: tensor cores on weights through rings in shared memory
+//   Tiled     above       bf16       tensor cores
+//   Generic   any         any        none: odd widths, f32 and f16 weights
 //
 // Of experts, every result row has its own: Gemv for few rows, Tiled over rows grouped by expert.
 
@@ -22,7 +23,7 @@ enum class Output : uint8_t {
   kBf16,    // out bf16 [rows][n]; plus what is there if `accumulate`
   kF32,     // out f32 [rows][n]; `softcap`
   kGateUp,  // n = 2 I, gate rows then up rows: out bf16 [rows][I]
-  kQkv,     // one row without q or k norm: rotated, to q and the KV pool
+  kQkv,     // few rows without q or k norm: rotated, to q and the KV pool
 };
 
 struct QkvOutput {
@@ -48,11 +49,15 @@ struct MatmulArgs {
   const int32_t* x_row = nullptr;    // [rows] or null: which row of x
   int32_t x_divide = 1;              // else result row r reads x row r / x_divide
   int32_t rows = 0;
-  const float* norm = nullptr;  // [k]: Gemv norms x itself
+  const float* norm = nullptr;  // [k]: the one row of x is normed on the way
   float eps = 0;
   const void* w = nullptr;  // [n][k], of experts [E][n][k]
   DType dtype = DType::kBF16;
-  int64_t n = 0, k = 0;
+  int64_t n = 0, k = 0, batch = 1;
+  const void* scales = nullptr;  // as Matrix has them
+  const void* zeros = nullptr;
+  int32_t group = 0;
+  int32_t group_shift = 0;          // of a group that is a power of two
   const int32_t* expert = nullptr;  // [rows] or null
   ExpertTiles tiles;                // for Tiled with experts
   const float* bias = nullptr;      // [n], of experts [E][n], or null
@@ -67,14 +72,28 @@ struct MatmulArgs {
 constexpr int kSkinnyRows = 32;
 constexpr int kTileRows = 128;
 
-// Whether the three bf16 variants can run, and whether it is the one that norms x itself.
+constexpr int kStreamRows = 16;
+
+void SetWeights(MatmulArgs& a, const Matrix& w);
+// Refuses a matrix that ops.h does not describe.
+OpError CheckWeights(const Matrix& w);
+inline bool IsPlain(DType type) { return type <= DType::kF16; }
+
+// Whether the bf16 variants can run, and whether it is one that norms x itself.
 bool HasFastLayout(const MatmulArgs& a);
 bool TakesNorm(const MatmulArgs& a);
+// Whether rows go to q and the KV pool straight from the product.
+bool TakesQkv(const MatmulArgs& a);
 
 OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context);
 
 // The variants.
 OpError GemvMatmul(const MatmulArgs& a, int warps, const LaunchContext& context);
+OpError StreamBf16Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError SkinnyMatmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledMatmul(const MatmulArgs& a, const LaunchContext& context);
 OpError GenericMatmul(const MatmulArgs& a, const LaunchContext& context);

@@ -15,10 +15,7 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   MatmulArgs a;
   a.x = static_cast<const Bf16*>(args.x);
   a.rows = args.rows;
-  a.w = args.gate_up.data;
-  a.dtype = args.gate_up.dtype;
-  a.n = args.gate_up.n;
-  a.k = hidden;
+  SetWeights(a, args.gate_up);
   a.bias = args.bias;
   a.output = Output::kGateUp;
   a.activation = args.activation;

@@ -89,20 +89,14 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
 
   MatmulArgs in;
   in.x_divide = args.chosen;
-  in.w = args.gate_up.data;
-  in.dtype = args.gate_up.dtype;
-  in.n = args.gate_up.n;
-  in.k = hidden;
+  SetWeights(in, args.gate_up);
   in.bias = args.gate_up_bias;
   in.output = Output::kGateUp;
   in.activation = args.activation;
   in.out = s.inner;
   MatmulArgs out;
   out.x = s.inner;
-  out.w = args.down.data;
-  out.dtype = args.down.dtype;
-  out.n = args.down.n;
-  out.k = args.down.k;
+  SetWeights(out, args.down);
   out.bias = args.down_bias;
   out.output = Output::kF32;
   out.out = s.down;
@@ -112,7 +106,7 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
     in.x = static_cast<const Bf16*>(args.x) + first * hidden;
     in.rows = out.rows = entries;
     in.expert = out.expert = ids;
-    if (args.rows > kGemvExpertRows) {
+    if (args.rows > kGemvExpertRows && IsPlain(args.gate_up.dtype)) {
       SWITCHYARD_RETURN_IF_OP_ERROR(
           Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, s));
       in.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles};

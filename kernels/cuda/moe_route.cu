@@ -133,10 +133,7 @@ OpError CudaOps::MoeRoute(const MoeRouteArgs& args, Scratch scratch, Stream stre
   MatmulArgs a;
   a.x = static_cast<const Bf16*>(args.normed);
   a.rows = args.rows;
-  a.w = args.router.data;
-  a.dtype = args.router.dtype;
-  a.n = experts;
-  a.k = args.router.k;
+  SetWeights(a, args.router);
   a.bias = args.bias;
   a.output = Output::kF32;
   a.out = logits;

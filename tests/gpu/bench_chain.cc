@@ -30,28 +30,23 @@ T* Chain::Upload(const std::vector<T>& values) {
   return data;
 }
 
-Matrix Chain::Take(int64_t n, int64_t k) {
-  Matrix m = {weights_ + used_, DType::kBF16, n, k};
-  used_ += n * k * 2;
-  return m;
-}
-
-Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream)
-    : rows_(rows), sequences_(sequences), context_(context), stream_(stream) {
+Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream,
+             const WeightFormat& format)
+    : rows_(rows),
+      sequences_(sequences),
+      context_(context),
+      stream_(stream),
+      weights_(format, stream) {
   constexpr int64_t kHeads = (M::kQHeads + 2 * M::kKvHeads) * M::kDim;
-  const int64_t layer = (kHeads + M::kQHeads * M::kDim + 3 * M::kInner) * int64_t{M::kHidden};
-  weight_bytes_ = 2 * (M::kLayers * layer + int64_t{M::kVocabulary} * M::kHidden);
-  weights_ = Allocate<char>(weight_bytes_);
-  FillRandom(weights_, weight_bytes_ / 2, 0.03f, 1, stream);
   for (int i = 0; i < M::kLayers; ++i) {
     Layer l;
-    l.qkv = Take(kHeads, M::kHidden);
-    l.o = Take(M::kHidden, M::kQHeads * M::kDim);
-    l.gate_up = Take(2 * M::kInner, M::kHidden);
-    l.down = Take(M::kHidden, M::kInner);
+    l.qkv = weights_.Take(kHeads, M::kHidden);
+    l.o = weights_.Take(M::kHidden, M::kQHeads * M::kDim);
+    l.gate_up = weights_.Take(2 * M::kInner, M::kHidden);
+    l.down = weights_.Take(M::kHidden, M::kInner);
     layers_.push_back(l);
   }
-  head_ = Take(M::kVocabulary, M::kHidden);
+  head_ = weights_.Take(M::kVocabulary, M::kHidden);
 
   const int32_t each = rows / sequences, blocks = (context + M::kBlockTokens - 1) / M::kBlockTokens;
   std::vector<int32_t> slot(rows), position(rows), sequence_slot(sequences),
@@ -182,7 +177,7 @@ void Chain::Launch(kernels::Ops& ops, const Parts& parts) {
 }
 
 int64_t Chain::ProductBytes(const Parts& parts) const {
-  const auto bytes = [](const Matrix& m) { return m.n * m.k * 2; };
+  const auto bytes = [](const Matrix& m) { return MatrixBytes(m); };
   const Layer& l = layers_[0];
   const int64_t layer = (parts.attention_input ? bytes(l.qkv) : 0) +
                         (parts.output ? bytes(l.o) : 0) + (parts.mlp ? bytes(l.gate_up) : 0) +
@@ -195,10 +190,12 @@ int64_t Chain::KvBytes() const {
 }
 
 double Chain::ProductFlops(const Parts& parts) const {
-  Parts layers = parts;
-  layers.head = false;
-  return static_cast<double>(ProductBytes(layers)) * rows_ +
-         static_cast<double>(ProductBytes(parts) - ProductBytes(layers)) * sequences_;
+  const auto products = [](const Matrix& m) { return 2.0 * m.n * m.k; };
+  const Layer& l = layers_[0];
+  const double layer = (parts.attention_input ? products(l.qkv) : 0) +
+                       (parts.output ? products(l.o) : 0) + (parts.mlp ? products(l.gate_up) : 0) +
+                       (parts.down ? products(l.down) : 0);
+  return layer * M::kLayers * rows_ + (parts.head ? products(head_) * sequences_ : 0);
 }
 
 }  // namespace switchyard::bench

@@ -1,6 +1,6 @@
 #pragma once
 
-// The ops of a Llama-3.1-8B step over random bf16 weights.
+// The ops of a Llama-3.1-8B step over random weights of one format.
 
 #include <cuda_runtime.h>
 
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "tests/gpu/bench_weights.h"
 
 namespace switchyard::bench {
 
@@ -20,7 +21,8 @@ struct Llama8B {
 class Chain {
  public:
   // KV for `sequences` of `context` positions; steps of `rows` rows.
-  Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream);
+  Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream,
+        const WeightFormat& format = kBf16Weights);
   ~Chain();
 
   // Which ops a run launches.
@@ -34,24 +36,19 @@ class Chain {
   int64_t ProductBytes(const Parts& parts) const;  // weights read once
   int64_t KvBytes() const;                         // of all layers
   double ProductFlops(const Parts& parts) const;
-  const void* weights() const { return weights_; }
-  int64_t weight_bytes() const { return weight_bytes_; }
 
  private:
   template <class T>
   T* Allocate(int64_t count);
   template <class T>
   T* Upload(const std::vector<T>& values);
-  kernels::Matrix Take(int64_t n, int64_t k);
-
   struct Layer {
     kernels::Matrix qkv, o, gate_up, down;
   };
   int32_t rows_, sequences_, context_;
   cudaStream_t stream_;
   std::vector<void*> owned_;
-  char* weights_ = nullptr;
-  int64_t weight_bytes_ = 0, used_ = 0;
+  WeightPool weights_;
   std::vector<Layer> layers_;
   kernels::Matrix head_;
   kernels::StepRows step_;

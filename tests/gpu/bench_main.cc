@@ -1,10 +1,13 @@
-// gpu_bench: the ops of a Llama-3.1-8B step, bf16, in CUDA graphs, beside the read limit of the
-// run.
+// gpu_bench: the ops of a Llama-3.1-8B step in CUDA graphs, and experts of real shapes, beside the
+// read limit of the run.
 
 #include <cstdio>
+#include <cstring>
+#include <functional>
 #include <string>
 
 #include "tests/gpu/bench_chain.h"
+#include "tests/gpu/bench_moe.h"
 #include "tests/gpu/bench_read.h"
 
 namespace switchyard::bench {
@@ -24,35 +27,41 @@ const Named kOps[] = {{"AttentionInput x 32", {.attention_input = true}},
                       {"Attention x 32", {.attention = true}},
                       {"Embed, Sample", {.embed = true, .sample = true}}};
 
-void Decode(cudaStream_t stream) {
-  Chain chain(1, 1, 512, stream);
-  const double limit = ReadLimit(chain.weights(), int64_t{8} << 30, stream);
-  std::printf("read limit %.3f TB/s\n", limit * 1e-12);
-  for (const bool programmatic : {true, false}) {
-    for (const int warps : {8, 16}) {
-      const auto ops = kernels::MakeCudaOps({programmatic, warps}, nullptr);
-      const auto seconds = [&](const Parts& parts) {
-        return MedianSeconds(stream, 30, true, [&] { chain.Launch(*ops, parts); });
-      };
-      const auto rate = [&](const char* name, const Parts& parts) {
-        const double time = seconds(parts), bytes = chain.ProductBytes(parts);
-        std::printf("  %-22s %8.1f us  %6.3f TB/s  %5.1f%%\n", name, time * 1e6,
-                    bytes / time * 1e-12, 100 * bytes / time / limit);
-      };
-      std::printf("batch 1, %d rows a block, programmatic launch %s\n", warps,
-                  programmatic ? "on" : "off");
-      rate("the 129 products", Chain::Products());
-      rate("the step, 512 context", Chain::Step());
-      for (const Named& op : kOps) rate(op.name, op.parts);
+void Rates(const Chain& chain, const char* what, double limit,
+           const std::function<double(const Parts&)>& seconds) {
+  std::printf("%s\n", what);
+  const auto rate = [&](const char* name, const Parts& parts) {
+    const double time = seconds(parts), bytes = chain.ProductBytes(parts);
+    std::printf("  %-22s %8.1f us  %6.3f TB/s  %5.1f%%\n", name, time * 1e6, bytes / time * 1e-12,
+                100 * bytes / time / limit);
+  };
+  rate("the 129 products", Chain::Products());
+  rate("the step", Chain::Step());
+  for (const Named& op : kOps) rate(op.name, op.parts);
+}
+
+// Batch 1, 512 tokens of context.
+void Decode(double limit, cudaStream_t stream) {
+  for (const WeightFormat& format : {kBf16Weights, kFp8Weights, kFp8BlockWeights, kInt4Weights,
+                                     kInt4ZeroWeights, kMxfp4Weights}) {
+    Chain chain(1, 1, 512, stream, format);
+    const bool bf16 = format.dtype == kernels::DType::kBF16;
+    for (const int warps : {0, 16}) {
+      if (warps == 16 && !bf16) continue;
+      const auto ops = kernels::MakeCudaOps({true, warps}, nullptr);
+      Rates(chain, (std::string("batch 1, ") + format.name + (warps == 16 ? ", gemv" : "")).c_str(),
+            limit, [&](const Parts& parts) {
+              return MedianSeconds(stream, 30, true, [&] { chain.Launch(*ops, parts); });
+            });
     }
   }
 }
 
-void Batches(cudaStream_t stream) {
-  const auto ops = kernels::MakeCudaOps({}, nullptr);
-  for (const int32_t batch : {2, 4, 8, 16, 32, 64}) {
-    Chain chain(batch, batch, 1024, stream);
-    const double limit = ReadLimit(chain.weights(), int64_t{8} << 30, stream);
+void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
+  const auto ops = kernels::MakeCudaOps({true, 0}, nullptr);
+  std::printf("%s\n", format.name);
+  for (const int32_t batch : {2, 8, 16, 32, 64}) {
+    Chain chain(batch, batch, 1024, stream, format);
     const auto seconds = [&](const Parts& parts) {
       return MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, parts); });
     };
@@ -66,19 +75,22 @@ void Batches(cudaStream_t stream) {
         100 * (bytes + chain.KvBytes()) / step / limit, attention * 1e6,
         100 * chain.KvBytes() / attention / limit);
   }
+}
+
+void LongAttention(double limit, cudaStream_t stream) {
+  const auto ops = kernels::MakeCudaOps({}, nullptr);
   Chain chain(1, 1, 32768, stream);
-  const double limit = ReadLimit(chain.weights(), int64_t{8} << 30, stream);
   const double attention =
       MedianSeconds(stream, 20, true, [&] { chain.Launch(*ops, {.attention = true}); });
   std::printf("attention, one sequence of 32k: %.1f us, %.1f%% of the read limit\n",
               attention * 1e6, 100 * chain.KvBytes() / attention / limit);
 }
 
-void Prefill(cudaStream_t stream) {
+void Prefill(const WeightFormat& format, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   for (const int32_t rows : {2048, 8192}) {
-    Chain chain(rows, 1, rows, stream);
-    std::printf("prefill of %d\n", rows);
+    Chain chain(rows, 1, rows, stream, format);
+    std::printf("prefill of %d, %s\n", rows, format.name);
     const auto report = [&](const char* name, const Parts& parts) {
       const double time = MedianSeconds(stream, 5, true, [&] { chain.Launch(*ops, parts); });
       std::printf("  %-22s %9.1f us  %6.1f TFLOP/s  %8.0f rows/s\n", name, time * 1e6,
@@ -92,14 +104,29 @@ void Prefill(cudaStream_t stream) {
 }  // namespace
 }  // namespace switchyard::bench
 
-int main() {
+// Parts by name, all without one: decode, batches, attention, prefill, experts.
+int main(int argc, char** argv) {
   using namespace switchyard::bench;
+  const auto wants = [&](const char* part) {
+    bool any = argc == 1;
+    for (int i = 1; i < argc; ++i) any |= std::strcmp(argv[i], part) == 0;
+    std::fflush(stdout);
+    return any;
+  };
   cudaStream_t stream;
   Check(cudaStreamCreate(&stream), "stream");
-  Decode(stream);
-  std::fflush(stdout);
-  Batches(stream);
-  std::fflush(stdout);
-  Prefill(stream);
+  const double limit = ReadLimit(stream);
+  std::printf("read limit %.3f TB/s\n", limit * 1e-12);
+  if (wants("decode")) Decode(limit, stream);
+  if (wants("batches")) {
+    for (const auto& format : {kBf16Weights, kFp8Weights, kInt4Weights}) {
+      Batches(format, limit, stream);
+    }
+  }
+  if (wants("attention")) LongAttention(limit, stream);
+  if (wants("prefill")) {
+    for (const auto& format : {kBf16Weights, kFp8Weights, kInt4Weights}) Prefill(format, stream);
+  }
+  if (wants("experts")) Experts(limit, stream);
   return 0;
 }

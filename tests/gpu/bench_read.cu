@@ -79,21 +79,34 @@ __global__ void Read(const uint4* data, int64_t pieces, int each) {
   if (x == 0x12345679) sink = x;
 }
 
+__device__ uint64_t Mix(uint64_t i, uint32_t seed) {
+  uint64_t x = (i + 1) * 0x9E3779B97F4A7C15ull + seed;
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ull;
+  return (x ^ x >> 27) * 0x94D049BB133111EBull;
+}
+
+__global__ void Bits(uint32_t* data, int64_t words, uint32_t seed) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    data[i] = static_cast<uint32_t>(Mix(i, seed) >> 32);
+  }
+}
+
 __global__ void Fill(__nv_bfloat16* data, int64_t count, float reach, uint32_t seed) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
        i += int64_t{gridDim.x} * blockDim.x) {
-    uint64_t x = (static_cast<uint64_t>(i) + 1) * 0x9E3779B97F4A7C15ull + seed;
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ull;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBull;
-    const float unit = static_cast<float>((x >> 40) & 0xffffff) * 0x1p-23f - 1.0f;
+    const float unit = static_cast<float>((Mix(i, seed) >> 40) & 0xffffff) * 0x1p-23f - 1.0f;
     data[i] = __float2bfloat16_rn(unit * reach);
   }
 }
 
 }  // namespace
 
-double ReadLimit(const void* data, int64_t bytes, cudaStream_t stream) {
-  const int64_t pieces = bytes / 16;
+double ReadLimit(cudaStream_t stream) {
+  const int64_t bytes = int64_t{8} << 30, pieces = bytes / 16;
+  void* data;
+  Check(cudaMalloc(&data, bytes), "allocate");
+  FillBits(data, bytes, 1, stream);
   const uint4* from = static_cast<const uint4*>(data);
   double best = 0;
   for (const int threads : {256, 512}) {
@@ -114,7 +127,13 @@ double ReadLimit(const void* data, int64_t bytes, cudaStream_t stream) {
       }
     }
   }
+  cudaFree(data);
   return best;
+}
+
+void FillBits(void* data, int64_t bytes, uint32_t seed, cudaStream_t stream) {
+  Bits<<<4096, 256, 0, stream>>>(static_cast<uint32_t*>(data), bytes / 4, seed);
+  Check(cudaGetLastError(), "fill");
 }
 
 void FillRandom(void* data, int64_t count, float reach, uint32_t seed, cudaStream_t stream) {

@@ -17,10 +17,12 @@ void Check(cudaError_t error, const char* what);
 double MedianSeconds(cudaStream_t stream, int runs, bool graph,
                      const std::function<void()>& launch);
 
-// Bytes a second of the best of several kernels that only read `bytes` at `data`.
-double ReadLimit(const void* data, int64_t bytes, cudaStream_t stream);
+// Bytes a second of the best of several kernels that only read 8 GiB.
+double ReadLimit(cudaStream_t stream);
 
 // Random bf16 of about the spread that weights have (uniform, +-2 / sqrt(4096)).
 void FillRandom(void* data, int64_t count, float reach, uint32_t seed, cudaStream_t stream);
+// Random bits.
+void FillBits(void* data, int64_t bytes, uint32_t seed, cudaStream_t stream);
 
 }  // namespace switchyard::bench
