@@ -6,10 +6,10 @@
 #include <sstream>
 #include <string>
 
+#include "common/control_groups.h"
+
 namespace switchyard {
 namespace {
-
-constexpr char kRoot[] = "/sys/fs/cgroup";
 
 std::optional<uint64_t> ReadNumber(const std::string& path) {
   std::ifstream file(path);
@@ -39,26 +39,14 @@ void Tighten(const std::string& directory, const char* limit_file, const char* u
   *available = std::min(*available, *limit > held ? *limit - held : 0);
 }
 
-// Every group from ours to the root, of version 2 ("0::/path") or of version 1's memory hierarchy.
 void TightenByControlGroups(uint64_t* available) {
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const bool v2 = controllers.empty();
-    if (!v2 && controllers != "memory") continue;
-    for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
-      if (path == "/") path.clear();
-      if (v2) {
-        Tighten(kRoot + path, "/memory.max", "/memory.current", available);
-      } else {
-        Tighten(std::string(kRoot) + "/memory" + path, "/memory.limit_in_bytes",
-                "/memory.usage_in_bytes", available);
-      }
-      if (path.rfind('/') == std::string::npos) break;
+  VisitControlGroups("memory", [&](const std::string& directory, bool v2) {
+    if (v2) {
+      Tighten(directory, "/memory.max", "/memory.current", available);
+    } else {
+      Tighten(directory, "/memory.limit_in_bytes", "/memory.usage_in_bytes", available);
     }
-  }
+  });
 }
 
 }  // namespace
