@@ -19,6 +19,8 @@ class Case:
     head_prefix: str = ""  # what the file puts before lm_head
     mtp_layer: bool = False  # add a multi-token-prediction layer, to be skipped
     vision: bool = False  # add vision tensors, to be skipped
+    form: str = ""  # a form of quantized.py
+    kept: tuple = ()  # parts of the names of projections that are not quantized
 
 
 LLAMA3_ROPE = {

@@ -15,6 +15,8 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 
+import quantized
+
 MTP_TENSORS = ("eh_proj.weight", "enorm.weight", "hnorm.weight", "shared_head.norm.weight")
 
 
@@ -22,16 +24,31 @@ def write(case, directory):
     """Writes config.json, the safetensors files and a tokenizer."""
     directory.mkdir(parents=True)
     _write_json(directory / "config.json", case.config, indent=2)
-    tensors = {name: _random(case, name, shape) for name, shape in _shapes(case).items()}
+    tensors = _tensors(case)
+    if case.form:
+        tensors, _ = quantized.split(case, tensors)
     _write_tensors(directory, tensors, case.shards)
     vocab_size = case.config.get("text_config", case.config)["vocab_size"]
     _write_json(directory / "tokenizer.json", _byte_tokenizer(vocab_size))
 
 
+def write_meant(case, directory):
+    """What a quantized checkpoint means, in float32."""
+    config = {key: value for key, value in case.config.items() if key != "quantization_config"}
+    _write_json(directory / "config.json", config, indent=2)
+    _, tensors = quantized.split(case, _tensors(case))
+    _write_tensors(directory, {name: tensor.float() for name, tensor in tensors.items()}, 1)
+
+
+def _tensors(case):
+    return {name: _random(case, name, shape) for name, shape in _shapes(case).items()}
+
+
 def _shapes(case):
     """Name and shape of every tensor in the file."""
     # A copy, since transformers writes into nested fields.
-    config = transformers.AutoConfig.for_model(**copy.deepcopy(case.config))
+    fields = {key: value for key, value in case.config.items() if key != "quantization_config"}
+    config = transformers.AutoConfig.for_model(**copy.deepcopy(fields))
     text_config = config.get_text_config()
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(text_config)

@@ -1,5 +1,6 @@
 """Makes tests/golden/models: small random checkpoints of every family, each with
-what transformers says about it in float32.
+what transformers says about it in float32; and tests/golden/quantized: the same
+for quantized formats, where transformers sees the float32 weights that they mean.
 
     python3 tests/golden/make_golden.py [CASE...]
 
@@ -11,6 +12,7 @@ import json
 import random
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -19,22 +21,33 @@ import transformers
 import checkpoint
 import reference
 from cases import CASES
+from quantized_cases import QUANTIZED
 
 MODELS = Path(__file__).parent / "models"
+QUANTIZED_MODELS = Path(__file__).parent / "quantized"
 PROMPT_LENGTHS = (5, 37, 150)  # within and beyond windows and KV blocks
+QUANTIZED_LENGTHS = (5, 70)
+QUANTIZED_TOKENS = 10
+
+
+def load_meant(case):
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint.write_meant(case, Path(directory))
+        return reference.load(directory)
 
 
 def make(case):
-    directory = MODELS / case.name
+    directory = (QUANTIZED_MODELS if case.form else MODELS) / case.name
     shutil.rmtree(directory, ignore_errors=True)
     checkpoint.write(case, directory)
-    model = reference.load(directory)
+    model = load_meant(case) if case.form else reference.load(directory)
     vocab_size = model.config.get_text_config().vocab_size
     picker = random.Random(case.name)
     records = []
-    for length in PROMPT_LENGTHS:
+    tokens = QUANTIZED_TOKENS if case.form else reference.GREEDY_TOKENS
+    for length in QUANTIZED_LENGTHS if case.form else PROMPT_LENGTHS:
         prompt = [picker.randrange(vocab_size) for _ in range(length)]
-        records.append(reference.record(model, prompt))
+        records.append(reference.record(model, prompt, tokens))
     document = {"case": case.name, "family": case.family, "records": records}
     text = json.dumps(document, separators=(",", ":"))
     # One line a greedy step, so that a change can be read in a diff.
@@ -65,14 +78,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help="names of cases; all if none is given")
     names = parser.parse_args().cases
-    unknown = set(names) - {case.name for case in CASES}
+    every = CASES + QUANTIZED
+    unknown = set(names) - {case.name for case in every}
     if unknown:
         sys.exit(f"no such case: {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)  # so that sums are added in one order everywhere
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     MODELS.mkdir(exist_ok=True)
-    for case in CASES:
+    QUANTIZED_MODELS.mkdir(exist_ok=True)
+    for case in every:
         if not names or case.name in names:
             make(case)
     write_index()

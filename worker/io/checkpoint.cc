@@ -22,23 +22,6 @@ absl::Status Invalid(const std::string& where, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(where, ": ", what));
 }
 
-// Formats that store weights in fewer bits say so in one of these objects.
-absl::Status RefuseQuantized(const nlohmann::json& config, const std::string& where) {
-  for (const char* key : {"quantization_config", "compression_config"}) {
-    const auto value = config.find(key);
-    if (value == config.end() || value->is_null()) continue;
-    std::string method = "unnamed";
-    if (value->is_object() && value->contains("quant_method") &&
-        (*value)["quant_method"].is_string()) {
-      method = (*value)["quant_method"].get<std::string>();
-    }
-    return absl::UnimplementedError(
-        absl::StrCat(where, ": \"", key, "\" asks for the quantized format ", QuotedName(method),
-                     ", which is not supported yet; use a bf16, f16 or f32 checkpoint"));
-  }
-  return absl::OkStatus();
-}
-
 bool IsPlainFileName(const std::string& name) {
   return !name.empty() && name.size() <= 255 && name[0] != '.' &&
          name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
@@ -83,7 +66,6 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(config_path, kMaxConfigBytes));
   ASSIGN_OR_RETURN(nlohmann::json config, ParseJson(text, config_path, kMaxConfigBytes));
   if (!config.is_object()) return Invalid(config_path, "not an object");
-  RETURN_IF_ERROR(RefuseQuantized(config, config_path));
 
   const std::string generation_path = absl::StrCat(dir, "/generation_config.json");
   absl::StatusOr<nlohmann::json> generation = ReadJsonFile(generation_path, kMaxConfigBytes);
@@ -95,7 +77,6 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir) {
   RETURN_IF_ERROR(ReadSpecialIds(config, config_path, checkpoint.generation_));
   const auto text_config = config.find("text_config");
   if (text_config != config.end() && text_config->is_object()) {
-    RETURN_IF_ERROR(RefuseQuantized(*text_config, config_path));
     RETURN_IF_ERROR(ReadSpecialIds(*text_config, config_path, checkpoint.generation_));
   }
 

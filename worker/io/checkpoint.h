@@ -29,7 +29,7 @@ struct TensorPlace {
 
 class Checkpoint {
  public:
-  // Every error names the file. A checkpoint in a quantized format is refused (UNIMPLEMENTED).
+  // Every error names the file.
   static absl::StatusOr<Checkpoint> Open(const std::string& dir);
 
   const std::string& dir() const { return dir_; }

@@ -18,6 +18,8 @@
 #include "absl/status/statusor.h"
 #include "worker/io/checkpoint.h"
 #include "worker/model/architecture.h"
+#include "worker/model/quantization_config.h"
+#include "worker/model/quantizer.h"
 
 namespace switchyard::worker {
 
@@ -61,6 +63,24 @@ enum class Transform : uint8_t {
   kTranspose,              // [in][out] to [out][in] per expert (gpt-oss)
   kTransposeDeinterleave,  // the same, and rows 0,2,4.. before rows 1,3,5.. (gpt-oss gate and up)
   kDeinterleave,           // to f32, elements 0,2,4.. before 1,3,5.. of each row (gpt-oss biases)
+  // Weights of quantized formats (worker/io/packed_weights.h).
+  kCopyF8,               // as they are; none may be "not a number"
+  kNibbles,              // eight a word in order, to the image's order
+  kNibblesDeinterleave,  // the same, and rows 0,2,4.. before 1,3,5.. (MXFP4 gate and up)
+  kAwqWeights,           // [k][n/8]
+  kGptqWeights,          // [k/8][n]
+  // Their scales.
+  kScalesToF32,            // one a row or a block
+  kBroadcastToF32,         // one for all rows
+  kScalesToF16,            // [n][groups]
+  kTransposedScalesToF16,  // [groups][n]
+  kScaleExponents,         // e8m0
+  kScaleExponentsDeinterleave,
+  // Their zero points.
+  kAwqZeros,          // [groups][n/8]
+  kGptqZeros,         // [groups][n/8]
+  kGptqZerosPlusOne,  // the same, and one less than they mean
+  kPackedZeros,       // [n/8][groups]
 };
 
 struct ImageSource {
@@ -77,10 +97,14 @@ struct ImageTensor {
   Role role;
   Piece piece = Piece::kData;
   int32_t layer = -1;  // -1: none
+  // Of the numbers; where scales or zero points are bytes, of their matrix.
   kernels::DType dtype = kernels::DType::kF32;
   int32_t group = 0;                // of a quantized matrix (kernels::Matrix)
-  int64_t batch = 1, n = 1, k = 1;  // vectors: n = 1, k = width
-  uint64_t offset = 0;              // into the image, a multiple of 256
+  int64_t batch = 1, n = 1, k = 1;  // vectors: n = 1, k = width; scales: their own shape
+  // The sources are plain matrices, and filling quantizes them: their scales go to the next tensor,
+  // which has no sources.
+  bool quantize = false;
+  uint64_t offset = 0;  // into the image, a multiple of 256
   uint64_t bytes = 0;
   std::vector<ImageSource> sources;
 };
@@ -96,18 +120,36 @@ struct ImageLayout {
   std::vector<std::string> notes;  // "428 vision tensors skipped"
 };
 
+// What is done to a bf16, f16 or f32 checkpoint's projections and experts on the way.
+enum class Quantize : uint8_t {
+  kAsStored,
+  kFp8,   // e4m3, a scale of each row
+  kInt4,  // groups of 128, or 64 or 32 where those divide a row; else as stored
+};
+
 // Where every tensor of `arch` comes from and goes to. Errors name the tensor: missing, wrong
 // shape, wrong type, left over (a tensor that no role uses and no rule skips).
-absl::StatusOr<ImageLayout> PlanImage(const Architecture& arch, const Checkpoint& checkpoint);
+absl::StatusOr<ImageLayout> PlanImage(const Architecture& arch, const Checkpoint& checkpoint,
+                                      Quantize quantize = Quantize::kAsStored);
 
-// The layout that a checkpoint with matrices of `dtype` would get, from its configuration alone;
-// the tensors have no sources, and there is no key.
-absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, kernels::DType dtype);
+// The layout that a checkpoint would get, from config.json alone; matrices that it does not keep in
+// a quantized format are of type `dtype`. The tensors have no sources, and there is no key.
+absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, kernels::DType dtype,
+                                                    const QuantizationConfig& config = {},
+                                                    Quantize quantize = Quantize::kAsStored);
+
+// What quantizing while filling has cost.
+struct FillReport {
+  QuantizationError error;  // over all weights that were quantized
+  double worst = 0;         // the relative error of the worst matrix
+  std::string worst_name;   // "layer 3 down"; empty: nothing was quantized
+};
 
 // Fills `image` (layout.bytes) from the checkpoint, in order; `progress` is called with the bytes
 // of the prefix that is complete, and ends the work with CANCELLED when it returns false.
 absl::Status FillImage(const ImageLayout& layout, const Checkpoint& checkpoint,
-                       std::span<std::byte> image, const std::function<bool(uint64_t)>& progress);
+                       std::span<std::byte> image, const std::function<bool(uint64_t)>& progress,
+                       FillReport* report = nullptr);
 
 // The image cache: files `<key>.image` in a directory, checksummed, written beside and renamed.
 // ReadImageCache: NOT_FOUND if there is none; DATA_LOSS (and the file is removed) if it is not what

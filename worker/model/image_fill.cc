@@ -2,15 +2,18 @@
 // through tiles of at most a few MiB. Reads are spread over threads, in order of the image.
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
+#include <mutex>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/checked.h"
 #include "common/status_macros.h"
 #include "worker/model/image.h"
+#include "worker/model/image_packed.h"
+#include "worker/model/image_quantize.h"
 #include "worker/model/ordered_jobs.h"
+#include "worker/model/widen.h"
 
 namespace switchyard::worker {
 namespace {
@@ -19,8 +22,8 @@ constexpr uint64_t kJobBytes = uint64_t{8} << 20;
 constexpr uint64_t kTileBytes = uint64_t{1} << 20;
 constexpr uint64_t kMostTileRows = 256;
 
-// Units [begin, end) of one source. A unit is an element, or for transforms that permute within a
-// row, a row of the source.
+// Units [begin, end) of one source. A unit is an element; for transforms that permute within a
+// row, a row of the source; for quantized matrices what image_packed.h and image_quantize.h say.
 struct Job {
   const ImageTensor* tensor = nullptr;
   const ImageSource* source = nullptr;
@@ -28,27 +31,6 @@ struct Job {
   uint64_t begin = 0, end = 0;
   uint64_t prefix = 0;  // of the image, complete when this job and all before it are done
 };
-
-float Widen(const std::byte* from, TensorType type, uint64_t i) {
-  if (type == TensorType::kF32) {
-    float value;
-    std::memcpy(&value, from + 4 * i, 4);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, from + 2 * i, 2);
-  if (type == TensorType::kBF16) return std::bit_cast<float>(uint32_t{half} << 16);
-  const uint32_t sign = uint32_t{half & 0x8000u} << 16;
-  const uint32_t exponent = half >> 10 & 31;
-  const uint32_t mantissa = half & 1023u;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000u | mantissa << 13);
-  if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
-  const float tiny = static_cast<float>(mantissa) * 0x1p-24f;
-  return sign != 0 ? -tiny : tiny;
-}
-
-// Where element `j` of a row of `width` goes: even ones to the front half, odd ones behind.
-uint64_t Deinterleaved(uint64_t j, uint64_t width) { return j / 2 + (j % 2) * (width / 2); }
 
 // [rows][n] of tile, which are input features [first, first + rows) of one expert, to columns of
 // its matrix [n][k].
@@ -72,6 +54,7 @@ class Filler {
 
   absl::Status Fill(const std::function<bool(uint64_t)>& progress) {
     if (image_.size() < layout_.bytes) return absl::InvalidArgumentError("image: too few bytes");
+    errors_.resize(layout_.tensors.size());
     for (const ImageTensor& tensor : layout_.tensors) RETURN_IF_ERROR(AddJobs(tensor));
     ZeroGaps();
     RETURN_IF_ERROR(RunInOrder(
@@ -83,6 +66,19 @@ class Filler {
     return absl::OkStatus();
   }
 
+  FillReport Report() const {
+    FillReport report;
+    for (size_t i = 0; i < errors_.size(); ++i) {
+      const ImageTensor& tensor = layout_.tensors[i];
+      if (!tensor.quantize) continue;
+      report.error += errors_[i];
+      if (!report.worst_name.empty() && errors_[i].Relative() <= report.worst) continue;
+      report.worst = errors_[i].Relative();
+      report.worst_name = absl::StrCat("layer ", tensor.layer, " ", RoleName(tensor.role));
+    }
+    return report;
+  }
+
  private:
   absl::Status AddJobs(const ImageTensor& tensor) {
     for (const ImageSource& source : tensor.sources) {
@@ -90,7 +86,11 @@ class Filler {
       if (info == nullptr) {
         return absl::InternalError(absl::StrCat("image: no tensor ", QuotedName(source.tensor)));
       }
-      if (Transposes(source.transform)) {
+      if (tensor.quantize) {
+        AddQuantizeJobs(tensor, source, info->type);
+      } else if (IsPacked(source.transform)) {
+        AddPackedJobs(tensor, source, info->type);
+      } else if (Transposes(source.transform)) {
         AddRowJobs(tensor, source, info->type);
       } else {
         AddElementJobs(tensor, source, info->type);
@@ -128,7 +128,33 @@ class Filler {
     }
   }
 
+  void AddPackedJobs(const ImageTensor& tensor, const ImageSource& source, TensorType type) {
+    const PackedWork work = PackedWorkOf(tensor, source);
+    for (uint64_t at = 0; at < work.units; at += work.step) {
+      const uint64_t end = std::min(work.units, at + work.step);
+      jobs_.push_back({&tensor, &source, type, at, end,
+                       tensor.offset + source.offset + PackedBytesDone(tensor, source, end)});
+    }
+  }
+
+  // The scales behind the numbers are complete when the next tensor's first job is.
+  void AddQuantizeJobs(const ImageTensor& tensor, const ImageSource& source, TensorType type) {
+    const QuantizeWork work = QuantizeWorkOf(tensor, source);
+    for (uint64_t at = 0; at < work.units; at += work.step) {
+      const uint64_t end = std::min(work.units, at + work.step);
+      jobs_.push_back(
+          {&tensor, &source, type, at, end, tensor.offset + source.offset + end * work.unit_bytes});
+    }
+  }
+
   absl::Status Run(const Job& job) {
+    absl::Status done = RunJob(job);
+    if (done.ok() || !absl::IsInvalidArgument(done)) return done;
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint_.dir(), ": ", done.message()));
+  }
+
+  absl::Status RunJob(const Job& job) {
+    if (job.tensor->quantize) return Quantize(job);
     std::byte* to = image_.data() + job.tensor->offset + job.source->offset;
     switch (job.source->transform) {
       case Transform::kCopy:
@@ -140,8 +166,28 @@ class Filler {
       case Transform::kTranspose:
       case Transform::kTransposeDeinterleave:
         return Transpose(job, to);
+      case Transform::kCopyF8:
+        return CopyF8(job, to);
+      default:
+        return FillPacked(checkpoint_, *job.tensor, *job.source, job.begin, job.end, to);
     }
-    return absl::InternalError("image: unknown transform");
+  }
+
+  absl::Status Quantize(const Job& job) {
+    const size_t index = static_cast<size_t>(job.tensor - layout_.tensors.data());
+    ASSIGN_OR_RETURN(const QuantizationError error,
+                     FillQuantized(checkpoint_, *job.tensor, layout_.tensors[index + 1],
+                                   *job.source, job.begin, job.end, image_));
+    std::lock_guard lock(mutex_);
+    errors_[index] += error;
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyF8(const Job& job, std::byte* to) {
+    RETURN_IF_ERROR(Copy(job, to));
+    if (AllF8Numbers({to + job.begin, job.end - job.begin})) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor ", QuotedName(job.source->tensor), " has a weight that is no number"));
   }
 
   absl::Status Copy(const Job& job, std::byte* to) {
@@ -203,13 +249,19 @@ class Filler {
   const Checkpoint& checkpoint_;
   std::span<std::byte> image_;
   std::vector<Job> jobs_;
+  std::mutex mutex_;
+  std::vector<QuantizationError> errors_;  // by tensor
 };
 
 }  // namespace
 
 absl::Status FillImage(const ImageLayout& layout, const Checkpoint& checkpoint,
-                       std::span<std::byte> image, const std::function<bool(uint64_t)>& progress) {
-  return Filler(layout, checkpoint, image).Fill(progress);
+                       std::span<std::byte> image, const std::function<bool(uint64_t)>& progress,
+                       FillReport* report) {
+  Filler filler(layout, checkpoint, image);
+  RETURN_IF_ERROR(filler.Fill(progress));
+  if (report != nullptr) *report = filler.Report();
+  return absl::OkStatus();
 }
 
 }  // namespace switchyard::worker

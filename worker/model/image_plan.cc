@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <unordered_set>
 
@@ -12,7 +13,9 @@
 #include "common/checked.h"
 #include "common/status_macros.h"
 #include "worker/model/image.h"
+#include "worker/model/image_matrix.h"
 #include "worker/model/image_slots.h"
+#include "worker/model/stored_matrix.h"
 
 namespace switchyard::worker {
 namespace {
@@ -24,43 +27,24 @@ constexpr uint64_t kLeastChunk = uint64_t{256} << 10;
 constexpr uint64_t kLargestChunk = uint64_t{64} << 20;
 constexpr uint64_t kChunksWanted = 64;
 // Part of every key: raise it when the layout of an image, or what its bytes mean, changes.
-constexpr char kLayoutVersion[] = "layout 1";
-
-std::optional<DType> DTypeOf(TensorType type) {
-  switch (type) {
-    case TensorType::kF32:
-      return DType::kF32;
-    case TensorType::kBF16:
-      return DType::kBF16;
-    case TensorType::kF16:
-      return DType::kF16;
-    default:
-      return std::nullopt;
-  }
-}
-
-// The type that holds both without loss.
-DType Wider(DType a, DType b) { return a == b ? a : DType::kF32; }
-
-uint64_t ElementBytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
-
-bool Moves(Transform transform) {
-  return transform == Transform::kTranspose || transform == Transform::kTransposeDeinterleave;
-}
-
-// How the part comes into a tensor of type `to`.
-Transform Resolve(Transform wanted, DType from, DType to) {
-  if (wanted != Transform::kCopy) return wanted;
-  return from == to ? Transform::kCopy : Transform::kConvert;
-}
+constexpr char kLayoutVersion[] = "layout 2";
 
 class Planner {
  public:
-  // Without a checkpoint every matrix is of type `without`.
-  Planner(const Architecture& arch, const Checkpoint* checkpoint, DType without)
-      : arch_(arch), checkpoint_(checkpoint), without_(without) {}
+  // Without a checkpoint every matrix that `config` does not speak of is of type `without`.
+  Planner(const Architecture& arch, const Checkpoint* checkpoint, DType without,
+          const QuantizationConfig& config, Quantize quantize)
+      : arch_(arch),
+        checkpoint_(checkpoint),
+        without_(without),
+        config_(config),
+        quantize_(quantize) {}
 
   absl::StatusOr<ImageLayout> Plan() {
+    if (quantize_ != Quantize::kAsStored && config_.format != WeightFormat::kPlain) {
+      return Invalid(absl::StrCat("is ", WeightFormatName(config_.format),
+                                  " already, and cannot be quantized once more"));
+    }
     const std::string prefix = FirstThatIs(arch_.names.prefixes, "embed_tokens.weight");
     const std::string head = FirstThatIs(arch_.names.heads, "");
     const HasTensor has = [this](const std::string& name) { return Has(name); };
@@ -71,6 +55,7 @@ class Planner {
     }
     RETURN_IF_ERROR(Add(HeadSlots(arch_, prefix, head)));
     RETURN_IF_ERROR(CheckLeftOver(prefix));
+    NoteForms();
     Finish();
     return std::move(layout_);
   }
@@ -92,29 +77,81 @@ class Planner {
     return absl::OkStatus();
   }
 
-  absl::Status AddSlot(const ImageSlot& slot) {
+  absl::Status AddSlot(const ImageSlot& slot) { return slot.f32 ? AddF32(slot) : AddMatrix(slot); }
+
+  // Small tensors that are kept in float32.
+  absl::Status AddF32(const ImageSlot& slot) {
     ImageTensor tensor{.role = slot.role,
                        .layer = slot.layer,
                        .batch = slot.batch,
                        .n = slot.n,
                        .k = slot.k,
                        .sources = {}};
-    std::vector<DType> types;
+    RETURN_IF_ERROR(Place(tensor, {.dtype = DType::kF32}));
+    uint64_t offset = 0;
     for (const SlotPart& part : slot.parts) {
+      if (checkpoint_ == nullptr) break;
       ASSIGN_OR_RETURN(const DType type, TypeOfPart(part));
-      types.push_back(type);
+      uint64_t bytes = 4;
+      for (const int64_t size : part.shape) bytes *= static_cast<uint64_t>(size);
+      const Transform transform = slot.transform != Transform::kCopy ? slot.transform
+                                  : type == DType::kF32              ? Transform::kCopy
+                                                                     : Transform::kConvert;
+      tensor.sources.push_back({part.tensor, transform, offset, bytes});
+      offset += bytes;
     }
-    tensor.dtype = slot.f32 ? DType::kF32 : types.front();
-    for (const DType type : types) tensor.dtype = Wider(tensor.dtype, type);
-    RETURN_IF_ERROR(Place(tensor));
-    if (checkpoint_ != nullptr) AddSources(slot, types, tensor);
     layout_.tensors.push_back(std::move(tensor));
     return absl::OkStatus();
   }
 
+  absl::Status AddMatrix(const ImageSlot& slot) {
+    std::vector<StoredMatrix> parts;
+    for (const SlotPart& part : slot.parts) {
+      absl::StatusOr<StoredMatrix> stored = checkpoint_ == nullptr
+                                                ? AssumeStored(config_, slot, part, without_)
+                                                : FindStored(*checkpoint_, config_, slot, part);
+      if (!stored.ok()) return Where(stored.status());
+      if (checkpoint_ != nullptr) Use(*stored);
+      parts.push_back(*std::move(stored));
+    }
+    absl::StatusOr<MatrixForm> form = CommonForm(slot, parts, quantize_);
+    if (!form.ok()) return Where(form.status());
+    std::vector<ImageTensor> pieces = MatrixPieces(slot, *form);
+    for (ImageTensor& piece : pieces) RETURN_IF_ERROR(Place(piece, *form));
+    if (checkpoint_ != nullptr) {
+      layout_.took_work |= AddMatrixSources(slot, parts, *form, pieces);
+    }
+    Count(slot, parts.front(), *form);
+    std::move(pieces.begin(), pieces.end(), std::back_inserter(layout_.tensors));
+    return absl::OkStatus();
+  }
+
+  void Use(const StoredMatrix& matrix) {
+    for (const PieceSource* piece : {&matrix.data, &matrix.scales, &matrix.zeros}) {
+      if (!piece->tensor.empty()) used_.insert(piece->tensor);
+    }
+    for (const std::string& name : matrix.unused) used_.insert(name);
+  }
+
+  // For the notes: what matrices are kept as.
+  void Count(const ImageSlot& slot, const StoredMatrix& first, const MatrixForm& form) {
+    if (form.quantize) {
+      ++forms_[absl::StrCat("quantized to ", kernels::DTypeName(form.dtype), " on the way")];
+    } else if (first.format != WeightFormat::kPlain) {
+      ++forms_[absl::StrCat("stored as ", WeightFormatName(first.format))];
+    } else if (quantize_ != Quantize::kAsStored && IsProjection(slot.role)) {
+      ++forms_[absl::StrCat("not quantized: rows of ", slot.k, " are no multiple of 32")];
+    }
+  }
+
+  void NoteForms() {
+    for (const auto& [form, count] : forms_) {
+      layout_.notes.push_back(absl::StrCat(count, count == 1 ? " matrix " : " matrices ", form));
+    }
+  }
+
   // The type of a part that is there, in the right shape and of a type that we have.
   absl::StatusOr<DType> TypeOfPart(const SlotPart& part) {
-    if (checkpoint_ == nullptr) return without_;
     const TensorInfo* info = checkpoint_->Find(part.tensor);
     if (info == nullptr) {
       return Invalid(absl::StrCat("tensor ", QuotedName(part.tensor), " is missing (",
@@ -125,40 +162,35 @@ class Planner {
                                   ShapeText(info->shape), ", but by config.json it must be ",
                                   ShapeText(part.shape)));
     }
-    const std::optional<DType> type = DTypeOf(info->type);
-    if (!type) {
-      return Invalid(absl::StrCat("tensor ", QuotedName(part.tensor), " is of type ",
-                                  TensorTypeName(info->type), "; weights can be BF16, F16 or F32"));
-    }
+    absl::StatusOr<DType> type = PlainType(*info);
+    if (!type.ok()) return Where(type.status());
     used_.insert(part.tensor);
     return *type;
   }
 
-  absl::Status Place(ImageTensor& tensor) {
-    std::optional<uint64_t> bytes = ElementBytes(tensor.dtype);
+  absl::Status Place(ImageTensor& tensor, const MatrixForm& form) {
+    // In eighths of bytes a matrix has at most 32 for each weight.
+    std::optional<uint64_t> bound = 32;
     for (const int64_t size : {tensor.batch, tensor.n, tensor.k}) {
-      if (bytes) bytes = CheckedMul(*bytes, static_cast<uint64_t>(size));
+      if (bound) bound = CheckedMul(*bound, static_cast<uint64_t>(size));
     }
-    const uint64_t offset = RoundUp(end_, kAlignment);
-    const std::optional<uint64_t> end = bytes ? CheckedAdd(offset, *bytes) : std::nullopt;
+    if (!bound) return Invalid("the image is too large");
+    tensor.bytes = BytesOf(tensor, form);
+    tensor.offset = RoundUp(end_, kAlignment);
+    const std::optional<uint64_t> end = CheckedAdd(tensor.offset, tensor.bytes);
     if (!end || *end > static_cast<uint64_t>(INT64_MAX)) return Invalid("the image is too large");
-    tensor.offset = offset;
-    tensor.bytes = *bytes;
     end_ = *end;
     return absl::OkStatus();
   }
 
-  void AddSources(const ImageSlot& slot, const std::vector<DType>& types, ImageTensor& tensor) {
-    uint64_t offset = 0;
-    for (size_t i = 0; i < slot.parts.size(); ++i) {
-      const Transform transform = Resolve(slot.transform, types[i], tensor.dtype);
-      uint64_t bytes = ElementBytes(tensor.dtype);
-      for (const int64_t size : slot.parts[i].shape) bytes *= static_cast<uint64_t>(size);
-      tensor.sources.push_back({slot.parts[i].tensor, transform, offset, bytes});
-      offset += bytes;
-      if (Moves(transform) || (!slot.f32 && transform != Transform::kCopy))
-        layout_.took_work = true;
+  // A piece's own shape counts its elements, of whole bytes but for 4-bit numbers.
+  static uint64_t BytesOf(const ImageTensor& tensor, const MatrixForm& form) {
+    const uint64_t count = static_cast<uint64_t>(tensor.batch * tensor.n * tensor.k);
+    if (tensor.piece == Piece::kData) {
+      return static_cast<uint64_t>(kernels::DTypeBytes(form.dtype, static_cast<int64_t>(count)));
     }
+    const bool f32 = tensor.dtype == DType::kF32, f16 = tensor.dtype == DType::kF16;
+    return count * (f32 ? 4 : f16 ? 2 : 1);
   }
 
   // Why a tensor that no role uses may be skipped; empty: it may not.
@@ -167,6 +199,11 @@ class Planner {
       if (absl::StartsWith(name, skipped)) return "tensors of the vision part skipped";
     }
     if (absl::EndsWith(name, "rotary_emb.inv_freq")) return "rotary_emb.inv_freq tensors skipped";
+    for (const char* suffix : {".k_scale", ".v_scale", ".q_scale"}) {
+      if (config_.format != WeightFormat::kPlain && absl::EndsWith(name, suffix)) {
+        return "scales of a quantized KV cache skipped";
+      }
+    }
     const auto& heads = arch_.names.heads;
     if (arch_.tied_embeddings && std::find(heads.begin(), heads.end(), name) != heads.end()) {
       return "head tensor skipped: tie_word_embeddings makes the embedding the head";
@@ -216,7 +253,8 @@ class Planner {
     std::string text = absl::StrCat(kLayoutVersion, "|", checkpoint_->identity());
     for (const ImageTensor& tensor : layout_.tensors) {
       absl::StrAppend(&text, "|", static_cast<int>(tensor.role), ":",
-                      static_cast<int>(tensor.dtype), ":", tensor.offset, ":", tensor.bytes);
+                      static_cast<int>(tensor.piece), ":", static_cast<int>(tensor.dtype), ":",
+                      tensor.group, ":", tensor.quantize, ":", tensor.offset, ":", tensor.bytes);
     }
     const std::string again = absl::StrCat("again|", text);
     layout_.key = absl::StrFormat("%016x%016x", ImageChecksum(std::as_bytes(std::span(text))),
@@ -224,13 +262,19 @@ class Planner {
   }
 
   absl::Status Invalid(const std::string& what) const {
+    return Where(absl::InvalidArgumentError(what));
+  }
+  absl::Status Where(const absl::Status& status) const {
     const std::string where = checkpoint_ == nullptr ? "config.json" : checkpoint_->dir();
-    return absl::InvalidArgumentError(absl::StrCat(where, ": ", what));
+    return absl::Status(status.code(), absl::StrCat(where, ": ", status.message()));
   }
 
   const Architecture& arch_;
   const Checkpoint* checkpoint_;
   DType without_;
+  const QuantizationConfig& config_;
+  Quantize quantize_;
+  std::map<std::string, int> forms_;
   ImageLayout layout_;
   uint64_t end_ = 0;
   std::unordered_set<std::string> used_;
@@ -238,12 +282,20 @@ class Planner {
 
 }  // namespace
 
-absl::StatusOr<ImageLayout> PlanImage(const Architecture& arch, const Checkpoint& checkpoint) {
-  return Planner(arch, &checkpoint, DType::kBF16).Plan();
+absl::StatusOr<ImageLayout> PlanImage(const Architecture& arch, const Checkpoint& checkpoint,
+                                      Quantize quantize) {
+  absl::StatusOr<QuantizationConfig> config = ReadQuantizationConfig(checkpoint.config());
+  if (!config.ok()) {
+    return absl::Status(config.status().code(),
+                        absl::StrCat(checkpoint.dir(), ": ", config.status().message()));
+  }
+  return Planner(arch, &checkpoint, DType::kBF16, *config, quantize).Plan();
 }
 
-absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, DType dtype) {
-  return Planner(arch, nullptr, dtype).Plan();
+absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, DType dtype,
+                                                    const QuantizationConfig& config,
+                                                    Quantize quantize) {
+  return Planner(arch, nullptr, dtype, config, quantize).Plan();
 }
 
 const char* RoleName(Role role) {

@@ -20,12 +20,14 @@ constexpr double kTolerance = 0.02;
 constexpr double kClearMargin = 0.05;
 constexpr uint64_t kHost = uint64_t{1} << 30;
 
-std::string Root() { return std::string(SWITCHYARD_SOURCE_DIR) + "/tests/golden/models"; }
+std::string Root() { return std::string(SWITCHYARD_SOURCE_DIR) + "/tests/golden/"; }
 
 std::vector<std::string> AllCases() {
   std::vector<std::string> cases;
-  for (const auto& entry : std::filesystem::directory_iterator(Root())) {
-    if (entry.is_directory()) cases.push_back(entry.path().filename().string());
+  for (const std::string folder : {"models/", "quantized/"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(Root() + folder)) {
+      if (entry.is_directory()) cases.push_back(folder + entry.path().filename().string());
+    }
   }
   std::sort(cases.begin(), cases.end());
   return cases;
@@ -42,7 +44,7 @@ bool Same(const std::vector<TokenResult>& a, const std::vector<TokenResult>& b) 
 class EngineGoldenTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const std::string dir = Root() + "/" + GetParam();
+    const std::string dir = Root() + GetParam();
     auto json = ReadJsonFile(dir + "/golden.json");
     ASSERT_TRUE(json.ok()) << json.status();
     records_ = json->at("records");
@@ -104,7 +106,9 @@ class EngineGoldenTest : public testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Cases, EngineGoldenTest, testing::ValuesIn(AllCases()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& info) {
+                           return info.param.substr(info.param.find('/') + 1);
+                         });
 
 TEST_P(EngineGoldenTest, AgreesWithTheReference) {
   auto h = Make();

@@ -92,17 +92,6 @@ TEST_F(CheckpointTest, MissingFilesAreNamed) {
   EXPECT_THAT(Checkpoint::Open("/nowhere").status().message(), HasSubstr("/nowhere/config.json"));
 }
 
-TEST_F(CheckpointTest, QuantizedFormatsAreRefusedByName) {
-  WriteSafetensors(dir_ / "model.safetensors", {{"a", "F32", {2}, FloatBytes({1, 2})}});
-  WriteText(dir_ / "config.json", R"({"quantization_config":{"quant_method":"mxfp4"}})");
-  EXPECT_EQ(OpenStatus().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(OpenStatus().message(), HasSubstr("mxfp4"));
-  WriteText(dir_ / "config.json", R"({"text_config":{"quantization_config":3}})");
-  EXPECT_EQ(OpenStatus().code(), absl::StatusCode::kUnimplemented);
-  WriteText(dir_ / "config.json", R"({"quantization_config":null})");
-  EXPECT_TRUE(OpenStatus().ok());
-}
-
 TEST_F(CheckpointTest, SpecialIdsComeFromTheFirstFileThatHasThem) {
   WriteSafetensors(dir_ / "model.safetensors", {{"a", "F32", {2}, FloatBytes({1, 2})}});
   WriteText(dir_ / "config.json",

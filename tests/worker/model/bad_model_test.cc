@@ -10,8 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/json.h"
-#include "tests/worker/io/checkpoint_writer.h"
+#include "tests/worker/model/changed_model.h"
 #include "worker/model/families.h"
 #include "worker/model/image.h"
 
@@ -21,38 +20,9 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using Tensors = std::vector<WrittenTensor>;
 
-struct Change {
-  std::function<void(json&)> config = {};
-  std::function<void(Tensors&)> tensors = {};
-};
-
-// Plans a golden checkpoint after a change.
 absl::StatusOr<ImageLayout> Plan(const std::string& name, const Change& change) {
-  const std::string from = std::string(SWITCHYARD_SOURCE_DIR) + "/tests/golden/models/" + name;
-  json config = *ReadJsonFile(from + "/config.json");
-  Tensors tensors = ReadTensors(from + "/model.safetensors");
-  if (change.config) change.config(config);
-  if (change.tensors) change.tensors(tensors);
-  const TempDir dir;
-  WriteText(dir / "config.json", config.dump());
-  WriteSafetensors(dir / "model.safetensors", tensors);
-  auto checkpoint = Checkpoint::Open(dir.path());
-  if (!checkpoint.ok()) return checkpoint.status();
-  const auto arch = ReadArchitecture(checkpoint->config());
-  if (!arch.ok()) return arch.status();
-  auto layout = PlanImage(*arch, *checkpoint);
-  if (!layout.ok()) return layout;
-  std::vector<std::byte> image(layout->bytes);
-  const absl::Status filled = FillImage(*layout, *checkpoint, image, nullptr);
-  if (!filled.ok()) return filled;
-  return layout;
-}
-
-WrittenTensor& Find(Tensors& tensors, const std::string& name) {
-  return *std::find_if(tensors.begin(), tensors.end(),
-                       [&](const WrittenTensor& tensor) { return tensor.name == name; });
+  return FillChanged("models/" + name, change);
 }
 
 void ExpectRefused(const std::string& name, const Change& change, const std::string& says) {
