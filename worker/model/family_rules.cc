@@ -71,6 +71,14 @@ void ReadExperts(ConfigReader& config, MoeShape& moe, int32_t default_chosen, in
   }
 }
 
+// A choice that the file may spell out, and of which there is one way here.
+void OnlyWay(ConfigReader& config, const char* key, const std::string& way) {
+  const std::string asked = config.String(key, way);
+  if (asked == way) return;
+  config.RefuseUnsupported(
+      absl::StrCat("\"", key, "\" is \"", asked, "\": only \"", way, "\" is supported"));
+}
+
 // The rotary object of either style: `rope_scaling` wins where both are there.
 const char* RopeKey(ConfigReader& config) {
   return config.HasEntries("rope_scaling") ? "rope_scaling" : "rope_parameters";
@@ -149,6 +157,8 @@ void GptOssMixture(ConfigReader& config, Architecture& arch) {
 }
 
 void Glm4Mixture(ConfigReader& config, Architecture& arch) {
+  OnlyWay(config, "scoring_func", "sigmoid");
+  OnlyWay(config, "topk_method", "noaux_tc");
   MoeShape& moe = arch.moe;
   ReadExperts(config, moe, 8, 1);
   moe.intermediate = config.Int("moe_intermediate_size", 1408, 1, kMaxExpertWidth);

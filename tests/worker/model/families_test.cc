@@ -128,6 +128,8 @@ TEST(Families, RefusedByName) {
       {R"({"model_type":"glm4_moe","head_dim":128,"n_group":4,"topk_group":5})", "groups"},
       {R"({"model_type":"glm4_moe","head_dim":128,"n_group":64,"topk_group":2})",
        "num_experts_per_tok"},
+      {R"({"model_type":"glm4_moe","head_dim":128,"scoring_func":"softmax"})", "scoring_func"},
+      {R"({"model_type":"glm4_moe","head_dim":128,"topk_method":"greedy"})", "topk_method"},
       {R"({"model_type":"llama","rope_scaling":{"rope_type":"dynamic","factor":2}})", "dynamic"},
       {R"({"model_type":"llama","rope_scaling":"linear"})", "rope_scaling"},
   };
