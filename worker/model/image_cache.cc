@@ -77,18 +77,23 @@ absl::Status ReadVerified(int fd, const ImageLayout& layout, std::span<std::byte
   if (std::memcmp(&header, &wanted, sizeof(header)) != 0) {
     return absl::DataLossError("its header is not that of this image");
   }
+  // All of it is told of when the checksum is known to be right.
+  const uint64_t pieces = CeilDiv(layout.bytes, kPiece);
   RETURN_IF_ERROR(RunInOrder(
-      CeilDiv(layout.bytes, kPiece),
+      pieces,
       [&](size_t i) {
         const uint64_t at = i * kPiece;
         return ReadAll(fd, kHeaderBytes + at, image.data() + at,
                        std::min(kPiece, layout.bytes - at));
       },
       [&](size_t leading) {
-        return !progress || progress(std::min(leading * kPiece, layout.bytes));
+        return leading == pieces || !progress || progress(leading * kPiece);
       }));
   if (ImageChecksum(image.first(layout.bytes)) != header.checksum) {
     return absl::DataLossError("its checksum is wrong");
+  }
+  if (progress && !progress(layout.bytes)) {
+    return absl::CancelledError("the image is not wanted any more");
   }
   return absl::OkStatus();
 }
@@ -102,15 +107,18 @@ struct CacheFile {
 // Files of the cache, longest unused first; left-overs of writers that died are removed on the way.
 std::vector<CacheFile> ListCache(const std::string& dir) {
   std::vector<CacheFile> files;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+  std::error_code unreadable, error;  // of the directory; of a file, which may be gone by now
+  for (fs::directory_iterator next(dir, unreadable);
+       !unreadable && next != fs::directory_iterator(); next.increment(unreadable)) {
+    const fs::directory_entry& entry = *next;
     const std::string name = entry.path().filename().string();
     const fs::file_time_type used = entry.last_write_time(error);
     if (error || !entry.is_regular_file(error)) continue;
     if (absl::EndsWith(name, kTemporary)) {
       if (fs::file_time_type::clock::now() - used > kAbandoned) fs::remove(entry.path(), error);
     } else if (absl::EndsWith(name, kSuffix)) {
-      files.push_back({entry.path(), entry.file_size(error), used});
+      const uint64_t bytes = entry.file_size(error);
+      if (!error) files.push_back({entry.path(), bytes, used});
     }
   }
   std::sort(files.begin(), files.end(),

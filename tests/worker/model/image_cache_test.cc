@@ -63,7 +63,10 @@ TEST_F(ImageCacheTest, DamageIsFoundAndRemoved) {
   for (const std::streamoff at : {0, 20, 80, 4096, 10 << 20}) {
     ASSERT_TRUE(WriteImageCache(dir_.path(), layout_, image_).ok());
     Damage("k1.image", at);
-    const absl::Status status = ReadImageCache(dir_.path(), layout_, read_, nullptr);
+    const absl::Status status = ReadImageCache(dir_.path(), layout_, read_, [&](uint64_t n) {
+      EXPECT_LT(n, layout_.bytes) << "all of it, before it was found to be bad";
+      return true;
+    });
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << at;
     EXPECT_FALSE(Exists("k1.image")) << at;
   }
