@@ -4,7 +4,10 @@
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -79,6 +82,37 @@ constexpr std::pair<std::string_view, std::string_view> kLongNames[] = {
 constexpr std::string_view kProperties[] = {
     "Alphabetic", "Lowercase", "Uppercase", "White_Space", "Any", "Emoji", "Extended_Pictographic",
     "Ideographic"};
+
+// What stands for an escape, by its letter.
+using Escapes = std::map<char, std::string>;
+
+// The same inside and outside a class.
+const Escapes& CommonEscapes() {
+  static const Escapes table = {{'d', "\\p{Nd}"}, {'D', "\\P{Nd}"}, {'t', "\\t"}, {'n', "\\n"},
+                                {'r', "\\r"},     {'f', "\\f"},     {'a', "\\a"}, {'e', "\\e"},
+                                {'v', "\\x{b}"},  {'0', "\\x{0}"}};
+  return table;
+}
+
+const Escapes& PlainEscapes() {
+  static const std::string word = absl::StrCat("[", kWord, "]");
+  static const Escapes table = {
+      {'s', absl::StrCat("[", kSpace, "]")},
+      {'S', absl::StrCat("[^", kSpace, "]")},
+      {'w', word},
+      {'W', absl::StrCat("[^", kWord, "]")},
+      {'h', absl::StrCat("[", kHex, "]")},
+      {'H', absl::StrCat("[^", kHex, "]")},
+      {'b', absl::StrCat("(?:(?<=", word, ")(?!", word, ")|(?<!", word, ")(?=", word, "))")},
+      {'B', absl::StrCat("(?:(?<=", word, ")(?=", word, ")|(?<!", word, ")(?!", word, "))")}};
+  return table;
+}
+
+const Escapes& ClassEscapes() {
+  static const Escapes table = {
+      {'s', kSpace}, {'S', kNotSpace}, {'w', kWordInClass}, {'h', kHex}, {'b', "\\x{8}"}};
+  return table;
+}
 
 absl::Status Unsupported(std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("\"", ValidUtf8(what), "\" is not supported"));
@@ -265,41 +299,20 @@ class Translator {
     return absl::OkStatus();
   }
 
+  // What stands for the escape of letter `c`, if the table has it.
+  bool Append(const Escapes& table, char c) {
+    const auto found = table.find(c);
+    if (found == table.end()) return false;
+    out_ += found->second;
+    return true;
+  }
+
   // Escapes that mean the same inside and outside a class. Sets `*known` where it was one.
   absl::Status CommonEscape(char c, bool* known) {
     *known = true;
-    switch (c) {
-      case 'd':
-        out_ += "\\p{Nd}";
-        return absl::OkStatus();
-      case 'D':
-        out_ += "\\P{Nd}";
-        return absl::OkStatus();
-      case 't':
-      case 'n':
-      case 'r':
-      case 'f':
-      case 'a':
-      case 'e':
-        out_ += '\\';
-        out_ += c;
-        return absl::OkStatus();
-      case 'v':
-        out_ += "\\x{b}";
-        return absl::OkStatus();
-      case '0':
-        out_ += "\\x{0}";
-        return absl::OkStatus();
-      case 'x':
-      case 'u':
-        return Hex(c);
-      case 'p':
-        return Property(false);
-      case 'P':
-        return Property(true);
-      default:
-        break;
-    }
+    if (c == 'x' || c == 'u') return Hex(c);
+    if (c == 'p' || c == 'P') return Property(c == 'P');
+    if (Append(CommonEscapes(), c)) return absl::OkStatus();
     if (static_cast<unsigned char>(c) < 0x80 && std::isalnum(static_cast<unsigned char>(c))) {
       *known = false;
       return absl::OkStatus();
@@ -321,52 +334,13 @@ class Translator {
     bool known;
     RETURN_IF_ERROR(CommonEscape(c, &known));
     if (known) return absl::OkStatus();
-    switch (c) {
-      case 's':
-        absl::StrAppend(&out_, "[", kSpace, "]");
-        return absl::OkStatus();
-      case 'S':
-        absl::StrAppend(&out_, "[^", kSpace, "]");
-        return absl::OkStatus();
-      case 'w':
-        absl::StrAppend(&out_, "[", kWord, "]");
-        return absl::OkStatus();
-      case 'W':
-        absl::StrAppend(&out_, "[^", kWord, "]");
-        return absl::OkStatus();
-      case 'h':
-        absl::StrAppend(&out_, "[", kHex, "]");
-        return absl::OkStatus();
-      case 'H':
-        absl::StrAppend(&out_, "[^", kHex, "]");
-        return absl::OkStatus();
-      case 'b':
-        absl::StrAppend(&out_, "(?:(?<=[", kWord, "])(?![", kWord, "])|(?<![", kWord, "])(?=[",
-                        kWord, "]))");
-        return absl::OkStatus();
-      case 'B':
-        absl::StrAppend(&out_, "(?:(?<=[", kWord, "])(?=[", kWord, "])|(?<![", kWord, "])(?![",
-                        kWord, "]))");
-        return absl::OkStatus();
-      case 'A':
-      case 'z':
-      case 'Z':
-      case 'G':
-      case '1':
-      case '2':
-      case '3':
-      case '4':
-      case '5':
-      case '6':
-      case '7':
-      case '8':
-      case '9':
-        out_ += '\\';
-        out_ += c;
-        return absl::OkStatus();
-      default:
-        return Unsupported(absl::StrCat("\\", std::string(1, c)));
+    // Anchors and back references are the same here.
+    if (std::string_view("AzZG123456789").find(c) != std::string_view::npos) {
+      absl::StrAppend(&out_, "\\", std::string(1, c));
+    } else if (!Append(PlainEscapes(), c)) {
+      return Unsupported(absl::StrCat("\\", std::string(1, c)));
     }
+    return absl::OkStatus();
   }
 
   // One escape inside a class; `*is_set` if it stands for more than one character.
@@ -377,25 +351,8 @@ class Translator {
     bool known;
     RETURN_IF_ERROR(CommonEscape(c, &known));
     if (known) return absl::OkStatus();
-    switch (c) {
-      case 's':
-        out_ += kSpace;
-        return absl::OkStatus();
-      case 'S':
-        out_ += kNotSpace;
-        return absl::OkStatus();
-      case 'w':
-        out_ += kWordInClass;
-        return absl::OkStatus();
-      case 'h':
-        out_ += kHex;
-        return absl::OkStatus();
-      case 'b':
-        out_ += "\\x{8}";
-        return absl::OkStatus();
-      default:
-        return Unsupported(absl::StrCat("\\", std::string(1, c), " in a character class"));
-    }
+    if (Append(ClassEscapes(), c)) return absl::OkStatus();
+    return Unsupported(absl::StrCat("\\", std::string(1, c), " in a character class"));
   }
 
   absl::Status Class() {
