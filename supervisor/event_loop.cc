@@ -7,10 +7,12 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
+#include <future>
 #include <map>
-#include <mutex>
 #include <utility>
 #include <vector>
+
+#include "supervisor/task_queue.h"
 
 namespace switchyard::supervisor {
 namespace asio = boost::asio;
@@ -19,19 +21,24 @@ namespace {
 // Asio's handlers may run after the object that they serve is gone (a cancelled wait still
 // completes), so they hold the state by shared pointer and look at `live`.
 struct WatchState : std::enable_shared_from_this<WatchState> {
-  WatchState(asio::io_context& io, int fd, std::function<void()> f)
-      : descriptor(io, fd), ready(std::move(f)) {}
+  WatchState(asio::io_context& io, TaskQueue& t, int fd, std::function<void()> f)
+      : descriptor(io, fd), tasks(t), ready(std::move(f)) {}
 
   void Arm() {
     descriptor.async_wait(asio::posix::stream_descriptor::wait_read,
                           [self = shared_from_this()](const boost::system::error_code& error) {
-                            if (error || !self->live) return;
-                            self->ready();
-                            if (self->live) self->Arm();
+                            if (error) return;
+                            self->tasks.RunOrPost([self] { self->Call(); });
                           });
+  }
+  void Call() {
+    if (!live) return;
+    ready();
+    if (live) Arm();
   }
 
   asio::posix::stream_descriptor descriptor;
+  TaskQueue& tasks;
   std::function<void()> ready;
   bool live = true;
 };
@@ -54,27 +61,18 @@ class WatchImpl final : public EventLoop::Watch {
 
 class EventLoop::Impl {
  public:
-  void Post(Task task) {
-    bool first;
-    {
-      std::lock_guard lock(mutex_);
-      first = posted_.empty();
-      posted_.push_back(std::move(task));
-    }
-    // One wake-up for everything that is posted until the loop gets there.
-    if (first) asio::post(io_, [this] { RunPosted(); });
-  }
+  void Post(Task task) { tasks_.Post(std::move(task)); }
+  void Dispatch(Task task) { tasks_.Dispatch(std::move(task)); }
 
-  void RunPosted() {
-    {
-      std::lock_guard lock(mutex_);
-      running_.swap(posted_);
-    }
-    for (Task& task : running_) {
-      task();
-      task = nullptr;  // what it holds goes now, not when the batch has ended
-    }
-    running_.clear();
+  void OnOwnThread(absl::FunctionRef<void()> work) {
+    if (tasks_.at_home()) return work();
+    // Beside the queue: the task that waits here owns it. The loop's thread never waits for a task.
+    std::promise<void> done;
+    asio::post(io_, [&] {
+      work();
+      done.set_value();
+    });
+    done.get_future().wait();
   }
 
   void OnSignals(std::initializer_list<int> signals, std::function<void(int)> handler) {
@@ -86,17 +84,20 @@ class EventLoop::Impl {
   }
 
   std::unique_ptr<Watch> WatchReadable(int fd, std::function<void()> ready) {
-    return std::make_unique<WatchImpl>(std::make_shared<WatchState>(io_, fd, std::move(ready)));
+    return std::make_unique<WatchImpl>(
+        std::make_shared<WatchState>(io_, tasks_, fd, std::move(ready)));
   }
 
   Id StartTimer(Nanos delay, std::function<void()> fire) {
     const Id id = next_timer_++;
     auto [it, inserted] = timers_.try_emplace(id, io_, std::chrono::nanoseconds(delay));
     it->second.async_wait(
-        [this, id, fire = std::move(fire)](const boost::system::error_code& error) {
+        [this, id, fire = std::move(fire)](const boost::system::error_code& error) mutable {
+          if (error) return;
           // Cancelling does not recall a handler that is queued already; the map does.
-          if (error || timers_.erase(id) == 0) return;
-          fire();
+          tasks_.RunOrPost([this, id, fire = std::move(fire)] {
+            if (timers_.erase(id) != 0) fire();
+          });
         });
     return id;
   }
@@ -104,7 +105,9 @@ class EventLoop::Impl {
 
   void Run() {
     auto work = asio::make_work_guard(io_);
+    tasks_.Open();
     io_.run();
+    tasks_.Close();
   }
   void Stop() { io_.stop(); }
 
@@ -113,15 +116,16 @@ class EventLoop::Impl {
     set->async_wait([this, set, handler = std::move(handler)](
                         const boost::system::error_code& error, int signal) mutable {
       if (error) return;
-      handler(signal);
-      ArmSignals(set, std::move(handler));
+      tasks_.RunOrPost([this, set, signal, handler = std::move(handler)]() mutable {
+        handler(signal);
+        ArmSignals(set, std::move(handler));
+      });
     });
   }
 
-  std::mutex mutex_;
-  std::vector<Task> posted_;   // guarded by mutex_
-  std::vector<Task> running_;  // the loop's thread only
-  asio::io_context io_{1};     // destroyed before what its handlers point to
+  // Tasks go before io_, of whose objects they hold some; handlers that are left call nothing.
+  asio::io_context io_;
+  TaskQueue tasks_{[this] { asio::post(io_, [this] { tasks_.RunHome(); }); }};
   std::vector<std::unique_ptr<asio::signal_set>> signal_sets_;
   std::map<Id, asio::steady_timer> timers_;
   Id next_timer_ = 1;
@@ -132,6 +136,8 @@ EventLoop::~EventLoop() = default;
 void EventLoop::Run() { impl_->Run(); }
 void EventLoop::Stop() { impl_->Stop(); }
 void EventLoop::Post(Task task) { impl_->Post(std::move(task)); }
+void EventLoop::Dispatch(Task task) { impl_->Dispatch(std::move(task)); }
+void EventLoop::OnOwnThread(absl::FunctionRef<void()> work) { impl_->OnOwnThread(work); }
 void EventLoop::OnSignals(std::initializer_list<int> signals, std::function<void(int)> handler) {
   impl_->OnSignals(signals, std::move(handler));
 }

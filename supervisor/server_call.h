@@ -75,7 +75,7 @@ grpc::ServerUnaryReactor* HandleUnary(EventLoop* loop, const grpc::ByteBuffer* b
   if (!request.ok()) {
     call->Reply(request.status());
   } else {
-    loop->Post([call, handle = std::move(handle), request = *std::move(request)]() mutable {
+    loop->Dispatch([call, handle = std::move(handle), request = *std::move(request)]() mutable {
       handle(std::move(request),
              [call](absl::StatusOr<Response> reply) { call->Reply(std::move(reply)); });
     });

@@ -39,7 +39,7 @@ class StatusCall final : public StreamCall<v1::Status>, public StatusSink {
 
  private:
   void Cancelled() override {
-    loop_->Post([call = std::static_pointer_cast<StatusCall>(shared_from_this())] {
+    loop_->Dispatch([call = std::static_pointer_cast<StatusCall>(shared_from_this())] {
       call->router_->StopWatching(call.get());
     });
   }
@@ -60,7 +60,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* HandleStream(EventLoop* loop,
   if (!request.ok()) {
     call->Close(ToGrpc(request.status()));
   } else {
-    loop->Post(
+    loop->Dispatch(
         [call, begin = std::move(begin), request = *std::move(request)] { begin(request, call); });
   }
   return call.get();

@@ -44,7 +44,7 @@ void GenerateCall::Begin(const grpc::CallbackServerContext& context,
     Close(ToGrpc(request.status()));
     return;
   }
-  loop_->Post(
+  loop_->Dispatch(
       [call = Shared(), deadline = DeadlineOf(context), request = *std::move(request)]() mutable {
         call->id_ = call->router_->Generate(std::move(request), deadline, call);
       });
@@ -58,13 +58,13 @@ void GenerateCall::Finish(absl::Status status, Nanos retry_after) {
 
 // In order after the closure that Begin posted.
 void GenerateCall::Cancelled() {
-  loop_->Post([call = Shared()] {
+  loop_->Dispatch([call = Shared()] {
     if (call->id_ != 0) call->router_->CancelRequest(call->id_);
   });
 }
 
 void GenerateCall::Drained() {
-  loop_->Post([call = Shared()] { call->router_->OnSinkDrained(call->id_); });
+  loop_->Dispatch([call = Shared()] { call->router_->OnSinkDrained(call->id_); });
 }
 
 }  // namespace switchyard::supervisor

@@ -66,7 +66,7 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
       RemoveHold();
       return;
     }
-    loop_->Post([self = shared_from_this(), message = std::move(incoming_)] {
+    loop_->Dispatch([self = shared_from_this(), message = std::move(incoming_)] {
       if (self->attached_) self->callbacks_.message(*message);
     });
     Read();
@@ -80,7 +80,7 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
   }
 
   void OnDone(const grpc::Status& status) override {
-    loop_->Post([self = std::move(self_)] {
+    loop_->Dispatch([self = std::move(self_)] {
       if (self->attached_) self->callbacks_.closed();
     });
   }

@@ -52,15 +52,17 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(
                {connection.second.get(), 3},
                {descriptors.second.get(), 4},
                {death_pipe, 5}};
-  ASSIGN_OR_RETURN(const pid_t pid, Spawn(child));
+  absl::StatusOr<pid_t> pid;
+  loop->OnOwnThread([&] { pid = Spawn(child); });
+  RETURN_IF_ERROR(pid.status());
 
   std::unique_ptr<WorkerProcess> process(new WorkerProcess);
-  process->pid_ = pid;
+  process->pid_ = *pid;
   process->connection_ = std::move(connection.first);
   process->descriptors_ = std::move(descriptors.first);
   process->log_ = std::make_unique<LogPipe>(loop, spec.model.name(), std::move(log.first));
   process->exited_ = std::move(exited);
-  reaper->Add(pid, [alive = process->alive_](int wait_status) {
+  reaper->Add(*pid, [alive = process->alive_](int wait_status) {
     if (*alive != nullptr) (*alive)->OnExit(wait_status);
   });
   return process;

@@ -104,6 +104,34 @@ TEST(EventLoop, AWatchCallsWhileThereIsSomethingToRead) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST(EventLoop, ADispatchedTaskMayUseAllOfTheLoop) {
+  EventLoop loop;
+  const std::thread::id own = std::this_thread::get_id();
+  auto pipe = Pipe();
+  ASSERT_TRUE(pipe.ok());
+  std::vector<int> order;
+  std::unique_ptr<EventLoop::Watch> watch;
+  std::thread other;
+  auto work = [&] {
+    loop.OnOwnThread([&] { EXPECT_EQ(std::this_thread::get_id(), own); });
+    loop.Start(kMillisecond, [&] {
+      EXPECT_EQ(std::this_thread::get_id(), own);
+      order.push_back(1);
+      EXPECT_EQ(::write(pipe->second.get(), "a", 1), 1);
+    });
+    watch = loop.WatchReadable(pipe->first.get(), [&] {
+      order.push_back(2);
+      watch.reset();
+      loop.Stop();
+    });
+    order.push_back(0);
+  };
+  loop.Post([&] { other = std::thread([&] { loop.Dispatch(work); }); });
+  loop.Run();
+  other.join();
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2}));
+}
+
 TEST(EventLoop, TasksThatAreLeftAreDestroyed) {
   auto held = std::make_shared<int>(1);
   {

@@ -1,0 +1,72 @@
+#include "supervisor/task_queue.h"
+
+#include <utility>
+
+namespace switchyard::supervisor {
+
+TaskQueue::TaskQueue(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+void TaskQueue::Add(Task task, bool home_only) {
+  std::lock_guard lock(mutex_);
+  waiting_.push_back({std::move(task), home_only});
+  // Who runs tasks now looks again when it has done its own.
+  if (owned_ || woken_ || !open_) return;
+  woken_ = true;
+  wake_();
+}
+
+void TaskQueue::Dispatch(Task task) {
+  std::unique_lock lock(mutex_);
+  const bool here = open_ && !owned_ && waiting_.empty();
+  if (!here) {
+    lock.unlock();
+    return Add(std::move(task), false);
+  }
+  waiting_.push_back({std::move(task), false});
+  RunAsOwner(lock);
+}
+
+void TaskQueue::RunOrPost(Task task) {
+  std::unique_lock lock(mutex_);
+  waiting_.push_back({std::move(task), true});
+  if (open_ && !owned_) RunAsOwner(lock);
+}
+
+void TaskQueue::RunHome() {
+  std::unique_lock lock(mutex_);
+  woken_ = false;
+  if (open_ && !owned_) RunAsOwner(lock);
+}
+
+void TaskQueue::RunAsOwner(std::unique_lock<std::mutex>& lock) {
+  const bool home = at_home();
+  owned_ = true;
+  // What these tasks add at home waits for the next turn: timers and descriptors come between.
+  const size_t most = home ? waiting_.size() : kMostElsewhere;
+  for (size_t done = 0; open_ && !waiting_.empty() && done < most; ++done) {
+    if (!home && waiting_.front().home_only) break;
+    Task task = std::move(waiting_.front().task);
+    waiting_.pop_front();
+    lock.unlock();
+    task();
+    task = nullptr;  // what it holds goes now, without the lock
+    lock.lock();
+  }
+  owned_ = false;
+  given_up_.notify_all();
+  if (open_ && !waiting_.empty() && !std::exchange(woken_, true)) wake_();
+}
+
+void TaskQueue::Open() {
+  std::lock_guard lock(mutex_);
+  open_ = true;
+  if (!waiting_.empty() && !std::exchange(woken_, true)) wake_();
+}
+
+void TaskQueue::Close() {
+  std::unique_lock lock(mutex_);
+  open_ = false;
+  given_up_.wait(lock, [this] { return !owned_; });
+}
+
+}  // namespace switchyard::supervisor
