@@ -303,6 +303,8 @@ class Ops {
  public:
   virtual ~Ops() = default;
   virtual DType activation() const = 0;
+  // Version of the library that computes products of many rows; empty: our own kernels do.
+  virtual const char* matrix_library() const { return ""; }
   virtual int64_t ScratchBytes(const ScratchShape& shape) const = 0;
 
   virtual OpError Embed(const EmbedArgs& args, Scratch scratch, Stream stream) = 0;
@@ -328,6 +330,7 @@ std::unique_ptr<Ops> MakeCpuOps(int threads);
 struct CudaOptions {
   bool programmatic_launch = true;  // kernels begin while the one before ends, where a GPU can
   int32_t gemv_warps = 16;          // rows a block of a matrix-vector product: 8 or 16
+  bool cublas = true;               // use cuBLASLt if the machine has it
 };
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error);
 

@@ -8,7 +8,7 @@
 namespace switchyard::kernels::cuda {
 
 OpError CudaOps::Attention(const AttentionArgs& args, Scratch scratch, Stream stream) {
-  if (args.kv.dtype != DType::kBF16) return {"a GPU keeps KV as bf16 only"};
+  if (args.kv.dtype != DType::kBF16 && args.kv.dtype != DType::kF8E4M3) return kNoSuchKv;
   if (args.kv_heads < 1 || args.q_heads % args.kv_heads != 0) {
     return {"query heads are no multiple of key-value heads"};
   }

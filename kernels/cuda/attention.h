@@ -9,6 +9,8 @@
 
 namespace switchyard::kernels::cuda {
 
+inline constexpr OpError kNoSuchKv = {"a GPU keeps KV as bf16 or fp8 e4m3"};
+
 // Split decode: how many parts a sequence's keys are cut into, and the floats of scratch.
 int DecodeSplits(const AttentionArgs& args, int multiprocessors);
 int64_t DecodeScratchFloats(int64_t sequences, int64_t q_heads, int64_t kv_heads, int64_t head_dim,

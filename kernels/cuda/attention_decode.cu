@@ -1,11 +1,12 @@
 // Attention of one row a sequence over paged KV (Dao et al. 2023, "Flash-Decoding").
 //
 // A block takes one KV head, up to sixteen of the query heads that share it (each key is read once
-// for all of them), and one of `splits` parts of the sequence's keys; its warps take 16 keys of a
-// tile each and merge at the end. Tiles arrive by cp.async, two in flight. A second kernel merges
-// the parts. Bound by memory: the parts are as many as fill the device, whatever the context, and
-// at least a tile long. On an H200, of the read limit: 61% for one sequence of 32k, 69% for 64 of
-// 1k; with a look-up of the block table for every 16 bytes it was 55 and 57.
+// for all of them), and one of `splits` parts of the sequence's keys. Each of its warps works on
+// its own: every fourth (second, where heads are 256 wide) sixteen keys, which arrive by cp.async
+// in the warp's own ring of three tiles (four, where heads are 64 wide), without a barrier of the
+// block until the warps merge at the end. fp8 tiles are widened in shared memory. A second kernel
+// merges the parts. Bound by memory: the parts are as many as fill the device, whatever the
+// context.
 
 #include <algorithm>
 
@@ -16,9 +17,15 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kHeads = 16;  // query heads of a block
+constexpr int kTileKeys = 16;
 constexpr int kMostSplits = 64;
 
-__host__ __device__ constexpr int KeysOf(int dim) { return dim > 128 ? 32 : 64; }
+__host__ __device__ constexpr int WarpsOf(int dim) { return dim > 128 ? 2 : 4; }
+__host__ __device__ constexpr int StagesOf(int dim) { return dim < 128 ? 4 : 3; }
+// Keys of a part come in multiples of this.
+__host__ __device__ constexpr int KeysOf(int dim) { return kTileKeys * WarpsOf(dim); }
+// Blocks that a multiprocessor of the largest kind holds at the same time.
+constexpr int BlocksOf(int dim) { return dim < 128 ? 3 : 2; }
 
 // Keys [low, high) that a part reads, low a multiple of a tile, and how many parts read any.
 struct Part {
@@ -35,89 +42,58 @@ __device__ inline int32_t FirstKey(int32_t position, int32_t window) {
   return window > 0 ? max(0, position - window + 1) : 0;
 }
 
-// The row of sequence `s` if it is the only one, else -1.
-__device__ inline int32_t OnlyRow(const StepRows& rows, int s) {
-  const int32_t row = rows.sequence_row[s];
-  if (rows.sequence_row[s + 1] - row != 1 || rows.slot[row] < 0) return -1;
-  return row;
+// Sequence `s`, if it has one row: that row, its slot and its position; else row is -1.
+struct OnlyRow {
+  int32_t row, slot, position;
+};
+__device__ inline OnlyRow OnlyRowOf(const StepRows& rows, int s) {
+  const int32_t row = rows.sequence_row[s], next = rows.sequence_row[s + 1];
+  if (next - row != 1) return {-1, 0, 0};
+  const int32_t slot = rows.slot[row], position = rows.position[row];
+  return {slot < 0 ? -1 : row, slot, position};
 }
 
 // Part results of (sequence, head, split): the largest score and the sum, then the row itself.
-template <int kDim>
-__device__ inline float* PartResult(float* scratch, int64_t sequence, int64_t heads, int64_t head,
-                                    int splits, int split) {
+template <int kDim, class T>  // T: float, or const float
+__device__ inline T* PartResult(T* scratch, int64_t sequence, int64_t heads, int64_t head,
+                                int splits, int split) {
   return scratch + ((sequence * heads + head) * splits + split) * (kDim + 2);
 }
 
+// Heads g and g + 8 of a block as the left operand of mma, for all of a head's elements.
 template <int kDim>
-__global__ __launch_bounds__(KeysOf(kDim) / 16 * kWarp) void Decode(const AttentionArgs a,
-                                                                    int groups, float* scratch) {
-  constexpr int kKeys = KeysOf(kDim), kWarps = kKeys / 16, kPieces = kDim / 8;
-  extern __shared__ uint4 shared[];
-  uint4* q = shared;
-  uint4* tiles = shared + kHeads * kPieces;  // two stages of keys and values
-  GridTrigger();
-  GridWait();
-  const int sequence = blockIdx.z, split = blockIdx.x, splits = gridDim.x;
-  const int32_t row = OnlyRow(a.rows, sequence);
-  if (row < 0) return;
-  const int32_t ratio = a.q_heads / a.kv_heads;
-  const int32_t kv_head = blockIdx.y / groups;
-  const int32_t first_head = kv_head * ratio + blockIdx.y % groups * kHeads;
-  const int32_t heads = min(kHeads, (kv_head + 1) * ratio - first_head);
-  const int64_t slot = a.rows.slot[row];
-  const int32_t position = a.rows.position[row];
-  const int32_t first_key = FirstKey(position, a.window);
-  const Part part = PartOf(first_key, position + 1, split, splits, kKeys);
-  if (part.low >= part.high) return;
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-
-  const uint4* from = reinterpret_cast<const uint4*>(
-      static_cast<const Bf16*>(a.q) + (int64_t{row} * a.q_heads + first_head) * kDim);
-  for (int i = threadIdx.x; i < kHeads * kPieces; i += blockDim.x) {
-    *TilePiece<kDim>(q, i / kPieces, i % kPieces) =
-        i < heads * kPieces ? from[i] : make_uint4(0, 0, 0, 0);
-  }
-  const int count = (part.high - part.low + kKeys - 1) / kKeys;
-  const auto copy = [&](int i) {
-    if (i < count) {
-      uint4* keys = tiles + i % 2 * 2 * kKeys * kPieces;
-      CopyKv<kDim, kKeys, kWarps * kWarp>(a.kv, slot, kv_head, part.low + i * kKeys, first_key,
-                                          part.high, keys, keys + kKeys * kPieces);
+__device__ inline void LoadQueries(const Bf16* q, int heads, uint32_t (&fragment)[kDim / 16][4]) {
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int k = 0; k < kDim / 16; ++k) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const int head = g + c % 2 * 8, element = k * 16 + c / 2 * 8 + 2 * t;
+      fragment[k][c] =
+          head < heads ? *reinterpret_cast<const uint32_t*>(q + head * kDim + element) : 0;
     }
-    CopyCommit();
-  };
-  RowState<kDim> state;
-  const Sight sight[2] = {{first_key - 1, part.high - 1}, {first_key - 1, part.high - 1}};
-  copy(0);
-  for (int i = 0; i < count; ++i) {
-    copy(i + 1);
-    CopyWait<1>();
-    __syncthreads();
-    uint4* keys = tiles + i % 2 * 2 * kKeys * kPieces;
-    AttendTile<kDim, 16>(state, q, 0, keys, keys + kKeys * kPieces, warp * 16,
-                         part.low + i * kKeys + warp * 16, sight, a.scale * kLog2E);
-    __syncthreads();
   }
-  CopyWait<0>();
-  __syncthreads();
-  state.Finish();
+}
 
-  // Merge the warps: each leaves its rows in shared memory.
-  float* merged = reinterpret_cast<float*>(tiles);   // [warp][16][dim]
-  float* numbers = merged + kWarps * kHeads * kDim;  // [warp][16][2]
-  const int g = lane / 4, t = lane % 4;
+// Merges the warps of a block, through shared memory, into the part's result.
+template <int kDim>
+__device__ inline void MergeWarps(const RowState<kDim, 1>& state, int heads, float* shared,
+                                  float* to, int64_t head_stride) {
+  constexpr int kWarps = WarpsOf(kDim);
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  float* numbers = shared + kWarps * kHeads * kDim;  // [warp][16][2], behind [warp][16][dim]
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
+    if (g + 8 * h >= heads) continue;
     const int r = warp * kHeads + g + 8 * h;
     if (t == 0) {
-      numbers[2 * r] = state.largest[h];
-      numbers[2 * r + 1] = state.sum[h];
+      numbers[2 * r] = state.largest[0][h];
+      numbers[2 * r + 1] = state.sum[0][h];
     }
 #pragma unroll
     for (int d = 0; d < kDim / 8; ++d) {
-      merged[r * kDim + d * 8 + 2 * t] = state.out[d][2 * h];
-      merged[r * kDim + d * 8 + 2 * t + 1] = state.out[d][2 * h + 1];
+      *reinterpret_cast<float2*>(shared + r * kDim + d * 8 + 2 * t) = {state.out[0][d][2 * h],
+                                                                       state.out[0][d][2 * h + 1]};
     }
   }
   __syncthreads();
@@ -130,64 +106,159 @@ __global__ __launch_bounds__(KeysOf(kDim) / 16 * kWarp) void Decode(const Attent
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
       const int r = w * kHeads + head;
-      const float shrink = exp2f(numbers[2 * r] - base);
+      const float shrink = Exp2(numbers[2 * r] - base);
       sum += shrink * numbers[2 * r + 1];
-      out += shrink * merged[r * kDim + d];
+      out += shrink * shared[r * kDim + d];
     }
-    float* to = PartResult<kDim>(scratch, sequence, a.q_heads, first_head + head, splits, split);
+    float* own = to + head * head_stride;
     if (d == 0) {
-      to[0] = largest;
-      to[1] = sum;
+      own[0] = largest;
+      own[1] = sum;
     }
-    to[2 + d] = out;
+    own[2 + d] = out;
   }
 }
 
-template <int kDim>
-__global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int splits,
-                                                   float* scratch) {
+template <int kDim, bool kFp8>
+using DecodeTile = KvTile<kDim, kTileKeys, kWarp, kFp8>;
+// Shared memory of a warp in 16-byte pieces: the ring, and one widened tile of fp8.
+template <int kDim, bool kFp8>
+__host__ __device__ constexpr int WarpPieces() {
+  using Tile = DecodeTile<kDim, kFp8>;
+  return StagesOf(kDim) * 2 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
+}
+
+template <int kDim, bool kFp8>
+__global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionArgs a, int groups,
+                                                                float* scratch) {
+  using Tile = DecodeTile<kDim, kFp8>;
+  constexpr int kWarps = WarpsOf(kDim), kStages = StagesOf(kDim), kKeys = KeysOf(kDim);
+  extern __shared__ uint4 shared[];
   GridTrigger();
   GridWait();
-  const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x;
-  const int32_t row = OnlyRow(a.rows, sequence);
-  if (row < 0) return;
-  const int32_t position = a.rows.position[row];
+  const int sequence = blockIdx.z, split = blockIdx.x, splits = gridDim.x;
+  const OnlyRow only = OnlyRowOf(a.rows, sequence);
+  if (only.row < 0) return;
+  const int32_t ratio = a.q_heads / a.kv_heads;
+  const int32_t kv_head = blockIdx.y / groups;
+  const int32_t first_head = kv_head * ratio + blockIdx.y % groups * kHeads;
+  const int32_t heads = min(kHeads, (kv_head + 1) * ratio - first_head);
+  const int32_t first_key = FirstKey(only.position, a.window);
+  const Part part = PartOf(first_key, only.position + 1, split, splits, kKeys);
+  if (part.low >= part.high) return;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+
+  uint4* ring = shared + warp * WarpPieces<kDim, kFp8>();
+  uint4* wide = ring + kStages * 2 * Tile::kHalf;
+  const int32_t own = part.low + warp * kTileKeys;
+  const int count = own < part.high ? (part.high - own + kKeys - 1) / kKeys : 0;
+  const auto stage_of = [&](int i) { return ring + i % kStages * 2 * Tile::kHalf; };
+  const auto copy = [&](int i) {
+    if (i < count) {
+      Tile::Copy(a.kv, only.slot, kv_head, own + i * kKeys, first_key, part.high, lane,
+                 stage_of(i));
+    }
+    CopyCommit();
+  };
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) copy(i);
+  uint32_t query[kDim / 16][4];
+  LoadQueries<kDim>(
+      static_cast<const Bf16*>(a.q) + (int64_t{only.row} * a.q_heads + first_head) * kDim, heads,
+      query);
+  const auto load_query = [&](int k, int, uint32_t(&fragment)[4]) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) fragment[c] = query[k / 2][c];
+  };
+  RowState<kDim, 1> state;
+  const Sight sight[1][2] = {{{first_key - 1, part.high - 1}, {first_key - 1, part.high - 1}}};
+  for (int i = 0; i < count; ++i) {
+    __syncwarp();  // the tile before is read
+    copy(i + kStages - 1);
+    CopyWait<kStages - 1>();
+    __syncwarp();
+    uint4* keys = stage_of(i);
+    if constexpr (kFp8) {
+      Tile::Widen(keys, lane, wide);
+      __syncwarp();
+      keys = wide;
+    }
+    const int32_t position = own + i * kKeys;
+    const bool masked = position < first_key || position + kTileKeys > part.high;
+    AttendTile<kDim, kTileKeys, 1>(state, load_query, keys, keys + Tile::kWideHalf, position,
+                                   masked, sight, a.scale * kLog2E);
+  }
+  CopyWait<0>();
+  __syncthreads();
+  state.Finish(a.scale * kLog2E);
+  float* to = PartResult<kDim>(scratch, sequence, a.q_heads, first_head, splits, split);
+  MergeWarps<kDim>(state, heads, reinterpret_cast<float*>(shared), to,
+                   int64_t{splits} * (kDim + 2));
+}
+
+// A block a head: every warp finds the factors of all parts, a lane's two parts at a time.
+template <int kDim>
+__global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int splits,
+                                                   const float* scratch) {
+  static_assert(kMostSplits == 2 * kWarp, "parts of a lane");
+  constexpr int kStride = kDim + 2;
+  GridTrigger();
+  GridWait();
+  const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x, lane = d % kWarp;
+  const OnlyRow only = OnlyRowOf(a.rows, sequence);
+  if (only.row < 0) return;
   const int parts =
-      PartOf(FirstKey(position, a.window), position + 1, 0, splits, KeysOf(kDim)).parts;
+      PartOf(FirstKey(only.position, a.window), only.position + 1, 0, splits, KeysOf(kDim)).parts;
   const float* part = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
+  const auto number = [&](int s, int i, float none) {
+    return s < parts ? part[s * kStride + i] : none;
+  };
+  float factor[2] = {number(lane, 0, -INFINITY), number(lane + kWarp, 0, -INFINITY)};
+  const float sums[2] = {number(lane, 1, 0), number(lane + kWarp, 1, 0)};
   const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
-  float largest = sink;
-#pragma unroll 8
-  for (int s = 0; s < parts; ++s) largest = fmaxf(largest, part[s * (kDim + 2)]);
-  float sum = a.sinks != nullptr ? exp2f(sink - largest) : 0, out = 0;
+  float largest = fmaxf(sink, fmaxf(factor[0], factor[1]));
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, offset));
+  }
+  factor[0] = Exp2(factor[0] - largest);
+  factor[1] = Exp2(factor[1] - largest);
+  float sum = WarpSum(factor[0] * sums[0] + factor[1] * sums[1]);
+  if (a.sinks != nullptr) sum += Exp2(sink - largest);
+  float out = 0;
 #pragma unroll 8
   for (int s = 0; s < parts; ++s) {
-    const float* p = part + s * (kDim + 2);
-    const float shrink = exp2f(p[0] - largest);
-    sum += shrink * p[1];
-    out += shrink * p[2 + d];
+    const float own = s < kWarp ? factor[0] : factor[1];
+    out = fmaf(__shfl_sync(kAllLanes, own, s % kWarp), part[s * kStride + 2 + d], out);
   }
-  static_cast<Bf16*>(a.out)[(int64_t{row} * a.q_heads + head) * kDim + d] =
+  static_cast<Bf16*>(a.out)[(int64_t{only.row} * a.q_heads + head) * kDim + d] =
       __float2bfloat16_rn(out / sum);
 }
 
-template <int kDim>
+template <int kDim, bool kFp8>
 OpError Run(const AttentionArgs& a, int splits, float* scratch, const LaunchContext& context) {
-  constexpr int kKeys = KeysOf(kDim), kWarps = kKeys / 16;
-  constexpr size_t kQuery = size_t{kHeads} * kDim * 2, kTiles = size_t{4} * kKeys * kDim * 2;
+  constexpr int kWarps = WarpsOf(kDim);
+  constexpr size_t kTiles = size_t{kWarps} * WarpPieces<kDim, kFp8>() * 16;
   constexpr size_t kMerge = size_t{kWarps} * kHeads * (kDim + 2) * 4;
-  constexpr size_t kShared = kQuery + (kTiles > kMerge ? kTiles : kMerge);
+  constexpr size_t kShared = kTiles > kMerge ? kTiles : kMerge;
   const int groups = (a.q_heads / a.kv_heads + kHeads - 1) / kHeads;
-  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Decode<kDim>, kShared));
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Decode<kDim, kFp8>, kShared));
   SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(splits, a.kv_heads * groups, a.rows.sequences),
-                                       kWarps * kWarp, kShared, Decode<kDim>, a, groups, scratch));
+                                       kWarps * kWarp, kShared, Decode<kDim, kFp8>, a, groups,
+                                       scratch));
   return Launch(context, dim3(a.q_heads, a.rows.sequences), kDim, 0, MergeParts<kDim>, a, splits,
                 scratch);
 }
 
+template <int kDim>
+OpError Run(const AttentionArgs& a, int splits, float* scratch, const LaunchContext& context) {
+  return a.kv.dtype == DType::kF8E4M3 ? Run<kDim, true>(a, splits, scratch, context)
+                                      : Run<kDim, false>(a, splits, scratch, context);
+}
+
 // One wave of blocks where a sequence needs cutting, else several, so that the last one is short.
-int Splits(int64_t sequences, int64_t kv_heads, int multiprocessors) {
-  const int64_t slots = 3 * int64_t{multiprocessors};
+int Splits(int64_t sequences, int64_t kv_heads, int64_t head_dim, int multiprocessors) {
+  const int64_t slots = BlocksOf(static_cast<int>(head_dim)) * int64_t{multiprocessors};
   const int64_t others = std::max<int64_t>(sequences * kv_heads, 1);
   const int64_t splits = 2 * others <= slots ? slots / others : (4 * slots + others - 1) / others;
   return static_cast<int>(std::clamp<int64_t>(splits, 1, kMostSplits));
@@ -196,7 +267,7 @@ int Splits(int64_t sequences, int64_t kv_heads, int multiprocessors) {
 }  // namespace
 
 int DecodeSplits(const AttentionArgs& args, int multiprocessors) {
-  return Splits(args.rows.sequences, args.kv_heads, multiprocessors);
+  return Splits(args.rows.sequences, args.kv_heads, args.head_dim, multiprocessors);
 }
 
 int64_t DecodeScratchFloats(int64_t sequences, int64_t q_heads, int64_t kv_heads, int64_t head_dim,

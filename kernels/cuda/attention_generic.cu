@@ -9,7 +9,10 @@ namespace {
 
 constexpr int kWarps = 4;
 
-template <int kPieces>  // elements a lane
+__device__ inline float KvFloat(const Bf16* at) { return __bfloat162float(*at); }
+__device__ inline float KvFloat(const uint8_t* at) { return Low(WidenFp8(*at).x); }
+
+template <int kPieces, class Element>  // elements a lane
 __global__ __launch_bounds__(kWarps* kWarp) void Generic(const AttentionArgs a) {
   GridTrigger();
   GridWait();
@@ -30,13 +33,13 @@ __global__ __launch_bounds__(kWarps* kWarp) void Generic(const AttentionArgs a) 
   float sum = a.sinks != nullptr ? 1 : 0;
   const int32_t low = a.window > 0 ? max(0, position - a.window + 1) : 0;
   for (int32_t p = low; p <= position; ++p) {
-    const Bf16* key = KvRow(a.kv, a.kv.key_offset, slot, p, kv_head, dim);
-    const Bf16* value = KvRow(a.kv, a.kv.value_offset, slot, p, kv_head, dim);
+    const Element* key = KvRowOf<Element>(a.kv, a.kv.key_offset, slot, p, kv_head, dim);
+    const Element* value = KvRowOf<Element>(a.kv, a.kv.value_offset, slot, p, kv_head, dim);
     float score = 0;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
       const int d = lane + i * kWarp;
-      if (d < dim) score = fmaf(query[i], __bfloat162float(key[d]), score);
+      if (d < dim) score = fmaf(query[i], KvFloat(key + d), score);
     }
     score = WarpSum(score) * a.scale;
     const float next = fmaxf(largest, score), shrink = expf(largest - next);
@@ -46,7 +49,7 @@ __global__ __launch_bounds__(kWarps* kWarp) void Generic(const AttentionArgs a) 
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
       const int d = lane + i * kWarp;
-      if (d < dim) out[i] = out[i] * shrink + weight * __bfloat162float(value[d]);
+      if (d < dim) out[i] = out[i] * shrink + weight * KvFloat(value + d);
     }
   }
 #pragma unroll
@@ -56,14 +59,19 @@ __global__ __launch_bounds__(kWarps* kWarp) void Generic(const AttentionArgs a) 
   }
 }
 
+template <class Element>
+OpError Run(const AttentionArgs& args, const LaunchContext& context) {
+  const dim3 grid(args.rows.rows, (args.q_heads + kWarps - 1) / kWarps);
+  const int threads = kWarps * kWarp;
+  if (args.head_dim <= 128) return Launch(context, grid, threads, 0, Generic<4, Element>, args);
+  if (args.head_dim <= 1024) return Launch(context, grid, threads, 0, Generic<32, Element>, args);
+  return {"heads wider than 1024 have no CUDA kernel"};
+}
+
 }  // namespace
 
 OpError GenericAttention(const AttentionArgs& args, const LaunchContext& context) {
-  const dim3 grid(args.rows.rows, (args.q_heads + kWarps - 1) / kWarps);
-  const int threads = kWarps * kWarp;
-  if (args.head_dim <= 128) return Launch(context, grid, threads, 0, Generic<4>, args);
-  if (args.head_dim <= 1024) return Launch(context, grid, threads, 0, Generic<32>, args);
-  return {"heads wider than 1024 have no CUDA kernel"};
+  return args.kv.dtype == DType::kF8E4M3 ? Run<uint8_t>(args, context) : Run<Bf16>(args, context);
 }
 
 }  // namespace switchyard::kernels::cuda

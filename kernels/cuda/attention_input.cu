@@ -1,18 +1,20 @@
 // q = rope(norm_q(Wq norm(x) + bq)); k likewise and v into the KV pool.
 //
-// One row without q and k norms: one product that norms, rotates and stores by itself; of quantized
-// weights also few rows, normed in front. Else norm, product to float, and a last kernel with a
-// warp a head: norm of the head, rotation, store.
+// One row without q and k norms and with bf16 KV: one product that norms, rotates and stores by
+// itself; of quantized weights also few rows, normed in front. Else norm, product to float, and a
+// last kernel: a block takes sixteen heads of a row, a warp one after the other: norm of the head,
+// rotation by sines and cosines that the block computes once, store.
 
 #include <algorithm>
 
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/kv_pages.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kWarps = 8;
+constexpr int kWarps = 8, kBlockHeads = 16;
 
 __device__ inline float HeadFactor(const AttentionInputArgs& a, const float* head) {
   float squares = 0;
@@ -22,44 +24,69 @@ __device__ inline float HeadFactor(const AttentionInputArgs& a, const float* hea
   return rsqrtf(WarpSum(squares) / static_cast<float>(a.head_dim) + a.eps);
 }
 
-// heads: [rows][(Hq + 2 Hkv)][D] of the rows from `first_row` on.
-__global__ __launch_bounds__(kWarps* kWarp) void StoreHeads(const AttentionInputArgs a,
-                                                            int32_t first_row, const float* heads) {
-  GridTrigger();
-  GridWait();
-  const int32_t head = blockIdx.y * kWarps + threadIdx.x / kWarp;
-  const int32_t row = first_row + blockIdx.x, all = a.q_heads + 2 * a.kv_heads;
-  const int32_t slot = a.rows.slot[row], position = a.rows.position[row];
-  if (head >= all || slot < 0) return;
-  heads += (int64_t{blockIdx.x} * all + head) * a.head_dim;
-  const int32_t kv_head = head - a.q_heads;
-  const bool value = kv_head >= a.kv_heads;
-  Bf16* out = kv_head < 0 ? static_cast<Bf16*>(a.q) + (int64_t{row} * a.q_heads + head) * a.head_dim
-              : value
-                  ? KvRow(a.kv, a.kv.value_offset, slot, position, kv_head - a.kv_heads, a.head_dim)
-                  : KvRow(a.kv, a.kv.key_offset, slot, position, kv_head, a.head_dim);
-  const float* norm = value ? nullptr : kv_head < 0 ? a.q_norm : a.k_norm;
-  const float factor = norm != nullptr ? HeadFactor(a, heads) : 1.0f;
-  const auto element = [&](int i) {
-    return heads[i] * (norm != nullptr ? factor * norm[i] : 1.0f);
-  };
-  const int32_t half = value ? 0 : a.rope.dim / 2;
+// One head of `row`, normed and rotated. turn: [dim / 2] of (sine, cosine), or null.
+template <class Element>
+__device__ inline void StoreHead(const AttentionInputArgs& a, const float* head, const float* norm,
+                                 const float2* turn, Element* out) {
+  const float factor = norm != nullptr ? HeadFactor(a, head) : 1.0f;
+  const auto element = [&](int i) { return head[i] * (norm != nullptr ? factor * norm[i] : 1.0f); };
+  const int32_t half = turn != nullptr ? a.rope.dim / 2 : 0;
   for (int i = threadIdx.x % kWarp; i < half; i += kWarp) {
     const float first = element(i), second = element(i + half);
-    float sine, cosine;
-    RotationOf(a.rope, position, i, sine, cosine);
-    out[i] = __float2bfloat16_rn(first * cosine - second * sine);
-    out[i + half] = __float2bfloat16_rn(second * cosine + first * sine);
+    const float sine = turn[i].x, cosine = turn[i].y;
+    StoreElement(out + i, first * cosine - second * sine);
+    StoreElement(out + i + half, second * cosine + first * sine);
   }
   for (int i = 2 * half + threadIdx.x % kWarp; i < a.head_dim; i += kWarp) {
-    out[i] = __float2bfloat16_rn(element(i));
+    StoreElement(out + i, element(i));
   }
+}
+
+// heads: [rows][(Hq + 2 Hkv)][D] of the rows from `first_row` on. Shared memory: [dim / 2].
+template <class Element>
+__global__ __launch_bounds__(kWarps* kWarp) void StoreHeads(const AttentionInputArgs a,
+                                                            int32_t first_row, const float* heads) {
+  extern __shared__ float2 turn[];
+  GridTrigger();
+  GridWait();
+  const int32_t row = first_row + blockIdx.x, all = a.q_heads + 2 * a.kv_heads;
+  const int32_t slot = a.rows.slot[row], position = a.rows.position[row];
+  if (slot < 0) return;
+  for (int i = threadIdx.x; i < a.rope.dim / 2; i += kWarps * kWarp) {
+    RotationOf(a.rope, position, i, turn[i].x, turn[i].y);
+  }
+  __syncthreads();
+  const int32_t end = min(all, static_cast<int32_t>(blockIdx.y + 1) * kBlockHeads);
+  for (int32_t head = blockIdx.y * kBlockHeads + threadIdx.x / kWarp; head < end; head += kWarps) {
+    const float* from = heads + (int64_t{blockIdx.x} * all + head) * a.head_dim;
+    const int32_t kv_head = head - a.q_heads;
+    if (kv_head < 0) {
+      StoreHead(a, from, a.q_norm, turn,
+                static_cast<Bf16*>(a.q) + (int64_t{row} * a.q_heads + head) * a.head_dim);
+    } else if (kv_head < a.kv_heads) {
+      StoreHead(a, from, a.k_norm, turn,
+                KvRowOf<Element>(a.kv, a.kv.key_offset, slot, position, kv_head, a.head_dim));
+    } else {
+      StoreHead(a, from, nullptr, nullptr,
+                KvRowOf<Element>(a.kv, a.kv.value_offset, slot, position, kv_head - a.kv_heads,
+                                 a.head_dim));
+    }
+  }
+}
+
+OpError StoreAll(const AttentionInputArgs& args, int32_t first, int32_t rows, const float* heads,
+                 const LaunchContext& context) {
+  const unsigned all = args.q_heads + 2 * args.kv_heads;
+  const dim3 grid(rows, (all + kBlockHeads - 1) / kBlockHeads);
+  const size_t shared = args.rope.dim / 2 * sizeof(float2);
+  const auto kernel = args.kv.dtype == DType::kF8E4M3 ? StoreHeads<uint8_t> : StoreHeads<Bf16>;
+  return Launch(context, grid, kWarps * kWarp, shared, kernel, args, first, heads);
 }
 
 }  // namespace
 
 OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch, Stream stream) {
-  if (args.kv.dtype != DType::kBF16) return {"a GPU keeps KV as bf16 only"};
+  if (args.kv.dtype != DType::kBF16 && args.kv.dtype != DType::kF8E4M3) return kNoSuchKv;
   const LaunchContext context = Context(stream);
   const int64_t hidden = args.qkv.k;
   MatmulArgs a;
@@ -68,7 +95,8 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   SetWeights(a, args.qkv);
   a.bias = args.bias;
   const bool normed_heads = args.q_norm != nullptr || args.k_norm != nullptr;
-  if (!normed_heads && args.norm != nullptr && TakesQkv(a) && args.head_dim % 2 == 0) {
+  if (!normed_heads && args.norm != nullptr && TakesQkv(a) && args.head_dim % 2 == 0 &&
+      args.kv.dtype == DType::kBF16) {
     if (TakesNorm(a)) {
       a.norm = args.norm;
       a.eps = args.eps;
@@ -98,15 +126,14 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   a.x = s.normed;
   a.output = Output::kF32;
   a.out = s.heads;
-  const unsigned heads = args.q_heads + 2 * args.kv_heads;
-  for (int32_t first = 0; first < args.rows.rows; first += kRowChunk) {
-    a.rows = std::min(kRowChunk, args.rows.rows - first);
+  a.workspace = cut.Rest();
+  for (int32_t first = 0; first < args.rows.rows; first += kDenseChunk) {
+    a.rows = std::min(kDenseChunk, args.rows.rows - first);
     SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(static_cast<const Bf16*>(args.x) + first * hidden,
                                            nullptr, args.norm, args.eps, a.rows, hidden, s.normed,
                                            context));
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
-    SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(a.rows, (heads + kWarps - 1) / kWarps),
-                                         kWarps * kWarp, 0, StoreHeads, args, first, s.heads));
+    SWITCHYARD_RETURN_IF_OP_ERROR(StoreAll(args, first, a.rows, s.heads, context));
   }
   return {};
 }

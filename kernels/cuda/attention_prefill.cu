@@ -1,10 +1,11 @@
 // Attention of sequences with several rows this step, over paged KV (Dao et al. 2022).
 //
-// A block takes 64 rows of one query head, a warp 16 of them; keys and values arrive by cp.async in
-// tiles of 64 (of 32 where heads are 256 wide), one tile ahead. Tiles that no row sees are skipped:
-// above the diagonal, and below the window. Late rows have the most keys, so they start first.
-// mma.sync runs on every capability; shared memory stays within 96 KiB. On an H200 2.5 ms for 8192
-// rows of 32 heads of 128: 220 TFLOP/s.
+// A block takes 128 rows of one query head, a warp 32 of them (64 and 16 where heads are 256 wide:
+// registers); keys and values arrive by cp.async in tiles of 64 (of 32 where heads are 256 wide),
+// one tile ahead. fp8 tiles are widened in shared memory. Tiles that no row sees are skipped: above
+// the diagonal, and below the window; only tiles on an edge are masked. Late rows have the most
+// keys: they start first, of all heads. mma.sync runs on every capability; shared memory stays
+// within 96 KiB.
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_tile.cuh"
@@ -12,95 +13,149 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kRows = 64, kThreads = 128;
+constexpr int kThreads = 128;
 
 __host__ __device__ constexpr int KeysOf(int dim) { return dim > 128 ? 32 : 64; }
+__host__ __device__ constexpr int GroupsOf(int dim) { return dim > 128 ? 1 : 2; }
+__host__ __device__ constexpr int RowsOf(int dim) { return GroupsOf(dim) * 16 * kThreads / kWarp; }
 
+// Rows [first, first + count) of a sequence that a block takes.
+struct RowTile {
+  int32_t row, count, position, end;  // first of them; one past the last key that any sees
+  int64_t slot;
+};
 template <int kDim>
-__global__ __launch_bounds__(kThreads) void Prefill(const AttentionArgs a) {
-  constexpr int kKeys = KeysOf(kDim), kPieces = kDim / 8;
+__device__ inline bool TileOf(const StepRows& rows, int sequence, int tile, RowTile& out) {
+  const int32_t sequence_row = rows.sequence_row[sequence];
+  const int32_t all = rows.sequence_row[sequence + 1] - sequence_row;
+  const int32_t first = tile * RowsOf(kDim);
+  if (all < 2 || first >= all) return false;
+  out.row = sequence_row + first;
+  out.count = min(RowsOf(kDim), all - first);
+  out.slot = rows.slot[out.row];
+  out.position = rows.position[out.row];
+  out.end = out.position + out.count;
+  return out.slot >= 0;
+}
+
+// A warp's results, divided by their sums.
+template <int kDim, int kGroups>
+__device__ inline void StoreRows(const AttentionArgs& a, const RowState<kDim, kGroups>& state,
+                                 const RowTile& tile, int first, int head) {
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = first + i * 16 + g + 8 * h;
+      if (r >= tile.count) continue;
+      float sum = state.sum[i][h], shrink = 1;
+      if (a.sinks != nullptr) {
+        const float sink = a.sinks[head] * kLog2E, largest = fmaxf(sink, state.largest[i][h]);
+        shrink = Exp2(state.largest[i][h] - largest);
+        sum = sum * shrink + Exp2(sink - largest);
+      }
+      const float factor = shrink / sum;
+      Bf16* out =
+          static_cast<Bf16*>(a.out) + (int64_t{tile.row + r} * a.q_heads + head) * kDim + 2 * t;
+#pragma unroll
+      for (int d = 0; d < kDim / 8; ++d) {
+        *reinterpret_cast<uint32_t*>(out + d * 8) =
+            Pack(state.out[i][d][2 * h] * factor, state.out[i][d][2 * h + 1] * factor);
+      }
+    }
+  }
+}
+
+template <int kDim, bool kFp8>
+__global__ __launch_bounds__(kThreads, 2) void Prefill(const AttentionArgs a) {
+  constexpr int kKeys = KeysOf(kDim), kPieces = kDim / 8, kGroups = GroupsOf(kDim);
+  constexpr int kRows = RowsOf(kDim);
+  using Tile = KvTile<kDim, kKeys, kThreads, kFp8>;
   extern __shared__ uint4 shared[];
   uint4* q = shared;
-  uint4* tiles = shared + kRows * kPieces;
+  uint4* stages = shared + kRows * kPieces;
+  uint4* wide = stages + 4 * Tile::kHalf;  // fp8 only
   GridTrigger();
   GridWait();
-  const int sequence = blockIdx.z, head = blockIdx.y;
-  const int32_t sequence_row = a.rows.sequence_row[sequence];
-  const int32_t sequence_rows = a.rows.sequence_row[sequence + 1] - sequence_row;
-  const int32_t first = static_cast<int32_t>(gridDim.x - 1 - blockIdx.x) * kRows;
-  if (sequence_rows < 2 || first >= sequence_rows) return;
-  const int32_t row = sequence_row + first, count = min(kRows, sequence_rows - first);
-  const int64_t slot = a.rows.slot[row];
-  if (slot < 0) return;
+  const int head = blockIdx.x;
+  RowTile tile;
+  if (!TileOf<kDim>(a.rows, blockIdx.z, gridDim.y - 1 - blockIdx.y, tile)) return;
   const int32_t kv_head = head / (a.q_heads / a.kv_heads);
-  const int32_t position = a.rows.position[row], end = position + count;
-  const int32_t low = a.window > 0 ? max(0, position - a.window + 1) : 0;
+  const int32_t low = a.window > 0 ? max(0, tile.position - a.window + 1) : 0;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int g = lane / 4, t = lane % 4;
 
-  const Bf16* from = static_cast<const Bf16*>(a.q) + (int64_t{row} * a.q_heads + head) * kDim;
+  const Bf16* from = static_cast<const Bf16*>(a.q) + (int64_t{tile.row} * a.q_heads + head) * kDim;
   for (int i = threadIdx.x; i < kRows * kPieces; i += kThreads) {
     const int r = i / kPieces, piece = i % kPieces;
-    const bool valid = r < count;
+    const bool valid = r < tile.count;
     const Bf16* at = from + (valid ? int64_t{r} * a.q_heads * kDim + piece * 8 : 0);
     CopyAsync(TilePiece<kDim>(q, r, piece), at, valid);
   }
-  const int32_t first_tile = low / kKeys, last_tile = (end - 1) / kKeys;
+  const int32_t first_tile = low / kKeys, last_tile = (tile.end - 1) / kKeys;
+  const auto stage_of = [&](int32_t i) { return stages + i % 2 * 2 * Tile::kHalf; };
   const auto copy = [&](int32_t i) {
     if (i <= last_tile) {
-      uint4* keys = tiles + i % 2 * 2 * kKeys * kPieces;
-      CopyKv<kDim, kKeys, kThreads>(a.kv, slot, kv_head, i * kKeys, low, end, keys,
-                                    keys + kKeys * kPieces);
+      Tile::Copy(a.kv, tile.slot, kv_head, i * kKeys, low, tile.end, threadIdx.x, stage_of(i));
     }
     CopyCommit();
   };
-  RowState<kDim> state;
-  Sight sight[2];
+  const int own = warp * kGroups * 16;  // first row of the warp
+  RowState<kDim, kGroups> state;
+  Sight sight[kGroups][2];
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int32_t own = position + warp * 16 + g + 8 * h;
-    sight[h] = {a.window > 0 ? own - a.window : -1, own};
+  for (int i = 0; i < kGroups; ++i) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int32_t position = tile.position + own + i * 16 + lane / 4 + 8 * h;
+      sight[i][h] = {a.window > 0 ? position - a.window : -1, position};
+    }
   }
+  const auto load_query = [&](int k, int group, uint32_t(&fragment)[4]) {
+    LoadTiles(fragment, TilePiece<kDim>(q, own + group * 16 + lane % 16, k + lane / 16));
+  };
+  // Keys that all rows of the warp see.
+  const int32_t seen_by_all = tile.position + own;
+  const int32_t seen_from = a.window > 0 ? seen_by_all + kGroups * 16 - a.window : 0;
   copy(first_tile);
   for (int32_t i = first_tile; i <= last_tile; ++i) {
     copy(i + 1);
     CopyWait<1>();
     __syncthreads();
-    uint4* keys = tiles + i % 2 * 2 * kKeys * kPieces;
-    AttendTile<kDim, kKeys>(state, q, warp * 16, keys, keys + kKeys * kPieces, 0, i * kKeys, sight,
-                            a.scale * kLog2E);
+    uint4* keys = stage_of(i);
+    if constexpr (kFp8) {
+      Tile::Widen(keys, threadIdx.x, wide);
+      __syncthreads();
+      keys = wide;
+    }
+    const int32_t position = i * kKeys;
+    if (position < tile.position + own + kGroups * 16) {  // else no row of the warp sees it
+      const bool masked = position + kKeys - 1 > seen_by_all || position < seen_from;
+      AttendTile<kDim, kKeys, kGroups>(state, load_query, keys, keys + Tile::kWideHalf, position,
+                                       masked, sight, a.scale * kLog2E);
+    }
     __syncthreads();
   }
   CopyWait<0>();
-  state.Finish();
+  state.Finish(a.scale * kLog2E);
+  StoreRows<kDim, kGroups>(a, state, tile, own, head);
+}
 
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int r = warp * 16 + g + 8 * h;
-    if (r >= count) continue;
-    float sum = state.sum[h], shrink = 1;
-    if (a.sinks != nullptr) {
-      const float sink = a.sinks[head] * kLog2E, largest = fmaxf(sink, state.largest[h]);
-      shrink = exp2f(state.largest[h] - largest);
-      sum = sum * shrink + exp2f(sink - largest);
-    }
-    const float factor = shrink / sum;
-    Bf16* out = static_cast<Bf16*>(a.out) + (int64_t{row + r} * a.q_heads + head) * kDim + 2 * t;
-#pragma unroll
-    for (int d = 0; d < kDim / 8; ++d) {
-      *reinterpret_cast<uint32_t*>(out + d * 8) =
-          Pack(state.out[d][2 * h] * factor, state.out[d][2 * h + 1] * factor);
-    }
-  }
+template <int kDim, bool kFp8>
+OpError Run(const AttentionArgs& a, const LaunchContext& context) {
+  using Tile = KvTile<kDim, KeysOf(kDim), kThreads, kFp8>;
+  constexpr size_t kPieces =
+      size_t{RowsOf(kDim)} * kDim / 8 + 4 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
+  constexpr size_t kShared = kPieces * 16;
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Prefill<kDim, kFp8>, kShared));
+  const int32_t longest = a.rows.longest < a.rows.rows ? a.rows.longest : a.rows.rows;
+  const dim3 grid(a.q_heads, (longest + RowsOf(kDim) - 1) / RowsOf(kDim), a.rows.sequences);
+  return Launch(context, grid, kThreads, kShared, Prefill<kDim, kFp8>, a);
 }
 
 template <int kDim>
 OpError Run(const AttentionArgs& a, const LaunchContext& context) {
-  constexpr size_t kShared = (size_t{kRows} + 4 * KeysOf(kDim)) * kDim * 2;
-  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Prefill<kDim>, kShared));
-  const int32_t longest = a.rows.longest < a.rows.rows ? a.rows.longest : a.rows.rows;
-  const dim3 grid((longest + kRows - 1) / kRows, a.q_heads, a.rows.sequences);
-  return Launch(context, grid, kThreads, kShared, Prefill<kDim>, a);
+  return a.kv.dtype == DType::kF8E4M3 ? Run<kDim, true>(a, context) : Run<kDim, false>(a, context);
 }
 
 }  // namespace

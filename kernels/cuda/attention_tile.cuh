@@ -1,8 +1,11 @@
 #pragma once
 
-// Sixteen query rows of one warp over a tile of keys and values in shared memory: scores by
-// mma.m16n8k16, softmax on the run (Dao et al. 2022), probabilities times values by mma again.
-// Scores are in units of log2. Rows of the tile are swizzled in 16-byte pieces.
+// Query rows of one warp, sixteen or thirty-two, over a tile of keys and values in shared memory:
+// scores by mma.m16n8k16, softmax on the run (Dao et al. 2022), probabilities times values by mma
+// again. Rows of a tile are swizzled in 16-byte pieces. Two groups of rows read each piece of keys
+// and values once: shared memory, not the tensor cores, is the limit of one.
+
+#include <type_traits>
 
 #include "kernels/cuda/kv_pages.cuh"
 
@@ -15,19 +18,46 @@ __device__ inline uint4* TilePiece(uint4* tile, int row, int piece) {
   return tile + row * (kDim / 8) + (piece ^ (row % 8));
 }
 
-// Of a lane's two rows (g and g + 8): largest score, sum, and the result before division by it.
-template <int kDim>
-struct RowState {
-  float largest[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};  // this lane's columns only
-  float out[kDim / 8][4] = {};
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
-  // Adds the sums of the four lanes of a row.
-  __device__ void Finish() {
+// Of a lane's rows (g and g + 8 of each group of sixteen): largest score, sum, and the result
+// before division by it.
+template <int kDim, int kGroups>
+struct RowState {
+  float largest[kGroups][2];
+  float sum[kGroups][2];  // this lane's columns only
+  float out[kGroups][kDim / 8][4];
+
+  __device__ RowState() {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      sum[h] += __shfl_xor_sync(kAllLanes, sum[h], 1);
-      sum[h] += __shfl_xor_sync(kAllLanes, sum[h], 2);
+    for (int i = 0; i < kGroups; ++i) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        largest[i][h] = -INFINITY;
+        sum[i][h] = 0;
+      }
+#pragma unroll
+      for (int d = 0; d < kDim / 8; ++d) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) out[i][d][c] = 0;
+      }
+    }
+  }
+
+  // Adds the sums of the four lanes of a row; the largest scores in units of log2.
+  __device__ void Finish(float scale) {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        sum[i][h] += __shfl_xor_sync(kAllLanes, sum[i][h], 1);
+        sum[i][h] += __shfl_xor_sync(kAllLanes, sum[i][h], 2);
+        largest[i][h] *= scale;
+      }
     }
   }
 };
@@ -37,108 +67,165 @@ struct Sight {
   int32_t low, high;
 };
 
-// `position`: of the tile's first key. q: 16 rows of shared memory from `q_row` on.
-template <int kDim, int kKeys>
-__device__ inline void AttendTile(RowState<kDim>& state, uint4* q, int q_row, uint4* keys,
-                                  uint4* values, int first_key, int32_t position,
-                                  const Sight (&sight)[2], float scale) {
+// Scores to probabilities; what was summed so far shrinks with the largest score.
+template <int kDim, int kGroups, int kKeys>
+__device__ inline void SoftmaxTile(RowState<kDim, kGroups>& state, int group, int h,
+                                   float (&score)[kKeys / 8][4], float scale) {
+  float largest = state.largest[group][h];
+#pragma unroll
+  for (int j = 0; j < kKeys / 8; ++j) {
+    largest = fmaxf(largest, fmaxf(score[j][2 * h], score[j][2 * h + 1]));
+  }
+  largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
+  largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
+  const float base = largest == -INFINITY ? 0 : largest * scale;
+  const float shrink = Exp2(fmaf(state.largest[group][h], scale, -base));
+  state.largest[group][h] = largest;
+  float sum = state.sum[group][h] * shrink;
+#pragma unroll
+  for (int d = 0; d < kDim / 8; ++d) {
+    state.out[group][d][2 * h] *= shrink;
+    state.out[group][d][2 * h + 1] *= shrink;
+  }
+#pragma unroll
+  for (int j = 0; j < kKeys / 8; ++j) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      float& s = score[j][2 * h + c];
+      s = Exp2(fmaf(s, scale, -base));
+      sum += s;
+    }
+  }
+  state.sum[group][h] = sum;
+}
+
+// load_query(piece, group, fragment): the queries' mma operand. `position`: of the tile's first
+// key. `masked`: some row does not see some key. scale: of the scores, above 0, in log2.
+template <int kDim, int kKeys, int kGroups, class LoadQuery>
+__device__ inline void AttendTile(RowState<kDim, kGroups>& state, const LoadQuery& load_query,
+                                  uint4* keys, uint4* values, int32_t position, bool masked,
+                                  const Sight (&sight)[kGroups][2], float scale) {
   const int lane = threadIdx.x % kWarp, t = lane % 4;
-  float score[kKeys / 8][4] = {};
+  float score[kGroups][kKeys / 8][4] = {};
 #pragma unroll
   for (int k = 0; k < kDim / 8; k += 2) {
-    uint32_t a[4];
-    LoadTiles(a, TilePiece<kDim>(q, q_row + lane % 16, k + lane / 16));
+    uint32_t a[kGroups][4];
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) load_query(k, i, a[i]);
 #pragma unroll
     for (int j = 0; j < kKeys / 16; ++j) {
       uint32_t b[4];
-      LoadTiles(b, TilePiece<kDim>(keys, first_key + j * 16 + lane % 8 + lane / 16 * 8,
-                                   k + lane / 8 % 2));
-      MultiplyTile(score[2 * j], a[0], a[1], a[2], a[3], b[0], b[1]);
-      MultiplyTile(score[2 * j + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+      LoadTiles(b, TilePiece<kDim>(keys, j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) {
+        MultiplyTile(score[i][2 * j], a[i][0], a[i][1], a[i][2], a[i][3], b[0], b[1]);
+        MultiplyTile(score[i][2 * j + 1], a[i][0], a[i][1], a[i][2], a[i][3], b[2], b[3]);
+      }
     }
   }
-
+  if (masked) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float largest = state.largest[h];
+    for (int i = 0; i < kGroups; ++i) {
 #pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j) {
+      for (int j = 0; j < kKeys / 8; ++j) {
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const int32_t key = position + j * 8 + 2 * t + c;
-        float& s = score[j][2 * h + c];
-        s = key > sight[h].low && key <= sight[h].high ? s * scale : -INFINITY;
-        largest = fmaxf(largest, s);
+        for (int c = 0; c < 4; ++c) {
+          const int32_t key = position + j * 8 + 2 * t + c % 2;
+          const Sight& seen = sight[i][c / 2];
+          if (key <= seen.low || key > seen.high) score[i][j][c] = -INFINITY;
+        }
       }
     }
-    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-    const float base = largest == -INFINITY ? 0 : largest;
-    const float shrink = exp2f(state.largest[h] - base);
-    state.largest[h] = largest;
-    state.sum[h] *= shrink;
+  }
 #pragma unroll
-    for (int d = 0; d < kDim / 8; ++d) {
-      state.out[d][2 * h] *= shrink;
-      state.out[d][2 * h + 1] *= shrink;
-    }
+  for (int i = 0; i < kGroups; ++i) {
 #pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& s = score[j][2 * h + c];
-        s = exp2f(s - base);
-        state.sum[h] += s;
-      }
+    for (int h = 0; h < 2; ++h) {
+      SoftmaxTile<kDim, kGroups, kKeys>(state, i, h, score[i], scale);
     }
   }
 
 #pragma unroll
   for (int j = 0; j < kKeys / 16; ++j) {
-    const uint32_t a0 = Pack(score[2 * j][0], score[2 * j][1]);
-    const uint32_t a1 = Pack(score[2 * j][2], score[2 * j][3]);
-    const uint32_t a2 = Pack(score[2 * j + 1][0], score[2 * j + 1][1]);
-    const uint32_t a3 = Pack(score[2 * j + 1][2], score[2 * j + 1][3]);
+    uint32_t a[kGroups][4];
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      a[i][0] = Pack(score[i][2 * j][0], score[i][2 * j][1]);
+      a[i][1] = Pack(score[i][2 * j][2], score[i][2 * j][3]);
+      a[i][2] = Pack(score[i][2 * j + 1][0], score[i][2 * j + 1][1]);
+      a[i][3] = Pack(score[i][2 * j + 1][2], score[i][2 * j + 1][3]);
+    }
 #pragma unroll
     for (int d = 0; d < kDim / 16; ++d) {
       uint32_t b[4];
-      LoadTilesTransposed(
-          b, TilePiece<kDim>(values, first_key + j * 16 + lane % 16, 2 * d + lane / 16));
-      MultiplyTile(state.out[2 * d], a0, a1, a2, a3, b[0], b[1]);
-      MultiplyTile(state.out[2 * d + 1], a0, a1, a2, a3, b[2], b[3]);
+      LoadTilesTransposed(b, TilePiece<kDim>(values, j * 16 + lane % 16, 2 * d + lane / 16));
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) {
+        MultiplyTile(state.out[i][2 * d], a[i][0], a[i][1], a[i][2], a[i][3], b[0], b[1]);
+        MultiplyTile(state.out[i][2 * d + 1], a[i][0], a[i][1], a[i][2], a[i][3], b[2], b[3]);
+      }
     }
   }
 }
 
-// Asks for keys and values of positions [position, position + kKeys), position a multiple of kKeys;
-// zeros outside [low, high). A thread copies one piece of kRows rows in a row, which lie in one
-// block of the pool if blocks divide so: then it looks that block up once.
-template <int kDim, int kKeys, int kThreads>
-__device__ inline void CopyKv(const KvView& kv, int64_t slot, int32_t head, int32_t position,
-                              int32_t low, int32_t high, uint4* keys, uint4* values) {
-  constexpr int kPieces = kDim / 8, kRows = kKeys * kPieces / kThreads;
-  const int piece = threadIdx.x % kPieces, row = threadIdx.x / kPieces * kRows;
-  const int32_t first = position + row;
-  const bool one_block = kv.block_tokens % kRows == 0;
-  const Bf16* key = static_cast<const Bf16*>(kv.base);
-  const Bf16* value = key;
-  if (one_block && first < high && first + kRows > low) {
-    key = KvRow(kv, kv.key_offset, slot, first, head, kDim) + piece * 8;
-    value = key + (kv.value_offset - kv.key_offset) / static_cast<int64_t>(sizeof(Bf16));
+// Tiles of kKeys keys and as many values on their way from the pool to shared memory, copied by
+// kThreads threads (a warp, or a block). bf16 goes straight into swizzled tiles; fp8 lands as it is
+// and is widened by Widen.
+template <int kDim, int kKeys, int kThreads, bool kFp8>
+struct KvTile {
+  static constexpr int kPieces = kDim / (kFp8 ? 16 : 8);  // 16-byte pieces of a row as it arrives
+  static constexpr int kHalf = kKeys * kPieces;           // values follow the keys
+  static constexpr int kWideHalf = kKeys * kDim / 8;
+  using Element = typename std::conditional<kFp8, uint8_t, Bf16>::type;
+
+  __device__ static uint4* At(uint4* half, int row, int piece) {
+    return kFp8 ? half + row * kPieces + piece : TilePiece<kDim>(half, row, piece);
   }
-#pragma unroll
-  for (int i = 0; i < kRows; ++i) {
-    const int32_t p = first + i;
-    const bool valid = p >= low && p < high;
-    const Bf16* from_key = key + i * kDim;
-    const Bf16* from_value = value + i * kDim;
-    if (!one_block && valid) {
-      from_key = KvRow(kv, kv.key_offset, slot, p, head, kDim) + piece * 8;
-      from_value = KvRow(kv, kv.value_offset, slot, p, head, kDim) + piece * 8;
+
+  // Asks for positions [position, position + kKeys), position a multiple of 16; zeros outside [low,
+  // high). A thread copies one piece of kRows rows in a row, which lie in one block of the pool if
+  // blocks divide so: then it looks that block up once.
+  __device__ static void Copy(const KvView& kv, int64_t slot, int32_t head, int32_t position,
+                              int32_t low, int32_t high, int thread, uint4* tile) {
+    constexpr int kRows = kHalf / kThreads;
+    static_assert(kRows > 0 && kHalf % kThreads == 0 && 16 % kRows == 0, "rows of a thread");
+    const int piece = thread % kPieces, row = thread / kPieces * kRows;
+    const int32_t first = position + row;
+    const bool one_block = kv.block_tokens % kRows == 0;
+    constexpr int kStep = 16 / sizeof(Element);
+    const Element* key = static_cast<const Element*>(kv.base);
+    const Element* value = key;
+    if (one_block && first < high && first + kRows > low) {
+      key = KvRowOf<Element>(kv, kv.key_offset, slot, first, head, kDim) + piece * kStep;
+      value = key + (kv.value_offset - kv.key_offset) / static_cast<int64_t>(sizeof(Element));
     }
-    CopyAsync(TilePiece<kDim>(keys, row + i, piece), from_key, valid);
-    CopyAsync(TilePiece<kDim>(values, row + i, piece), from_value, valid);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int32_t p = first + i;
+      const bool valid = p >= low && p < high;
+      const Element* from_key = valid ? key + i * kDim : static_cast<const Element*>(kv.base);
+      const Element* from_value = valid ? value + i * kDim : static_cast<const Element*>(kv.base);
+      if (!one_block && valid) {
+        from_key = KvRowOf<Element>(kv, kv.key_offset, slot, p, head, kDim) + piece * kStep;
+        from_value = KvRowOf<Element>(kv, kv.value_offset, slot, p, head, kDim) + piece * kStep;
+      }
+      CopyAsync(At(tile, row + i, piece), from_key, valid);
+      CopyAsync(At(tile + kHalf, row + i, piece), from_value, valid);
+    }
   }
-}
+
+  // From a tile as it arrived to a swizzled one of bf16, keys then values.
+  __device__ static void Widen(const uint4* tile, int thread, uint4* wide) {
+#pragma unroll
+    for (int i = thread; i < 2 * kHalf; i += kThreads) {
+      const uint4 v = tile[i];
+      const uint2 a = WidenFp8(v.x), b = WidenFp8(v.y), c = WidenFp8(v.z), d = WidenFp8(v.w);
+      uint4* half = wide + i / kHalf * kWideHalf;
+      const int row = i % kHalf / kPieces, piece = i % kPieces * 2;
+      *TilePiece<kDim>(half, row, piece) = {a.x, a.y, b.x, b.y};
+      *TilePiece<kDim>(half, row, piece + 1) = {c.x, c.y, d.x, d.y};
+    }
+  }
+};
 
 }  // namespace switchyard::kernels::cuda

@@ -11,7 +11,7 @@
 namespace switchyard::kernels::cuda {
 
 void QkvScratch::Take(ScratchCutter& cut, int64_t rows, int64_t hidden, int64_t width) {
-  rows = std::min<int64_t>(rows, kRowChunk);
+  rows = std::min<int64_t>(rows, kDenseChunk);
   normed = cut.Take<__nv_bfloat16>(rows * hidden);
   heads = cut.Take<float>(rows * width);
 }
@@ -39,6 +39,13 @@ void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
   drawn = cut.Take<double>(rows * kSampleChunks * 2);
 }
 
+int64_t CudaOps::WorkspaceBytes(int64_t rows) const {
+  const int64_t batch = BatchWorkspaceBytes(
+      static_cast<int32_t>(std::min<int64_t>(rows, kBatchRows)), multiprocessors_);
+  const bool many = cublas_ != nullptr && rows > kBatchRows;
+  return std::max(batch, many ? CublasLt::kWorkspaceBytes : 0);
+}
+
 int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
   const int64_t rows = s.rows, hidden = s.hidden;
   int64_t most = 0;
@@ -50,20 +57,31 @@ int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
   op([&](ScratchCutter& cut) {  // AttentionInput
     const int64_t heads = s.q_heads + 2 * int64_t{s.kv_heads};
     QkvScratch().Take(cut, rows, hidden, heads * s.head_dim);
+    cut.Take<char>(WorkspaceBytes(rows));
   });
   op([&](ScratchCutter& cut) {  // Attention
     cut.Take<float>(
         DecodeScratchFloats(s.sequences, s.q_heads, s.kv_heads, s.head_dim, multiprocessors_));
   });
+  const int64_t chunk = std::min<int64_t>(rows, kDenseChunk);
+  op([&](ScratchCutter& cut) {  // Linear
+    if (cublas_ != nullptr) cut.Take<float>(chunk * hidden);
+    cut.Take<char>(WorkspaceBytes(rows));
+  });
   op([&](ScratchCutter& cut) {  // MlpInput
-    NormScratch().Take(cut, std::min<int64_t>(rows, kRowChunk), hidden);
+    NormScratch().Take(cut, chunk, hidden);
+    if (cublas_ != nullptr) cut.Take<__nv_bfloat16>(chunk * 2 * s.intermediate);
+    cut.Take<char>(WorkspaceBytes(rows));
   });
   op([&](ScratchCutter& cut) { cut.Take<float>(rows * s.experts); });  // MoeRoute
   op([&](ScratchCutter& cut) {
     if (s.experts == 0) return;
     MoeScratch().Take(cut, rows, s.chosen, s.experts, s.expert_intermediate, hidden);
   });
-  op([&](ScratchCutter& cut) { NormScratch().Take(cut, s.logit_rows, hidden); });  // Head
+  op([&](ScratchCutter& cut) {  // Head
+    NormScratch().Take(cut, s.logit_rows, hidden);
+    cut.Take<char>(WorkspaceBytes(s.logit_rows));
+  });
   // A caller that samples one tile may leave logit_rows out.
   op([&](ScratchCutter& cut) {
     SampleScratch().Take(cut, std::max(1, s.logit_rows), s.vocabulary);
@@ -92,7 +110,8 @@ std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
     return nullptr;
   }
   return std::make_unique<cuda::CudaOps>(options, multiprocessors,
-                                         options.programmatic_launch && major >= 9);
+                                         options.programmatic_launch && major >= 9,
+                                         options.cublas ? cuda::CublasLt::Open() : nullptr);
 }
 
 }  // namespace switchyard::kernels

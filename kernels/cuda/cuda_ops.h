@@ -4,6 +4,11 @@
 // only launches kernels: no allocation, no synchronization, nothing read back, so that each can be
 // captured in a graph.
 
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "kernels/cuda/cublas_lt.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/ops.h"
@@ -12,10 +17,17 @@ namespace switchyard::kernels::cuda {
 
 class CudaOps final : public Ops {
  public:
-  CudaOps(const CudaOptions& options, int multiprocessors, bool programmatic)
-      : options_(options), multiprocessors_(multiprocessors), programmatic_(programmatic) {}
+  CudaOps(const CudaOptions& options, int multiprocessors, bool programmatic,
+          std::unique_ptr<CublasLt> cublas)
+      : options_(options),
+        multiprocessors_(multiprocessors),
+        programmatic_(programmatic),
+        cublas_(std::move(cublas)) {}
 
   DType activation() const override { return DType::kBF16; }
+  const char* matrix_library() const override {
+    return cublas_ != nullptr ? cublas_->version() : "";
+  }
   int64_t ScratchBytes(const ScratchShape& shape) const override;
 
   OpError Embed(const EmbedArgs& args, Scratch scratch, Stream stream) override;
@@ -34,17 +46,21 @@ class CudaOps final : public Ops {
   LaunchContext Context(Stream stream) const {
     return {static_cast<cudaStream_t>(stream), programmatic_, multiprocessors_};
   }
-  OpError Product(const MatmulArgs& a, const LaunchContext& context) const {
-    return Matmul(a, options_.gemv_warps, context);
-  }
+  // By cuBLASLt, if it is there and takes it, else by the kernels of matmul.h.
+  OpError Product(const MatmulArgs& a, const LaunchContext& context) const;
+  bool CublasTakes(const MatmulArgs& a) const;
+  // What is left of a scratch buffer that WorkspaceBytes was counted for goes to the product.
+  int64_t WorkspaceBytes(int64_t rows) const;
 
   CudaOptions options_;
   int multiprocessors_;
   bool programmatic_;
+  std::unique_ptr<CublasLt> cublas_;  // or null
 };
 
 // Rows that an op with a large intermediate takes at a time: bounds its scratch.
 constexpr int32_t kRowChunk = 1024;
+constexpr int32_t kDenseChunk = 2048;  // of a product that fills the device with fewer blocks
 // Up to so many rows the experts run as matrix-vector products, an expert of a row at a time.
 constexpr int32_t kGemvExpertRows = 4;
 constexpr int32_t kMostExperts = 1024;
@@ -61,6 +77,15 @@ class ScratchCutter {
     const int64_t begin = used_;
     used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
     return base_ != nullptr && used_ <= bytes_ ? reinterpret_cast<T*>(base_ + begin) : nullptr;
+  }
+  // Null, and nothing taken, where there is no room for it.
+  template <class T>
+  T* TakeIfRoom(int64_t count) {
+    return used_ + count * static_cast<int64_t>(sizeof(T)) <= bytes_ ? Take<T>(count) : nullptr;
+  }
+  Scratch Rest() const {
+    const int64_t left = base_ != nullptr ? std::max<int64_t>(bytes_ - used_, 0) : 0;
+    return {left > 0 ? base_ + used_ : nullptr, left};
   }
   int64_t used() const { return used_; }
   bool ok() const { return used_ == 0 || (base_ != nullptr && used_ <= bytes_); }
@@ -101,6 +126,13 @@ struct SampleScratch {
   double* drawn = nullptr;    // [R][chunks][2]
   void Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary);
 };
+
+// out[r][i] = activation(gate_up[r][i], gate_up[r][width + i]), both biased.
+OpError ActivateRows(const MatmulArgs& a, const __nv_bfloat16* gate_up,
+                     const LaunchContext& context);
+// out (+)= sums as bf16, `count` of them.
+OpError StoreSums(const float* sums, int64_t count, bool accumulate, void* out,
+                  const LaunchContext& context);
 
 // out[r] = norm of row r (of row index[r] with an index) of x, as bf16.
 OpError NormRows(const void* x, const int32_t* index, const float* norm, float eps, int32_t rows,

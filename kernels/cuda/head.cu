@@ -27,6 +27,7 @@ OpError CudaOps::Head(const HeadArgs& args, Scratch scratch, Stream stream) {
   SWITCHYARD_RETURN_IF_OP_ERROR(
       NormRows(args.x, args.row, args.norm, args.eps, args.count, a.k, s.normed, context));
   a.x = s.normed;
+  a.workspace = cut.Rest();
   return Product(a, context);
 }
 

@@ -1,6 +1,7 @@
 // out = activation(Wg norm(x), Wu norm(x)). One row: one kernel, the norm folded in. More: the norm
-// first, then one product whose results meet their partner before they are stored; in chunks of
-// rows, so that the normed copy stays small.
+// first, then one product whose results meet their partner before they are stored; or cuBLASLt's,
+// which stores them all, and the activation of that. In chunks of rows, so that what lies in
+// between stays small.
 
 #include <algorithm>
 
@@ -8,6 +9,18 @@
 #include "kernels/cuda/device.cuh"
 
 namespace switchyard::kernels::cuda {
+namespace {
+
+// Gate and up of rows as cuBLASLt is to make them.
+MatmulArgs BothHalves(const MatmulArgs& a, Bf16* gate_up) {
+  MatmulArgs both = a;
+  both.bias = nullptr;
+  both.output = Output::kBf16;
+  both.out = gate_up;
+  return both;
+}
+
+}  // namespace
 
 OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stream) {
   const LaunchContext context = Context(stream);
@@ -20,24 +33,37 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   a.output = Output::kGateUp;
   a.activation = args.activation;
   a.out = args.out;
-  if (args.norm == nullptr) return Product(a, context);
-  if (TakesNorm(a)) {
+  if (args.norm != nullptr && TakesNorm(a)) {
     a.norm = args.norm;
     a.eps = args.eps;
     return Product(a, context);
   }
   ScratchCutter cut(scratch);
   NormScratch s;
-  s.Take(cut, std::min(args.rows, kRowChunk), hidden);
+  const int32_t chunk = std::min(args.rows, kDenseChunk);
+  if (args.norm != nullptr) s.Take(cut, chunk, hidden);
   if (!cut.ok()) return kScratchTooSmall;
-  for (int32_t first = 0; first < args.rows; first += kRowChunk) {
-    a.rows = std::min(kRowChunk, args.rows - first);
-    SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(static_cast<const Bf16*>(args.x) + first * hidden,
-                                           nullptr, args.norm, args.eps, a.rows, hidden, s.normed,
-                                           context));
-    a.x = s.normed;
+  Bf16* gate_up = nullptr;
+  if (cublas_ != nullptr && args.rows > kBatchRows && width % 8 == 0) {
+    gate_up = cut.TakeIfRoom<Bf16>(chunk * a.n);
+  }
+  a.workspace = cut.Rest();
+  for (int32_t first = 0; first < args.rows; first += kDenseChunk) {
+    a.rows = std::min(kDenseChunk, args.rows - first);
+    a.x = static_cast<const Bf16*>(args.x) + first * hidden;
+    if (args.norm != nullptr) {
+      SWITCHYARD_RETURN_IF_OP_ERROR(
+          NormRows(a.x, nullptr, args.norm, args.eps, a.rows, hidden, s.normed, context));
+      a.x = s.normed;
+    }
     a.out = static_cast<Bf16*>(args.out) + first * width;
-    SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
+    const MatmulArgs both = BothHalves(a, gate_up);
+    if (gate_up != nullptr && CublasTakes(both)) {
+      SWITCHYARD_RETURN_IF_OP_ERROR(Product(both, context));
+      SWITCHYARD_RETURN_IF_OP_ERROR(ActivateRows(a, gate_up, context));
+    } else {
+      SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
+    }
   }
   return {};
 }

@@ -1,6 +1,6 @@
 // AttentionInput and Attention on the GPU against the reference: head sizes with a tile and
 // without, head ratios up to 30, windows, sinks, q and k norms, partial rotation, mixes of long and
-// short.
+// short; KV as bf16 and as fp8.
 
 #include "tests/gpu/device_data.h"
 
@@ -18,18 +18,26 @@ const Case kCases[] = {{16, 2, 1, 0, false},  {24, 1, 3, 0, true},      {80, 2, 
 
 class GpuAttentionTest : public GpuTest, public ::testing::WithParamInterface<Case> {
  protected:
+  void CheckAttention(DType kv);
+  void CheckAttentionInput(DType kv);
+
   const Case case_ = GetParam();
   const int32_t q_heads_ = case_.kv_heads * case_.ratio;
   Random random_{static_cast<uint32_t>(case_.head_dim * 131 + case_.ratio)};
 };
 
-TEST_P(GpuAttentionTest, Attention) {
+TEST_P(GpuAttentionTest, Attention) { CheckAttention(DType::kBF16); }
+TEST_P(GpuAttentionTest, AttentionOverFp8) { CheckAttention(DType::kF8E4M3); }
+TEST_P(GpuAttentionTest, AttentionInput) { CheckAttentionInput(DType::kBF16); }
+TEST_P(GpuAttentionTest, AttentionInputAsFp8) { CheckAttentionInput(DType::kF8E4M3); }
+
+void GpuAttentionTest::CheckAttention(DType kv) {
   const std::vector<TestSequence> batches[] = {{{0, 1}},
                                                {{0, 37}, {255, 1}, {256, 2}, {19, 9}, {63, 1}},
-                                               {{2300, 3}, {0, 131}},
+                                               {{2300, 3}, {0, 131}, {77, 140}},
                                                {{4200, 1}, {0, 1}, {64, 1}}};
   for (const auto& sequences : batches) {
-    TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, DType::kBF16, 3);
+    TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, kv, 3);
     DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));
     const int32_t rows = step.rows().rows;
     const int64_t count = int64_t{rows} * q_heads_ * case_.head_dim;
@@ -65,13 +73,13 @@ TEST_P(GpuAttentionTest, Attention) {
   }
 }
 
-TEST_P(GpuAttentionTest, AttentionInput) {
+void GpuAttentionTest::CheckAttentionInput(DType kv) {
   const int32_t dim = case_.head_dim;
   const std::vector<TestSequence> batches[] = {{{300, 1}}, {{0, 37}, {255, 1}, {19, 9}}};
   for (const int64_t hidden : {75, 512}) {
     for (const auto& sequences : batches) {
       for (const int all : {0, 1, 2}) {
-        TestStep step(random_, sequences, case_.kv_heads, dim, DType::kBF16, all);
+        TestStep step(random_, sequences, case_.kv_heads, dim, kv, all);
         DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));
         const int32_t rows = step.rows().rows;
         const int64_t width = int64_t{q_heads_ + 2 * case_.kv_heads} * dim;
@@ -130,12 +138,14 @@ TEST_P(GpuAttentionTest, AttentionInput) {
         ExpectNear(expected, q.GetFloats(), tolerance, kBf16Epsilon, "q");
         std::vector<float> pool, expected_pool;
         const std::vector<uint8_t> bytes = device_step.pool.Get();
-        for (size_t i = 0; i < bytes.size() / 2; ++i) {
-          pool.push_back(static_cast<float>(ReferenceFloat(bytes.data(), DType::kBF16, i)));
-          expected_pool.push_back(
-              static_cast<float>(ReferenceFloat(step.pool().data(), DType::kBF16, i)));
+        const int64_t elements = static_cast<int64_t>(bytes.size()) / DTypeBytes(kv, 1);
+        for (int64_t i = 0; i < elements; ++i) {
+          pool.push_back(static_cast<float>(ReferenceFloat(bytes.data(), kv, i)));
+          expected_pool.push_back(static_cast<float>(ReferenceFloat(step.pool().data(), kv, i)));
         }
-        ExpectNear(expected_pool, pool, tolerance, 2 * kBf16Epsilon, "the pool");
+        // One step of fp8 is at most an eighth: either side may take the next.
+        const double relative = kv == DType::kF8E4M3 ? 0.126 : 2 * kBf16Epsilon;
+        ExpectNear(expected_pool, pool, tolerance, relative, "the pool");
       }
     }
   }

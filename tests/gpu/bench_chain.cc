@@ -31,7 +31,7 @@ T* Chain::Upload(const std::vector<T>& values) {
 }
 
 Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream,
-             const WeightFormat& format)
+             const WeightFormat& format, DType kv)
     : rows_(rows),
       sequences_(sequences),
       context_(context),
@@ -67,7 +67,8 @@ Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stre
            Upload(sequence_row),
            Upload(length)};
   tokens_ = {Upload(std::vector<int32_t>(sequences * (context + 2), 17)), context + 2};
-  const int64_t half = int64_t{M::kKvHeads} * M::kBlockTokens * M::kDim * 2;
+  const int64_t half =
+      int64_t{M::kKvHeads} * M::kBlockTokens * M::kDim * kernels::DTypeBytes(kv, 1);
   kv_.block_bytes = 2 * half * M::kLayers;
   kv_.base = Allocate<char>(kv_.block_bytes * table.size());
   FillRandom(kv_.base, kv_.block_bytes * table.size() / 2, 1.0f, 2, stream);
@@ -75,7 +76,7 @@ Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stre
   kv_.table_stride = blocks;
   kv_.block_tokens = M::kBlockTokens;
   kv_.value_offset = half;
-  kv_.dtype = DType::kBF16;
+  kv_.dtype = kv;
   norm_ = Upload(std::vector<float>(M::kHidden, 1.0f));
   std::vector<float> inv_freq;
   for (int i = 0; i < M::kDim / 2; ++i) inv_freq.push_back(std::pow(5e5f, -2.0f * i / M::kDim));
@@ -89,15 +90,15 @@ Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stre
   inner_ = Allocate<uint16_t>(int64_t{rows} * M::kInner);
   FillRandom(inner_, int64_t{rows} * M::kInner, 1.0f, 6, stream);
   std::vector<int32_t> head_row(sequences);
-  std::vector<SamplingRow> sampling(sequences);
+  sampling_rows_.resize(sequences);
   for (int32_t s = 0; s < sequences; ++s) {
     head_row[s] = (s + 1) * each - 1;
-    sampling[s].slot = s;
-    sampling[s].position = context - 1;
-    sampling[s].seed = s;
+    sampling_rows_[s].slot = s;
+    sampling_rows_[s].position = context - 1;
+    sampling_rows_[s].seed = s;
   }
   head_row_ = Upload(head_row);
-  sampling_ = Upload(sampling);
+  sampling_ = Upload(sampling_rows_);
   ids_ = Allocate<int32_t>(sequences);
   logits_ = Allocate<float>(int64_t{sequences} * M::kVocabulary);
   const auto ops = kernels::MakeCudaOps({}, nullptr);
@@ -186,7 +187,22 @@ int64_t Chain::ProductBytes(const Parts& parts) const {
 }
 
 int64_t Chain::KvBytes() const {
-  return int64_t{sequences_} * context_ * M::kLayers * 2 * M::kKvHeads * M::kDim * 2;
+  return int64_t{sequences_} * context_ * M::kLayers * 2 * M::kKvHeads *
+         kernels::DTypeBytes(kv_.dtype, M::kDim);
+}
+
+double Chain::AttentionFlops() const {
+  return 2.0 * rows_ * (rows_ + 1) * M::kQHeads * M::kDim * M::kLayers;
+}
+
+void Chain::Filter(int32_t top_k, float top_p) {
+  for (SamplingRow& row : sampling_rows_) {
+    row.top_k = top_k;
+    row.top_p = top_p;
+  }
+  Check(cudaMemcpy(sampling_, sampling_rows_.data(), sampling_rows_.size() * sizeof(SamplingRow),
+                   cudaMemcpyHostToDevice),
+        "copy");
 }
 
 double Chain::ProductFlops(const Parts& parts) const {

@@ -22,7 +22,7 @@ class Chain {
  public:
   // KV for `sequences` of `context` positions; steps of `rows` rows.
   Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stream,
-        const WeightFormat& format = kBf16Weights);
+        const WeightFormat& format = kBf16Weights, kernels::DType kv = kernels::DType::kBF16);
   ~Chain();
 
   // Which ops a run launches.
@@ -35,6 +35,8 @@ class Chain {
   void Launch(kernels::Ops& ops, const Parts& parts);
   int64_t ProductBytes(const Parts& parts) const;  // weights read once
   int64_t KvBytes() const;                         // of all layers
+  double AttentionFlops() const;  // of all layers, of one sequence from its first position on
+  void Filter(int32_t top_k, float top_p);  // of every row's sampling from now on
   double ProductFlops(const Parts& parts) const;
 
  private:
@@ -57,6 +59,7 @@ class Chain {
   float *norm_ = nullptr, *inv_freq_ = nullptr, *logits_ = nullptr;
   void *x_ = nullptr, *q_ = nullptr, *attention_ = nullptr, *inner_ = nullptr;
   int32_t *head_row_ = nullptr, *ids_ = nullptr;
+  std::vector<kernels::SamplingRow> sampling_rows_;
   kernels::SamplingRow* sampling_ = nullptr;
   kernels::Scratch scratch_;
 };

@@ -2,6 +2,7 @@
 // read limit of the run.
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -60,7 +61,7 @@ void Decode(double limit, cudaStream_t stream) {
 void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({true, 0}, nullptr);
   std::printf("%s\n", format.name);
-  for (const int32_t batch : {2, 8, 16, 32, 64}) {
+  for (const int32_t batch : {2, 8, 16, 32, 48, 64, 96, 128}) {
     Chain chain(batch, batch, 1024, stream, format);
     const auto seconds = [&](const Parts& parts) {
       return MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, parts); });
@@ -74,37 +75,102 @@ void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
         batch, products * 1e6, 100 * bytes / products / limit, step * 1e6,
         100 * (bytes + chain.KvBytes()) / step / limit, attention * 1e6,
         100 * chain.KvBytes() / attention / limit);
+    if (batch != 64) continue;
+    for (const Named& op : kOps)
+      std::printf("  %-22s %8.1f us\n", op.name, seconds(op.parts) * 1e6);
   }
 }
 
 void LongAttention(double limit, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
-  Chain chain(1, 1, 32768, stream);
-  const double attention =
-      MedianSeconds(stream, 20, true, [&] { chain.Launch(*ops, {.attention = true}); });
-  std::printf("attention, one sequence of 32k: %.1f us, %.1f%% of the read limit\n",
-              attention * 1e6, 100 * chain.KvBytes() / attention / limit);
+  for (const kernels::DType kv : {kernels::DType::kBF16, kernels::DType::kF8E4M3}) {
+    for (const int32_t sequences : {1, 64}) {
+      const int32_t context = sequences == 1 ? 32768 : 1024;
+      Chain chain(sequences, sequences, context, stream, kBf16Weights, kv);
+      const double attention =
+          MedianSeconds(stream, 20, true, [&] { chain.Launch(*ops, {.attention = true}); });
+      std::printf("attention, %2d of %5d, KV as %s: %.1f us, %.1f%% of the read limit\n", sequences,
+                  context, kernels::DTypeName(kv), attention * 1e6,
+                  100 * chain.KvBytes() / attention / limit);
+    }
+  }
+}
+
+void Sampling(cudaStream_t stream) {
+  const auto ops = kernels::MakeCudaOps({}, nullptr);
+  for (const int32_t batch : {1, 64}) {
+    Chain chain(batch, batch, 1024, stream);
+    const auto report = [&](const char* name, int32_t top_k, float top_p) {
+      chain.Filter(top_k, top_p);
+      const double sample =
+          MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, {.sample = true}); });
+      std::printf("sampling, %2d rows, %-20s %8.1f us\n", batch, name, sample * 1e6);
+    };
+    chain.Launch(*ops, {.head = true});
+    report("plain", 0, 1);
+    report("top-k 50", 50, 1);
+    report("top-p 0.9", 0, 0.9f);
+    report("top-k 50, top-p 0.9", 50, 0.9f);
+  }
+}
+
+// The rate of cuBLAS, by a product of 8192 x 8192 x 8192; of our own kernels without it.
+double ProductRate(kernels::Ops& ops, cudaStream_t stream) {
+  constexpr int32_t kSize = 8192;
+  constexpr int64_t kCount = int64_t{kSize} * kSize;
+  kernels::ScratchShape shape;
+  shape.rows = shape.hidden = shape.intermediate = kSize;
+  kernels::Scratch scratch;
+  scratch.bytes = ops.ScratchBytes(shape);
+  void* data = nullptr;
+  Check(cudaMalloc(&data, kCount * 6), "allocate");
+  Check(cudaMalloc(&scratch.data, scratch.bytes), "allocate");
+  FillRandom(data, 2 * kCount, 1.0f, 9, stream);
+  char* bytes = static_cast<char*>(data);
+  const kernels::Matrix w = {bytes, kernels::DType::kBF16, kSize, kSize};
+  const double time = MedianSeconds(stream, 10, true, [&] {
+    if (!ops.Linear({kSize, bytes + 2 * kCount, w, nullptr, false, bytes + 4 * kCount}, scratch,
+                    stream)
+             .ok()) {
+      std::exit(1);
+    }
+  });
+  cudaFree(data);
+  cudaFree(scratch.data);
+  return 2.0 * kSize * kCount / time;
 }
 
 void Prefill(const WeightFormat& format, cudaStream_t stream) {
-  const auto ops = kernels::MakeCudaOps({}, nullptr);
-  for (const int32_t rows : {2048, 8192}) {
-    Chain chain(rows, 1, rows, stream, format);
-    std::printf("prefill of %d, %s\n", rows, format.name);
-    const auto report = [&](const char* name, const Parts& parts) {
-      const double time = MedianSeconds(stream, 5, true, [&] { chain.Launch(*ops, parts); });
-      std::printf("  %-22s %9.1f us  %6.1f TFLOP/s  %8.0f rows/s\n", name, time * 1e6,
-                  chain.ProductFlops(parts) / time * 1e-12, rows / time);
-    };
-    report("the step", Chain::Step());
-    for (const Named& op : kOps) report(op.name, op.parts);
+  for (const bool cublas : {true, false}) {
+    if (!cublas && format.dtype != kernels::DType::kBF16) continue;
+    kernels::CudaOptions options;
+    options.cublas = cublas;
+    const auto ops = kernels::MakeCudaOps(options, nullptr);
+    const double limit = ProductRate(*ops, stream);
+    std::printf("products by %s: 8192^3 at %.1f TFLOP/s\n",
+                *ops->matrix_library() != 0 ? ops->matrix_library() : "our own kernels",
+                limit * 1e-12);
+    for (const int32_t rows : {2048, 8192}) {
+      Chain chain(rows, 1, rows, stream, format);
+      std::printf("prefill of %d, %s\n", rows, format.name);
+      const auto report = [&](const char* name, const Parts& parts) {
+        const double time = MedianSeconds(stream, 5, true, [&] { chain.Launch(*ops, parts); });
+        const double flops =
+            chain.ProductFlops(parts) + (parts.attention ? chain.AttentionFlops() : 0);
+        std::printf("  %-22s %9.1f us  %6.1f TFLOP/s %5.1f%%  %8.0f rows/s\n", name, time * 1e6,
+                    flops / time * 1e-12, 100 * flops / time / limit, rows / time);
+      };
+      report("the step", Chain::Step());
+      for (const Named& op : kOps) report(op.name, op.parts);
+      std::fflush(stdout);
+    }
   }
 }
 
 }  // namespace
 }  // namespace switchyard::bench
 
-// Parts by name, all without one: decode, batches, attention, prefill, experts.
+// Parts by name, all if there is none: decode, batches, attention, sampling, prefill, experts.
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
   const auto wants = [&](const char* part) {
@@ -124,6 +190,7 @@ int main(int argc, char** argv) {
     }
   }
   if (wants("attention")) LongAttention(limit, stream);
+  if (wants("sampling")) Sampling(stream);
   if (wants("prefill")) {
     for (const auto& format : {kBf16Weights, kFp8Weights, kInt4Weights}) Prefill(format, stream);
   }

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "tests/reference/reference_ops.h"
+
 namespace switchyard::kernels {
 namespace {
 
@@ -47,6 +49,8 @@ void Append(std::vector<uint8_t>& bytes, DType dtype, float x) {
   uint8_t raw[4];
   if (dtype == DType::kF32) {
     std::memcpy(raw, &x, 4);
+  } else if (dtype == DType::kF8E4M3) {
+    raw[0] = ReferenceFp8(x);
   } else {
     const uint16_t bits = dtype == DType::kBF16 ? Bf16Bits(x) : F16Bits(x);
     std::memcpy(raw, &bits, 2);

@@ -22,6 +22,10 @@ void WriteElement(char* at, DType type, double value) {
     std::memcpy(at, &narrow, 4);
     return;
   }
+  if (type == DType::kF8E4M3) {
+    *at = static_cast<char>(ReferenceFp8(narrow));
+    return;
+  }
   uint32_t bits;
   std::memcpy(&bits, &narrow, 4);
   const uint16_t rounded = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);

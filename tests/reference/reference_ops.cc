@@ -1,5 +1,6 @@
 #include "tests/reference/reference_ops.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -7,8 +8,24 @@
 
 namespace switchyard::kernels {
 
+namespace {
+
+// e4m3 without infinities; e2m1; both from their definition.
+double SmallFloat(int bits, int exponent_bits, int fraction_bits, int bias) {
+  const int fraction = bits & ((1 << fraction_bits) - 1);
+  const int exponent = (bits >> fraction_bits) & ((1 << exponent_bits) - 1);
+  const bool negative = ((bits >> (fraction_bits + exponent_bits)) & 1) != 0;
+  const double size =
+      exponent == 0 ? std::ldexp(fraction, 1 - bias - fraction_bits)
+                    : std::ldexp((1 << fraction_bits) + fraction, exponent - bias - fraction_bits);
+  return negative ? -size : size;
+}
+
+}  // namespace
+
 double ReferenceFloat(const void* data, DType type, int64_t index) {
   if (type == DType::kF32) return static_cast<const float*>(data)[index];
+  if (type == DType::kF8E4M3) return SmallFloat(static_cast<const uint8_t*>(data)[index], 4, 3, 7);
   const uint16_t bits = static_cast<const uint16_t*>(data)[index];
   if (type == DType::kBF16) {
     const uint32_t wide = uint32_t{bits} << 16;
@@ -24,17 +41,6 @@ double ReferenceFloat(const void* data, DType type, int64_t index) {
 
 namespace {
 
-// e4m3 without infinities; e2m1; both from their definition.
-double SmallFloat(int bits, int exponent_bits, int fraction_bits, int bias) {
-  const int fraction = bits & ((1 << fraction_bits) - 1);
-  const int exponent = (bits >> fraction_bits) & ((1 << exponent_bits) - 1);
-  const bool negative = ((bits >> (fraction_bits + exponent_bits)) & 1) != 0;
-  const double size =
-      exponent == 0 ? std::ldexp(fraction, 1 - bias - fraction_bits)
-                    : std::ldexp((1 << fraction_bits) + fraction, exponent - bias - fraction_bits);
-  return negative ? -size : size;
-}
-
 // The four bits of column k of a row of 32-bit words.
 int Nibble(const Matrix& w, int64_t row, int64_t k) {
   constexpr int kNibbleOfColumn[8] = {0, 4, 1, 5, 2, 6, 3, 7};
@@ -43,6 +49,20 @@ int Nibble(const Matrix& w, int64_t row, int64_t k) {
 }
 
 }  // namespace
+
+uint8_t ReferenceFp8(double value) {
+  const double size = std::min(std::fabs(value), 448.0);
+  int best = 0;
+  double distance = size;
+  for (int bits = 1; bits < 0x7f; ++bits) {
+    const double other = std::fabs(SmallFloat(bits, 4, 3, 7) - size);
+    if (other < distance || (other == distance && bits % 2 == 0)) {
+      best = bits;
+      distance = other;
+    }
+  }
+  return static_cast<uint8_t>(best | (std::signbit(value) ? 0x80 : 0));
+}
 
 double ReferenceWeight(const Matrix& w, int64_t batch, int64_t n, int64_t k) {
   const int64_t row = batch * w.n + n;

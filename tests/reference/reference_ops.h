@@ -2,7 +2,8 @@
 
 // The op set in plain loops over double: slow, without threads or tiles, and obviously right. It
 // reads and writes the same buffers as the CPU backend (float32 activations), so a test runs the
-// same arguments through both and compares. Weights f32, bf16, f16; KV f32 and bf16; no scratch.
+// same arguments through both and compares. Weights f32, bf16, f16; KV f32, bf16 and fp8; no
+// scratch.
 
 #include <memory>
 #include <vector>
@@ -15,6 +16,7 @@ std::unique_ptr<Ops> MakeReferenceOps();
 
 // Parts that tests use on their own.
 double ReferenceFloat(const void* data, DType type, int64_t index);
+uint8_t ReferenceFp8(double value);  // e4m3: the nearest, the even one of two
 double ReferenceWeight(const Matrix& w, int64_t batch, int64_t n, int64_t k);
 std::vector<double> ReferenceNorm(const float* x, const float* weight, double eps, int64_t count);
 double ReferenceActivation(Activation activation, double gate, double up);

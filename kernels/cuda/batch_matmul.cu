@@ -1,0 +1,280 @@
+// Product of bf16 weights with 2 to 128 rows: decode of a batch.
+//
+// A block has 128 weight rows (of gate and up: 64 each), all rows of x, and a part of k; weights
+// and x arrive in shared memory by cp.async, 64 k at a time, through a ring of four stages (three
+// for more than 64 rows: at most 96 KiB). The weights of the first stages are asked for before the
+// kernel in front has ended. Eight warps take 32 weight rows each and half of the rows of x (up to
+// 32 rows: 16 and all). Where 128 weight rows a block leave multiprocessors idle, k is cut and a
+// second kernel adds the parts up, in their order.
+//
+// Bound by memory: each weight is read once, x from the second-level cache by every block.
+
+#include <algorithm>
+
+#include "kernels/cuda/matmul_output.cuh"
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr int kN = 128, kK = 64, kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kPieces = kK / 8;                  // 16-byte pieces of a row of a stage
+constexpr int kCopyRows = kThreads / kPieces;    // rows that all threads copy at once
+constexpr int kMostSplits = 8, kLeastSteps = 4;  // a part of k is at least so many stages
+
+__host__ __device__ constexpr int StagesOf(int m) { return m > 64 ? 3 : 4; }
+constexpr size_t SharedOf(int m) { return size_t{sizeof(Bf16)} * StagesOf(m) * (m + kN) * kK; }
+
+__device__ inline uint4* Piece(uint4* tile, int row, int piece) {
+  return tile + row * kPieces + (piece ^ (row % 8));
+}
+
+// Weights: what follows in the row is wanted next.
+__device__ inline void CopyWeights(void* shared, const void* global, bool valid) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+
+// Weight row of row `i` of a block's tile. Of gate and up, 16 rows are 8 of gate and the same 8 of
+// up: they meet in one thread's registers.
+template <bool kGated>
+__device__ inline int64_t TileWeightRow(const MatmulArgs& a, int64_t tile, int i) {
+  if constexpr (kGated) {
+    const int64_t column = tile * (kN / 2) + i / 16 * 8 + i % 8;
+    if (column >= a.n / 2) return -1;
+    return column + (i % 16 >= 8 ? a.n / 2 : 0);
+  } else {
+    const int64_t n = tile * kN + i;
+    return n < a.n ? n : -1;
+  }
+}
+
+// Columns 2c and 2c + 1 of what a tile makes of row r: the results of two weight rows, or of two
+// of gate and two of up.
+template <Output kOutput>
+__device__ inline void StorePair(const MatmulArgs& a, int64_t tile, int64_t r, int column,
+                                 float2 first, float2 up) {
+  if constexpr (kOutput == Output::kGateUp) {
+    const int64_t width = a.n / 2, n = tile * (kN / 2) + column;
+    if (width % 2 == 0 && n < width) {
+      *reinterpret_cast<uint32_t*>(static_cast<Bf16*>(a.out) + r * width + n) =
+          Pack(GateUp(a, 0, n, first.x, up.x), GateUp(a, 0, n + 1, first.y, up.y));
+      return;
+    }
+    if (n < width) StoreGateUp(a, 0, r, n, first.x, up.x);
+    if (n + 1 < width) StoreGateUp(a, 0, r, n + 1, first.y, up.y);
+  } else {
+    const int64_t n = tile * kN + column;
+    if (n < a.n) StoreTwo<kOutput>(a, 0, r, n, first.x, first.y);
+  }
+}
+
+// parts, with k cut: f32 [splits][tiles][kM][kN]; else null.
+template <Output kOutput, int kM>
+__global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const MatmulArgs a,
+                                                                     int steps_each, float* parts) {
+  constexpr bool kGated = kOutput == Output::kGateUp;
+  constexpr int kStages = StagesOf(kM);
+  constexpr int kWarpsM = kM >= 64 ? 2 : 1, kWarpM = kM / kWarpsM, kWarpN = kN * kWarpsM / kWarps;
+  constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
+  constexpr int kXPieces = (kM * kPieces + kThreads - 1) / kThreads;
+  extern __shared__ uint4 shared[];
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int64_t tile = blockIdx.x;
+  const int step_first = blockIdx.y * steps_each;
+  const int steps = min(steps_each, static_cast<int>((a.k + kK - 1) / kK) - step_first);
+  const int piece = threadIdx.x % kPieces, copy_row = threadIdx.x / kPieces;
+  const int64_t k_first = int64_t{step_first} * kK + piece * 8;
+
+  const Bf16* from_w[kN / kCopyRows];
+#pragma unroll
+  for (int i = 0; i < kN / kCopyRows; ++i) {
+    const int64_t row = TileWeightRow<kGated>(a, tile, copy_row + i * kCopyRows);
+    from_w[i] = row < 0 ? nullptr : static_cast<const Bf16*>(a.w) + row * a.k + k_first;
+  }
+  const auto stage_of = [&](int step) { return shared + step % kStages * (kM + kN) * kPieces; };
+  const auto copy_weights = [&](int step) {
+    if (step >= steps) return;
+    uint4* to = stage_of(step) + kM * kPieces;
+    const bool inside = k_first + step * kK < a.k;
+#pragma unroll
+    for (int i = 0; i < kN / kCopyRows; ++i) {
+      const bool valid = inside && from_w[i] != nullptr;
+      CopyWeights(Piece(to, copy_row + i * kCopyRows, piece),
+                  valid ? from_w[i] + step * kK : static_cast<const Bf16*>(a.w), valid);
+    }
+  };
+
+  GridTrigger();
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) copy_weights(i);
+  GridWait();
+
+  const Bf16* from_x[kXPieces];
+#pragma unroll
+  for (int i = 0; i < kXPieces; ++i) {
+    const int row = copy_row + i * kCopyRows;
+    from_x[i] = row < a.rows ? a.x + InputRow(a, row) * a.k + k_first : nullptr;
+  }
+  const auto copy_x = [&](int step) {
+    if (step < steps) {
+      const bool inside = k_first + step * kK < a.k;
+#pragma unroll
+      for (int i = 0; i < kXPieces; ++i) {
+        const int row = copy_row + i * kCopyRows;
+        if (kM * kPieces < kThreads && row >= kM) continue;
+        const bool valid = inside && from_x[i] != nullptr;
+        CopyAsync(Piece(stage_of(step), row, piece), valid ? from_x[i] + step * kK : a.x, valid);
+      }
+    }
+    CopyCommit();
+  };
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) copy_x(i);
+
+  const int warp_m = warp % kWarpsM * kWarpM, warp_n = warp / kWarpsM * kWarpN;
+  float sum[kTilesM][kTilesN][4] = {};
+  for (int step = 0; step < steps; ++step) {
+    CopyWait<kStages - 2>();
+    __syncthreads();
+    copy_weights(step + kStages - 1);
+    copy_x(step + kStages - 1);
+    uint4* x_tile = stage_of(step);
+    uint4* w_tile = x_tile + kM * kPieces;
+#pragma unroll
+    for (int k = 0; k < kPieces; k += 2) {
+      uint32_t right[kTilesN / 2][4];
+#pragma unroll
+      for (int j = 0; j < kTilesN / 2; ++j) {
+        LoadTiles(right[j],
+                  Piece(w_tile, warp_n + j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
+      }
+#pragma unroll
+      for (int i = 0; i < kTilesM; ++i) {
+        uint32_t left[4];
+        LoadTiles(left, Piece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
+#pragma unroll
+        for (int j = 0; j < kTilesN; ++j) {
+          MultiplyTile(sum[i][j], left[0], left[1], left[2], left[3], right[j / 2][j % 2 * 2],
+                       right[j / 2][j % 2 * 2 + 1]);
+        }
+      }
+    }
+  }
+
+  const int g = lane / 4, t = lane % 4;
+  if (parts != nullptr) parts += (int64_t{blockIdx.y} * gridDim.x + tile) * kM * kN;
+#pragma unroll
+  for (int i = 0; i < kTilesM; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_m + i * 16 + half * 8 + g;
+      if (row >= a.rows) continue;
+#pragma unroll
+      for (int j = 0; j < kTilesN; ++j) {
+        const float2 two = {sum[i][j][half * 2], sum[i][j][half * 2 + 1]};
+        if (parts != nullptr) {
+          *reinterpret_cast<float2*>(parts + row * kN + warp_n + j * 8 + 2 * t) = two;
+        } else if constexpr (kGated) {
+          if (j % 2 != 0) continue;
+          const float2 up = {sum[i][j + 1][half * 2], sum[i][j + 1][half * 2 + 1]};
+          StorePair<kOutput>(a, tile, row, warp_n / 2 + j / 2 * 8 + 2 * t, two, up);
+        } else {
+          StorePair<kOutput>(a, tile, row, warp_n + j * 8 + 2 * t, two, two);
+        }
+      }
+    }
+  }
+}
+
+constexpr int kAddThreads = 128;
+
+// Four weight rows of one row of x a thread.
+template <Output kOutput>
+__global__ __launch_bounds__(kAddThreads) void AddParts(const MatmulArgs a, int tiles, int m,
+                                                        int splits, const float* parts) {
+  constexpr bool kGated = kOutput == Output::kGateUp;
+  constexpr int kEach = kGated ? kN / 8 : kN / 4;  // threads a tile's row
+  GridTrigger();
+  GridWait();
+  const int64_t i = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
+  const int64_t r = i / (int64_t{tiles} * kEach), tile = i / kEach % tiles;
+  const int column = static_cast<int>(i % kEach) * 4;
+  if (r >= a.rows) return;
+  const int at = kGated ? column / 8 * 16 + column % 8 : column;
+  const float* from = parts + (tile * m + r) * kN + at;
+  float4 first = {0, 0, 0, 0}, up = {0, 0, 0, 0};
+  const auto add = [](float4& sum, const float* part) {
+    const float4 v = *reinterpret_cast<const float4*>(part);
+    sum = {sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w};
+  };
+#pragma unroll 4
+  for (int s = 0; s < splits; ++s, from += int64_t{tiles} * m * kN) {
+    add(first, from);
+    if constexpr (kGated) add(up, from + 8);
+  }
+  StorePair<kOutput>(a, tile, r, column, {first.x, first.y}, {up.x, up.y});
+  StorePair<kOutput>(a, tile, r, column + 2, {first.z, first.w}, {up.z, up.w});
+}
+
+template <Output kOutput, int kM>
+OpError Run(const MatmulArgs& a, int splits, const LaunchContext& context) {
+  constexpr size_t kShared = SharedOf(kM);
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Batched<kOutput, kM>, kShared));
+  const int tiles = static_cast<int>((a.n + kN - 1) / kN);
+  const int steps = static_cast<int>((a.k + kK - 1) / kK);
+  const int64_t part = int64_t{tiles} * kM * kN * static_cast<int64_t>(sizeof(float));
+  splits = static_cast<int>(
+      std::clamp<int64_t>(a.workspace.bytes / part, 1, std::clamp(steps / kLeastSteps, 1, splits)));
+  const int each = (steps + splits - 1) / splits;
+  splits = (steps + each - 1) / each;
+  float* parts = splits > 1 ? static_cast<float*>(a.workspace.data) : nullptr;
+  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(tiles, splits), kThreads, kShared,
+                                       Batched<kOutput, kM>, a, each, parts));
+  if (parts == nullptr) return {};
+  const int64_t adders = int64_t{a.rows} * tiles * (kOutput == Output::kGateUp ? kN / 8 : kN / 4);
+  return Launch(context, static_cast<unsigned>((adders + kAddThreads - 1) / kAddThreads),
+                kAddThreads, 0, AddParts<kOutput>, a, tiles, kM, splits, parts);
+}
+
+template <Output kOutput>
+OpError Run(const MatmulArgs& a, int splits, const LaunchContext& context) {
+  if (a.rows <= 16) return Run<kOutput, 16>(a, splits, context);
+  if (a.rows <= 32) return Run<kOutput, 32>(a, splits, context);
+  if (a.rows <= 64) return Run<kOutput, 64>(a, splits, context);
+  return Run<kOutput, 128>(a, splits, context);
+}
+
+// So many parts that the blocks are as many as run at the same time.
+int Splits(const MatmulArgs& a, int multiprocessors) {
+  const int64_t tiles = (a.n + kN - 1) / kN,
+                slots = int64_t{multiprocessors} * (a.rows > 64 ? 1 : 2);
+  if (tiles >= multiprocessors) return 1;
+  return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, kMostSplits));
+}
+
+}  // namespace
+
+int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {
+  const int64_t m = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
+  return 2 * int64_t{multiprocessors} * m * kN * static_cast<int64_t>(sizeof(float));
+}
+
+OpError BatchMatmul(const MatmulArgs& a, int splits, const LaunchContext& context) {
+  if (a.rows > kBatchRows) return {"more rows than the batched product takes"};
+  if (splits <= 0) splits = Splits(a, context.multiprocessors);
+  switch (a.output) {
+    case Output::kBf16:
+      return Run<Output::kBf16>(a, splits, context);
+    case Output::kF32:
+      return Run<Output::kF32>(a, splits, context);
+    case Output::kGateUp:
+      return Run<Output::kGateUp>(a, splits, context);
+    case Output::kQkv:
+      break;
+  }
+  return {"no such output of several rows"};
+}
+
+}  // namespace switchyard::kernels::cuda
