@@ -26,6 +26,7 @@ void Descriptors::Receive() {
       closed_ = true;
       return;
     }
+    if (given_up_.erase(received->second) > 0) continue;
     received_.insert_or_assign(received->second, std::move(received->first));
   }
 }
@@ -37,6 +38,7 @@ absl::StatusOr<UniqueFd> Descriptors::Take(uint64_t tag, Nanos timeout) {
   auto found = received_.find(tag);
   if (found == received_.end()) {
     if (closed_) return absl::UnavailableError("descriptor socket: the supervisor is gone");
+    given_up_.insert(tag);
     return absl::DeadlineExceededError(absl::StrCat("no descriptor of master ", tag, " arrived in ",
                                                     timeout / kMillisecond, " ms"));
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "absl/status/statusor.h"
@@ -21,7 +22,7 @@ class Descriptors {
   ~Descriptors();
 
   // Waits for the descriptor: it was sent before the command, but over another socket.
-  // UNAVAILABLE if the peer is gone; DEADLINE_EXCEEDED.
+  // UNAVAILABLE if the peer is gone; DEADLINE_EXCEEDED, and then it is closed when it comes.
   absl::StatusOr<UniqueFd> Take(uint64_t tag, Nanos timeout);
 
  private:
@@ -31,6 +32,7 @@ class Descriptors {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<uint64_t, UniqueFd> received_;
+  std::set<uint64_t> given_up_;  // nobody will take these
   bool closed_ = false;
   std::thread thread_;
 };

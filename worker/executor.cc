@@ -16,11 +16,23 @@ Executor::Executor(int threads) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
-void Executor::PostAt(Nanos time, std::function<void()> task) {
+Executor::Ticket Executor::PostAt(Nanos time, std::function<void()> task) {
   std::lock_guard lock(mutex_);
-  if (stopped_) return;
-  tasks_.push({time, posted_++, std::move(task)});
+  const Ticket ticket(time, posted_++);
+  if (stopped_) return ticket;
+  tasks_.emplace(ticket, std::move(task));
   changed_.notify_one();
+  return ticket;
+}
+
+void Executor::Recall(const Ticket& ticket) {
+  std::lock_guard lock(mutex_);
+  tasks_.erase(ticket);
+}
+
+size_t Executor::size() const {
+  std::lock_guard lock(mutex_);
+  return tasks_.size();
 }
 
 void Executor::Stop() {
@@ -34,7 +46,7 @@ void Executor::Stop() {
   }
   // A task may own what must go before the executor does.
   std::lock_guard lock(mutex_);
-  tasks_ = {};
+  tasks_.clear();
 }
 
 void Executor::Run() {
@@ -42,15 +54,14 @@ void Executor::Run() {
   while (!stopped_) {
     if (tasks_.empty()) {
       changed_.wait(lock);
-    } else if (AtNanos(tasks_.top().time) > std::chrono::steady_clock::now()) {
-      changed_.wait_until(lock, AtNanos(tasks_.top().time));
+    } else if (const auto time = AtNanos(tasks_.begin()->first.first);
+               time > std::chrono::steady_clock::now()) {
+      changed_.wait_until(lock, time);
     } else {
-      // Moved, since a task may own a prompt; the place in the queue hangs on its time alone.
-      std::function<void()> run = std::move(const_cast<Task&>(tasks_.top()).run);
-      tasks_.pop();
+      auto task = tasks_.extract(tasks_.begin());
       lock.unlock();
-      run();
-      run = nullptr;
+      task.mapped()();
+      task = {};  // it may own a prompt
       lock.lock();
     }
   }

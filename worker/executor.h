@@ -1,11 +1,13 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <mutex>
-#include <queue>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -20,28 +22,26 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
+  // A task's place in the queue, and its name.
+  using Ticket = std::pair<Nanos, uint64_t>;
+
   // Dropped after Stop.
   void Post(std::function<void()> task) { PostAt(0, std::move(task)); }
   // Not before `time` of the steady clock.
-  void PostAt(Nanos time, std::function<void()> task);
+  Ticket PostAt(Nanos time, std::function<void()> task);
+  // Drops a task that has not begun; no harm if it has.
+  void Recall(const Ticket& ticket);
+  // Tasks that have not begun.
+  size_t size() const;
   // Waits for tasks that run; those that have not begun are dropped. Not from a task.
   void Stop();
 
  private:
-  struct Task {
-    Nanos time;
-    uint64_t number;
-    std::function<void()> run;
-    // std::priority_queue has the largest at the top.
-    bool operator<(const Task& other) const {
-      return time != other.time ? time > other.time : number > other.number;
-    }
-  };
   void Run();
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::priority_queue<Task> tasks_;
+  std::map<Ticket, std::function<void()>> tasks_;
   uint64_t posted_ = 0;
   bool stopped_ = false;
   std::vector<std::thread> threads_;

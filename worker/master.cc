@@ -33,11 +33,17 @@ void Master::Use(const v1::UseMaster& command) {
 }
 
 void Master::Drop(const v1::DropMaster& command) {
-  dropped_id_ = command.master_id();  // ends a filling under way
+  {
+    std::lock_guard lock(mutex_);
+    dropped_.insert(command.master_id());  // ends a filling under way
+  }
   thread_.Post([this, id = command.master_id()] { RunDrop(id); });
 }
 
-bool Master::Cancelled(uint64_t master_id) const { return stopping_ || dropped_id_ == master_id; }
+bool Master::Cancelled(uint64_t master_id) const {
+  std::lock_guard lock(mutex_);
+  return stopping_ || dropped_.contains(master_id);
+}
 
 void Master::RunUse(const v1::UseMaster& command) {
   bool worth_caching = false;
@@ -104,6 +110,10 @@ absl::Status Master::FillMapped(std::span<std::byte> image, uint64_t master_id,
 }
 
 void Master::RunDrop(uint64_t master_id) {
+  {
+    std::lock_guard lock(mutex_);
+    dropped_.erase(master_id);
+  }
   if (current_id_ == master_id) {
     parts_.set_master(nullptr);
     Unmap();

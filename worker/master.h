@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -61,7 +62,8 @@ class Master {
   MasterMap map_;
 
   std::atomic<bool> stopping_ = false;
-  std::atomic<uint64_t> dropped_id_ = 0;  // the newest that is to be dropped
+  mutable std::mutex mutex_;
+  std::set<uint64_t> dropped_;  // until their RunDrop; guarded by mutex_
   Executor thread_;
 };
 

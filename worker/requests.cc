@@ -34,6 +34,7 @@ void Requests::Stop() {
   timer_.Stop();
   std::lock_guard lock(mutex_);
   requests_.clear();
+  waiting_.clear();
 }
 
 void Requests::Submit(const v1::Submit& command) {
@@ -89,11 +90,21 @@ void Requests::Admit(RequestId id, absl::StatusOr<ValidRequest> valid) {
   outbox_.Send(std::move(message));
   if (engine_ != nullptr) return Start(id, request);
   request.stage = Stage::kWaiting;
-  waiting_.push_back(id);
-  if (request.deadline != 0) timer_.PostAt(request.deadline, [this, id] { ExpireWaiting(id); });
+  request.place = places_++;
+  waiting_.emplace(request.place, id);
+  if (request.deadline != 0) {
+    request.expiry = timer_.PostAt(request.deadline, [this, id] { ExpireWaiting(id); });
+  }
+}
+
+void Requests::StopWaiting(Request& request) {
+  if (request.stage != Stage::kWaiting) return;
+  waiting_.erase(request.place);
+  if (request.deadline != 0) timer_.Recall(request.expiry);
 }
 
 void Requests::Start(RequestId id, Request& request) {
+  StopWaiting(request);
   request.stage = Stage::kRunning;
   ++running_;
   engine_->Submit(std::exchange(request.sequence, {}));
@@ -134,9 +145,9 @@ void Requests::Attach(Engine* engine) {
   std::lock_guard lock(mutex_);
   if (stopped_) return;
   engine_ = engine;
-  for (RequestId id : std::exchange(waiting_, {})) {
-    auto found = requests_.find(id);
-    if (found != requests_.end()) Start(id, found->second);
+  while (!waiting_.empty()) {
+    const RequestId id = waiting_.begin()->second;
+    Start(id, requests_.at(id));
   }
 }
 
@@ -175,6 +186,7 @@ void Requests::OnEvents(const std::vector<SequenceEvent>& events) {
 }
 
 void Requests::Reject(RequestId id, const absl::Status& status) {
+  StopWaiting(requests_.at(id));
   requests_.erase(id);
   v1::FromWorker message;
   message.mutable_rejected()->set_request_id(id);
@@ -184,9 +196,7 @@ void Requests::Reject(RequestId id, const absl::Status& status) {
 
 uint32_t Requests::waiting() const {
   std::lock_guard lock(mutex_);
-  uint32_t count = 0;
-  for (const auto& [id, request] : requests_) count += request.stage == Stage::kWaiting ? 1 : 0;
-  return count;
+  return static_cast<uint32_t>(waiting_.size());
 }
 
 void Requests::Tokenize(const v1::Tokenize& command) {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -40,6 +40,8 @@ class Requests {
 
   // Requests that are valid and wait for an engine.
   uint32_t waiting() const;
+  // Deadlines that are watched for them.
+  size_t watched() const { return timer_.size(); }
   // Forgets everything without an answer; the engine may go afterwards.
   void Stop();
 
@@ -48,7 +50,9 @@ class Requests {
   struct Request {
     Stage stage = Stage::kValidating;
     Nanos arrived = 0;
-    Nanos deadline = 0;  // 0: none
+    Nanos deadline = 0;       // 0: none
+    uint64_t place = 0;       // kWaiting: in waiting_
+    Executor::Ticket expiry;  // kWaiting with a deadline: of timer_
     bool suspended = false;
     bool cancelled = false;                  // while it is validated
     SequenceRequest sequence;                // kWaiting
@@ -59,6 +63,7 @@ class Requests {
   void Admit(RequestId id, absl::StatusOr<ValidRequest> valid);
   void Start(RequestId id, Request& request);
   void ExpireWaiting(RequestId id);
+  void StopWaiting(Request& request);
   void Reject(RequestId id, const absl::Status& status);  // and forgets it
 
   const OpenedModel& model_;
@@ -67,7 +72,8 @@ class Requests {
 
   mutable std::mutex mutex_;
   std::unordered_map<RequestId, Request> requests_;
-  std::deque<RequestId> waiting_;  // in order of validation; some may be gone
+  std::map<uint64_t, RequestId> waiting_;  // in order of validation
+  uint64_t places_ = 0;
   Engine* engine_ = nullptr;
   uint32_t running_ = 0;
   bool stopped_ = false;

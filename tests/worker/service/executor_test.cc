@@ -1,8 +1,10 @@
 #include "worker/executor.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <future>
+#include <memory>
 #include <vector>
 
 #include "common/clock.h"
@@ -42,6 +44,30 @@ TEST(Executor, StopDropsWhatHasNotBegun) {
     executor.Post([&] { ran = true; });
   }
   EXPECT_FALSE(ran);
+}
+
+TEST(Executor, WhatIsRecalledIsGone) {
+  Executor executor(1);
+  auto owned = std::make_shared<int>();
+  const auto ticket =
+      executor.PostAt(SteadyClock().Now() + 3600 * kSecond, [owned] { ADD_FAILURE(); });
+  EXPECT_EQ(executor.size(), 1u);
+  executor.Recall(ticket);
+  EXPECT_EQ(executor.size(), 0u);
+  EXPECT_EQ(owned.use_count(), 1);
+}
+
+TEST(Descriptors, OneThatComesTooLateIsClosed) {
+  auto sockets = SocketPair();
+  ASSERT_TRUE(sockets.ok());
+  Descriptors descriptors(std::move(sockets->second));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(descriptors.Take(1, kMillisecond).status()));
+  auto pipe = Pipe();
+  ASSERT_TRUE(pipe.ok());
+  ASSERT_TRUE(SendFd(sockets->first.get(), pipe->second.get(), 1).ok());
+  pipe->second.Reset();
+  char byte;  // the end of file comes when the last writing end is closed
+  EXPECT_EQ(::read(pipe->first.get(), &byte, 1), 0);
 }
 
 TEST(Descriptors, WaitsAndKeeps) {
