@@ -107,9 +107,13 @@ class EventLoop::Impl {
     auto work = asio::make_work_guard(io_);
     tasks_.Open();
     io_.run();
-    tasks_.Close();
+    tasks_.Wait();
   }
-  void Stop() { io_.stop(); }
+  // No task begins any more, so that none asks the loop's thread for something it no longer does.
+  void Stop() {
+    tasks_.Close();
+    io_.stop();
+  }
 
  private:
   void ArmSignals(asio::signal_set* set, std::function<void(int)> handler) {

@@ -64,8 +64,12 @@ void TaskQueue::Open() {
 }
 
 void TaskQueue::Close() {
-  std::unique_lock lock(mutex_);
+  std::lock_guard lock(mutex_);
   open_ = false;
+}
+
+void TaskQueue::Wait() {
+  std::unique_lock lock(mutex_);
   given_up_.wait(lock, [this] { return !owned_; });
 }
 

@@ -29,10 +29,12 @@ class TaskQueue {
   // the home thread when it meets a task that is not for it.
   void RunHome();
 
-  // Until it is opened, and after it was closed, tasks only gather. Both on the home thread; Close
-  // waits for a task that runs elsewhere. Tasks that are left are destroyed with the queue.
+  // Until it is opened (on the home thread), and after it was closed (by any), tasks only gather.
+  // Tasks that are left are destroyed with the queue.
   void Open();
   void Close();
+  // Until the task that runs elsewhere has ended, if there is one. On the home thread, when closed.
+  void Wait();
 
   bool at_home() const { return std::this_thread::get_id() == home_; }
 

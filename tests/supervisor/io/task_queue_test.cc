@@ -95,25 +95,36 @@ TEST_F(TaskQueueTest, ATaskAtHomeWaitsForOneElsewhere) {
   EXPECT_TRUE(second);
 }
 
-TEST_F(TaskQueueTest, CloseWaitsForTheTaskAndDropsTheRest) {
+TEST_F(TaskQueueTest, NothingBeginsOnceItIsClosed) {
   queue_.Open();
   auto held = std::make_shared<int>();
-  std::promise<void> inside;
-  bool first = false, second = false;
-  std::thread other([&] {
+  Elsewhere([&] {
     queue_.Dispatch([&, held] {
-      queue_.Dispatch([&, held] { second = true; });
+      queue_.Dispatch([held] { ADD_FAILURE(); });
+      queue_.Close();
+    });
+    queue_.Dispatch([held] { ADD_FAILURE(); });
+  });
+  queue_.RunOrPost([held] { ADD_FAILURE(); });
+  queue_.RunHome();
+  EXPECT_EQ(held.use_count(), 4);
+}
+
+TEST_F(TaskQueueTest, WaitIsUntilTheTaskElsewhereHasEnded) {
+  queue_.Open();
+  std::promise<void> inside;
+  bool ended = false;
+  std::thread other([&] {
+    queue_.Dispatch([&] {
+      queue_.Close();
       inside.set_value();
-      first = true;
+      ended = true;
     });
   });
   inside.get_future().wait();
-  queue_.Close();
-  EXPECT_TRUE(first);
+  queue_.Wait();
+  EXPECT_TRUE(ended);
   other.join();
-  const bool ran = second;  // the owner may have got to it before Close
-  queue_.Dispatch([&, held] { second = true; });
-  EXPECT_EQ(second, ran);
 }
 
 // For the thread sanitizer: state without a lock, from many threads and from home.
@@ -138,6 +149,7 @@ TEST_F(TaskQueueTest, TasksOfManyThreadsNeverOverlap) {
   while (!all) queue_.RunOrPost([&] { all = done == kThreads * kTasks; });
   for (std::thread& thread : threads) thread.join();
   queue_.Close();
+  queue_.Wait();
   EXPECT_EQ(done, kThreads * kTasks);
 }
 
