@@ -1,7 +1,7 @@
 #pragma once
 
 // Everything that the router asks of the world, as interfaces, so that tests drive it with fakes.
-// All of these are called on the event loop's thread, and call back by posting to it.
+// All of these are called from the event loop's tasks, and call back by posting to it.
 
 #include <cstdint>
 #include <functional>

@@ -9,7 +9,7 @@
 
 namespace switchyard::supervisor {
 
-// Reads models.d again and answers when the router has the result. Called on the loop's thread.
+// Reads models.d again and answers when the router has the result. Called on the loop.
 using ReloadFunction = std::function<void(Reply<v1::ReloadConfigReply>)>;
 
 // switchyard.v1.Control. With `unix_only`, calls over TCP are refused: PERMISSION_DENIED.

@@ -29,7 +29,7 @@ class GenerateCall final : public StreamCall<v1::GenerateEvent>, public Generate
 
   EventLoop* const loop_;
   Router* const router_;
-  RequestId id_ = 0;  // the loop's thread only; 0 until the router knows it
+  RequestId id_ = 0;  // the loop's only; 0 until the router knows it
 };
 
 }  // namespace switchyard::supervisor

@@ -53,7 +53,7 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
   }
 
   void Cancel() { context_.TryCancel(); }
-  void Detach() { attached_ = false; }  // the loop's thread only, as are the callbacks
+  void Detach() { attached_ = false; }  // on the loop only, as are the callbacks
 
   // A read that fails is the last event of every stream. Once nobody writes any more, gRPC may let
   // go of it.

@@ -10,7 +10,7 @@
 namespace switchyard::supervisor {
 
 // The one ordered stream to a worker, over its inherited socket. Always reads; what is sent queues
-// here. Used on the event loop's thread, and calls back there.
+// here. Used on the event loop, and calls back there.
 class WorkerClient {
  public:
   struct Callbacks {
