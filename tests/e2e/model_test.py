@@ -292,12 +292,28 @@ class HundredSwitchesTest(unittest.TestCase):
             for pid in processes:
                 rss, fds = before[pid]
                 wait_for(lambda: descriptors(pid) <= fds, 5, f"descriptors of {pid}")
-                # What a worker holds follows its lease, of at most 20 MiB.
-                slack = 4 << 20 if pid == s.process.pid else 24 << 20
-                self.assertLessEqual(rss_bytes(pid), rss + slack, pid)
+                # The same models are resident as then: what a worker holds follows its lease.
+                self.assertLessEqual(rss_bytes(pid), rss + (4 << 20), pid)
             status = s.status()
             self.assertLessEqual(status.devices[0].leased_bytes, DEVICE)
             self.assertLessEqual(status.host.used_bytes, status.host.budget_bytes)
+
+
+class EvictionTest(unittest.TestCase):
+
+    def test_the_weights_of_an_evicted_model_are_given_back(self):
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            for voice in VOICES:
+                s.switch(voice)
+                s.generate(voice, tokens=4)
+                model = s.model(voice)
+                self.assertGreater(model.resident_bytes, 1 << 20)
+                full = rss_bytes(model.worker_pid)
+                for other in (v for v in VOICES if v != voice):
+                    s.switch(other)
+                self.assertEqual(s.model(voice).resident_bytes, 0, voice)
+                self.assertLessEqual(rss_bytes(model.worker_pid),
+                                     full - model.resident_bytes + (1 << 20), voice)
 
 
 class HerdTest(unittest.TestCase):
