@@ -32,8 +32,8 @@ struct RouterOptions {
 };
 
 // Owns all state of the supervisor: models, workers, leases, masters, requests, switches. Runs on
-// the event loop's tasks, one at a time; every method is called there and none blocks. It asks the pure
-// scheduler and eviction what to do, and does it through the ports.
+// the event loop's tasks, one at a time; every method is called there and none blocks. It asks the
+// pure scheduler and eviction what to do, and does it through the ports.
 class Router {
  public:
   struct Ports {
