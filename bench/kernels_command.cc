@@ -5,6 +5,7 @@
 
 #include "bench/kernels.h"
 #include "bench/subcommand.h"
+#include "common/usable_cores.h"
 
 namespace switchyard::bench {
 namespace {

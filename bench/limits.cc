@@ -1,6 +1,5 @@
 #include "bench/limits.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -12,6 +11,8 @@
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include "common/usable_cores.h"
 
 #ifdef SWITCHYARD_HAVE_DNNL
 #include <oneapi/dnnl/dnnl.h>
@@ -56,12 +57,6 @@ Buffer::~Buffer() { Unmap(data_, bytes_); }
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-int UsableCores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 double TimeThreads(int threads, const std::function<void(int)>& f) {

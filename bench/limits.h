@@ -26,7 +26,6 @@ class Buffer {
 double Now();  // seconds
 // Runs f(thread) on every thread at once and returns the seconds from first start to last end.
 double TimeThreads(int threads, const std::function<void(int thread)>& f);
-int UsableCores();
 
 // One pass of read kernel `kernel` over [data, data + bytes): nothing but loads, in several
 // patterns.

@@ -6,6 +6,7 @@
 #include "bench/limits.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
+#include "common/usable_cores.h"
 
 namespace switchyard::bench {
 namespace {

@@ -8,6 +8,7 @@
 #include "bench/random_checkpoint.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
+#include "common/usable_cores.h"
 
 namespace switchyard::bench {
 namespace {

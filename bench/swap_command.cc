@@ -8,6 +8,7 @@
 #include "bench/limits.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
+#include "common/usable_cores.h"
 #include "worker/device/device.h"
 #include "worker/device/residency.h"
 

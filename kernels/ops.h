@@ -321,7 +321,7 @@ class Ops {
   virtual OpError Logprobs(const LogprobArgs& args, Scratch scratch, Stream stream) = 0;
 };
 
-// threads 0: one per core.
+// threads: at least 1, among them the one that calls.
 std::unique_ptr<Ops> MakeCpuOps(int threads);
 
 // On the current CUDA device; only where the build has CUDA (SWITCHYARD_CUDA). Null, with the

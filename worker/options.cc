@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "common/usable_cores.h"
 
 namespace switchyard::worker {
 namespace {
@@ -92,6 +93,7 @@ absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
   }
   if (plan == serve) return absl::InvalidArgumentError("one of --plan and --serve is needed");
   if (!have_model) return absl::InvalidArgumentError("--model-text is needed");
+  if (options.threads == 0) options.threads = UsableCores();
   options.mode = plan ? Mode::kPlan : Mode::kServe;
   return options;
 }

@@ -16,7 +16,7 @@ struct Options {
   v1::Model model;  // --model-text, parsed
   std::string device = "cpu";
   std::string cache_dir;       // empty: images are not kept
-  int threads = 0;             // 0: one per core
+  int threads = 0;             // at least 1 once parsed; by default, one per usable core
   bool json = false;           // --plan: JSON instead of text format
   int32_t supervisor_pid = 0;  // 0: not known
 };

@@ -14,7 +14,7 @@ namespace switchyard::kernels {
 
 class ThreadPool {
  public:
-  // threads 0: one per core that this process may use.
+  // threads: at least 1, the caller.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

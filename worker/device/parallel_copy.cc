@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/usable_cores.h"
+
 namespace switchyard::worker {
 namespace {
 
@@ -18,7 +20,7 @@ uint64_t PieceBytes(const std::byte* to, uint64_t left) {
 }  // namespace
 
 ParallelCopy::ParallelCopy(int threads) {
-  if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (threads <= 0) threads = UsableCores();
   for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
 }
 

@@ -12,7 +12,7 @@ namespace switchyard::worker {
 // memcpy by several threads. One copy at a time; callers on several threads take turns.
 class ParallelCopy {
  public:
-  explicit ParallelCopy(int threads);  // 0: one per core
+  explicit ParallelCopy(int threads);  // 0: one per usable core
   ~ParallelCopy();
   ParallelCopy(const ParallelCopy&) = delete;
   ParallelCopy& operator=(const ParallelCopy&) = delete;

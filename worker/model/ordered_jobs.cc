@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/usable_cores.h"
+
 namespace switchyard::worker {
 namespace {
 
@@ -17,7 +19,7 @@ class OrderedJobs {
       : run_(run), done_(count, false) {}
 
   absl::Status Run(const std::function<bool(size_t)>& progress) {
-    const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+    const auto cores = static_cast<size_t>(UsableCores());
     std::vector<std::thread> threads;
     for (size_t i = 0; i < std::min({cores, kMaxThreads, done_.size()}); ++i) {
       threads.emplace_back([this] { Work(); });

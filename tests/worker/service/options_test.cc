@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "common/usable_cores.h"
+
 namespace switchyard::worker {
 namespace {
 
@@ -25,6 +27,15 @@ TEST(Options, Serve) {
   EXPECT_EQ(options->cache_dir, "/d");
   EXPECT_EQ(options->threads, 3);
   EXPECT_EQ(options->supervisor_pid, 17);
+}
+
+TEST(Options, ThreadsAreAsManyAsCoresByDefault) {
+  for (const char* threads : {"0", "1", "5"}) {
+    auto options =
+        Parse({"--plan", "--model-text", "name: 'a' checkpoint: '/c'", "--threads", threads});
+    ASSERT_TRUE(options.ok()) << options.status();
+    EXPECT_EQ(options->threads, threads[0] == '0' ? UsableCores() : threads[0] - '0');
+  }
 }
 
 TEST(Options, WrongUsageIsNamed) {
