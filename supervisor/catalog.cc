@@ -169,6 +169,14 @@ bool ValidModelName(const std::string& name) {
   });
 }
 
+std::string ModelText(const v1::Model& model) {
+  TextFormat::Printer printer;
+  printer.SetSingleLineMode(true);
+  std::string text;
+  printer.PrintToString(model, &text);
+  return text;
+}
+
 absl::StatusOr<v1::Model> ParseModel(const std::string& text, const std::string& path) {
   v1::Model model;
   ParsedText file(path);

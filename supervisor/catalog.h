@@ -26,6 +26,9 @@ absl::StatusOr<std::vector<v1::Model>> LoadModels(const std::string& directory);
 // One models.d entry from text. `path` opens messages and is what `checkpoint` is relative to.
 absl::StatusOr<v1::Model> ParseModel(const std::string& text, const std::string& path);
 
+// The entry as one line of text, as a worker is given it on its command line.
+std::string ModelText(const v1::Model& model);
+
 // Reads the supervisor's configuration file. Flags are laid over it by the caller.
 absl::StatusOr<v1::SupervisorConfig> LoadConfig(const std::string& path);
 absl::StatusOr<v1::SupervisorConfig> ParseConfig(const std::string& text, const std::string& path);

@@ -1,8 +1,10 @@
 #include "supervisor/log_pipe.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <utility>
@@ -11,7 +13,18 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr size_t kKeptLines = 20;
-constexpr size_t kLongestLine = 4096;
+// With a name before it, it is within PIPE_BUF: if a pipe has room at all, then for that.
+constexpr size_t kLongestLine = 4000;
+// As much as a pipe holds: all that a worker which has ended left behind, and one that never pauses
+// does not keep the loop to itself.
+constexpr size_t kMostAtOnce = 64 << 10;
+
+// Whether standard error takes a line without making us wait: a terminal may be stopped, and the
+// reader of a pipe asleep.
+bool StderrHasRoom() {
+  pollfd polled = {STDERR_FILENO, POLLOUT, 0};
+  return ::poll(&polled, 1, 0) > 0;
+}
 
 }  // namespace
 
@@ -23,8 +36,8 @@ LogPipe::LogPipe(EventLoop* loop, std::string name, UniqueFd read_end)
 
 void LogPipe::Drain() {
   char buffer[16384];
-  while (fd_.valid()) {
-    const ssize_t got = ::read(fd_.get(), buffer, sizeof(buffer));
+  for (size_t left = kMostAtOnce; left > 0 && fd_.valid();) {
+    const ssize_t got = ::read(fd_.get(), buffer, std::min(left, sizeof(buffer)));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return;
     if (got <= 0) {  // the worker closed it
@@ -33,6 +46,7 @@ void LogPipe::Drain() {
       fd_.Reset();
       return;
     }
+    left -= static_cast<size_t>(got);
     for (ssize_t i = 0; i < got; ++i) {
       if (buffer[i] == '\n' || partial_.size() >= kLongestLine) {
         TakeLine(std::exchange(partial_, ""));
@@ -45,9 +59,21 @@ void LogPipe::Drain() {
 std::vector<std::string> LogPipe::last_lines() const { return {last_.begin(), last_.end()}; }
 
 void LogPipe::TakeLine(std::string line) {
-  std::fprintf(stderr, "[%s] %s\n", name_.c_str(), line.c_str());
+  Forward(line);
   last_.push_back(std::move(line));
   if (last_.size() > kKeptLines) last_.pop_front();
+}
+
+void LogPipe::Forward(const std::string& line) {
+  if (lost_lines_ > 0 && StderrHasRoom()) {
+    std::fprintf(stderr, "[%s] (%zu lines lost: standard error took no more)\n", name_.c_str(),
+                 std::exchange(lost_lines_, 0));
+  }
+  if (lost_lines_ > 0 || !StderrHasRoom()) {
+    ++lost_lines_;
+  } else {
+    std::fprintf(stderr, "[%s] %s\n", name_.c_str(), line.c_str());
+  }
 }
 
 }  // namespace switchyard::supervisor

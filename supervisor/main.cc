@@ -26,7 +26,7 @@ int Check(const Options& options) {
       {config.devices().begin(), config.devices().end()}, config.host_memory(),
       config.has_reserve_bytes() ? std::optional<uint64_t>(config.reserve_bytes()) : std::nullopt);
   if (!budget.ok()) return Fail(budget.status());
-  auto catalog = ReadCatalog(options.models_dir, *budget);
+  auto catalog = ReadCatalog(options.models_dir, *budget, /*stop_fd=*/-1);
   if (!catalog.ok()) return Fail(catalog.status());
   const std::string text =
       options.json ? CheckJson(*budget, *catalog) : CheckTable(*budget, *catalog);
@@ -58,6 +58,10 @@ int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
   auto supervisor = Supervisor::Start(options);
+  if (absl::IsCancelled(supervisor.status())) {  // a signal: a clean end
+    LogInfo(std::string(supervisor.status().message()));
+    return 0;
+  }
   if (!supervisor.ok()) return Fail(supervisor.status());
   std::printf("serving %s\n", FormatHostPort((*supervisor)->address()).c_str());
   std::fflush(stdout);

@@ -14,6 +14,11 @@ namespace switchyard::supervisor {
 // reload does it on a thread of its own.
 class PlanRunner {
  public:
+  // `stop_fd`: once it is readable or hung up, processes are killed and plans are CANCELLED. -1:
+  // never.
+  explicit PlanRunner(int stop_fd) : stop_fd_(stop_fd) {}
+  bool stopped() const;
+
   // Plans every model for the device it will most likely get, several at a time; Plan then has the
   // answers at hand.
   void RunAhead(const std::vector<v1::Model>& models, const std::vector<Device>& devices);
@@ -23,6 +28,7 @@ class PlanRunner {
 
  private:
   using Key = std::pair<std::string, std::string>;  // the model as text, the device
+  const int stop_fd_;
   std::map<Key, absl::StatusOr<v1::Plan>> done_;
 };
 

@@ -8,13 +8,25 @@
 namespace switchyard::supervisor {
 
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
-                                                    const Budget& budget) {
+                                                    const Budget& budget, int stop_fd) {
   ASSIGN_OR_RETURN(const std::vector<v1::Model> models, LoadModels(models_dir));
-  PlanRunner plans;
+  PlanRunner plans(stop_fd);
   plans.RunAhead(models, budget.devices);
-  return PlanCatalog(
+  std::vector<ModelEntry> catalog = PlanCatalog(
       models, budget.devices, budget.host_bytes,
       [&](const v1::Model& model, const std::string& device) { return plans.Plan(model, device); });
+  if (plans.stopped()) return absl::CancelledError("told to stop while models were planned");
+  return catalog;
+}
+
+absl::StatusOr<std::unique_ptr<Reloader>> Reloader::Create(EventLoop* loop, Router* router,
+                                                           std::string models_dir, Budget budget) {
+  std::unique_ptr<Reloader> reloader(
+      new Reloader(loop, router, std::move(models_dir), std::move(budget)));
+  ASSIGN_OR_RETURN(auto stop, Pipe());
+  reloader->stop_read_ = std::move(stop.first);
+  reloader->stop_write_ = std::move(stop.second);
+  return reloader;
 }
 
 Reloader::Reloader(EventLoop* loop, Router* router, std::string models_dir, Budget budget)
@@ -24,6 +36,7 @@ Reloader::Reloader(EventLoop* loop, Router* router, std::string models_dir, Budg
       budget_(std::move(budget)) {}
 
 Reloader::~Reloader() {
+  stop_write_.Reset();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -35,7 +48,7 @@ void Reloader::Reload(Reply<v1::ReloadConfigReply> reply) {
 void Reloader::StartNext() {
   if (thread_.joinable()) thread_.join();  // it has posted its result: this does not wait
   thread_ = std::thread([this] {
-    loop_->Post([this, catalog = ReadCatalog(models_dir_, budget_)]() mutable {
+    loop_->Post([this, catalog = ReadCatalog(models_dir_, budget_, stop_read_.get())]() mutable {
       Finish(std::move(catalog));
     });
   });

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/unique_fd.h"
 #include "supervisor/catalog.h"
 #include "supervisor/devices.h"
 #include "supervisor/event_loop.h"
@@ -13,20 +15,24 @@
 
 namespace switchyard::supervisor {
 
-// models.d, read and planned. Blocks while the plans are computed.
+// models.d, read and planned. Blocks while the plans are computed, but no longer than until
+// `stop_fd` is readable or hung up (-1: never): then CANCELLED.
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
-                                                    const Budget& budget);
+                                                    const Budget& budget, int stop_fd);
 
 // Reads models.d again while others are served: on a thread of its own, one reload at a time, and
-// the router gets the result on the loop. A bad directory changes nothing.
+// the router gets the result on the loop. A bad directory changes nothing. Destruction cuts a
+// reload short.
 class Reloader {
  public:
-  Reloader(EventLoop* loop, Router* router, std::string models_dir, Budget budget);
+  static absl::StatusOr<std::unique_ptr<Reloader>> Create(EventLoop* loop, Router* router,
+                                                          std::string models_dir, Budget budget);
   ~Reloader();
 
   void Reload(Reply<v1::ReloadConfigReply> reply);
 
  private:
+  Reloader(EventLoop* loop, Router* router, std::string models_dir, Budget budget);
   void StartNext();
   void Finish(absl::StatusOr<std::vector<ModelEntry>> catalog);
 
@@ -35,6 +41,7 @@ class Reloader {
   const std::string models_dir_;
   const Budget budget_;
   std::deque<Reply<v1::ReloadConfigReply>> waiting_;  // the first is being served
+  UniqueFd stop_read_, stop_write_;                   // closing the second one stops the thread
   std::thread thread_;
 };
 

@@ -1,7 +1,5 @@
 // Worker processes as a table of phases, each with a deadline: none -> starting -> ready -> ending.
 
-#include <sys/wait.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/wait_status.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -22,12 +21,7 @@ constexpr Nanos kHeartbeatLast = kSecond / 2;
 constexpr Nanos kStepLeast = 5 * kSecond;
 
 std::string Describe(const WorkerExit& exit) {
-  std::string how = "ended";
-  if (WIFEXITED(exit.wait_status))
-    how = absl::StrCat("exited with ", WEXITSTATUS(exit.wait_status));
-  if (WIFSIGNALED(exit.wait_status)) {
-    how = absl::StrCat("was killed by signal ", WTERMSIG(exit.wait_status));
-  }
+  const std::string how = absl::StrCat("ended with ", DescribeWaitStatus(exit.wait_status));
   if (exit.last_lines.empty()) return how;
   return absl::StrCat(how, "; its last lines:\n", absl::StrJoin(exit.last_lines, "\n"));
 }

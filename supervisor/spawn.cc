@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -114,15 +112,6 @@ std::string WorkerProgram() {
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return "switchyard-worker";
   return (self.parent_path() / "switchyard-worker").string();
-}
-
-std::string DescribeWaitStatus(int wait_status) {
-  if (WIFEXITED(wait_status)) return absl::StrCat("exit status ", WEXITSTATUS(wait_status));
-  if (WIFSIGNALED(wait_status)) {
-    const int signal = WTERMSIG(wait_status);
-    return absl::StrCat("signal ", signal, " (", ::strsignal(signal), ")");
-  }
-  return absl::StrCat("wait status ", wait_status);
 }
 
 }  // namespace switchyard::supervisor

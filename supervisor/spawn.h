@@ -25,7 +25,4 @@ absl::StatusOr<pid_t> Spawn(const SpawnSpec& spec);
 // The worker's program: $SWITCHYARD_WORKER, else `switchyard-worker` beside our own binary.
 std::string WorkerProgram();
 
-// "exit status 3", "signal 9 (Killed)".
-std::string DescribeWaitStatus(int wait_status);
-
 }  // namespace switchyard::supervisor

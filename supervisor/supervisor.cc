@@ -40,12 +40,13 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options) {
+  HeldSignals signals;
   std::unique_ptr<Supervisor> supervisor(new Supervisor(options));
-  RETURN_IF_ERROR(supervisor->Init());
+  RETURN_IF_ERROR(supervisor->Init(signals));
   return supervisor;
 }
 
-absl::Status Supervisor::Init() {
+absl::Status Supervisor::Init(HeldSignals& signals) {
   ASSIGN_OR_RETURN(state_dir_, StateDir::Lock(options_.state_dir, options_.state_dir_is_temporary));
   RETURN_IF_ERROR(Listen());
   const v1::SupervisorConfig& config = options_.config;
@@ -54,7 +55,7 @@ absl::Status Supervisor::Init() {
       FindBudget({config.devices().begin(), config.devices().end()}, config.host_memory(),
                  config.has_reserve_bytes() ? std::optional<uint64_t>(config.reserve_bytes())
                                             : std::nullopt));
-  RETURN_IF_ERROR(StartRouter(budget));
+  RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd()));
   ASSIGN_OR_RETURN(
       server_,
       Server::Start(
@@ -62,6 +63,7 @@ absl::Status Supervisor::Init() {
           [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); },
           {config.control() == v1::SupervisorConfig::UNIX_ONLY, RouterOptions().sink_limit_bytes}));
   Serve();
+  signals.PassOn();
   return absl::OkStatus();
 }
 
@@ -72,8 +74,9 @@ absl::Status Supervisor::Listen() {
   return absl::OkStatus();
 }
 
-absl::Status Supervisor::StartRouter(const Budget& budget) {
-  ASSIGN_OR_RETURN(std::vector<ModelEntry> catalog, ReadCatalog(options_.models_dir, budget));
+absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
+  ASSIGN_OR_RETURN(std::vector<ModelEntry> catalog,
+                   ReadCatalog(options_.models_dir, budget, stop_fd));
   for (const Device& device : budget.devices) {
     LogInfo("device ", device.name, ": ", HumanBytes(device.capacity_bytes), ", ",
             HumanBytes(device.reserve_bytes), " in reserve");
@@ -92,7 +95,7 @@ absl::Status Supervisor::StartRouter(const Budget& budget) {
                         [this](Incarnation worker, const WorkerExit& exit) {
                           router_->OnWorkerGone(worker, exit);
                         }});
-  reloader_ = std::make_unique<Reloader>(&loop_, router_.get(), options_.models_dir, budget);
+  ASSIGN_OR_RETURN(reloader_, Reloader::Create(&loop_, router_.get(), options_.models_dir, budget));
   router_->Start();
   return absl::OkStatus();
 }
@@ -122,7 +125,10 @@ void Supervisor::Serve() {
 // The first signal drains, the second cuts the drain short, the third does not wait for anything.
 void Supervisor::OnStopSignal() {
   ++stop_signals_;
-  if (stop_signals_ > 2) ::_exit(1);
+  if (stop_signals_ > 2) {
+    state_dir_.reset();
+    ::_exit(1);
+  }
   const v1::SupervisorConfig& config = options_.config;
   const Nanos grace = stop_signals_ > 1 ? 0
                                         : FromProto(config.has_shutdown_timeout(),
@@ -137,9 +143,12 @@ void Supervisor::Run() {
 }
 
 // gRPC's Shutdown waits for every stream to be let go of. A stream that is not, by a mistake of
-// ours or of gRPC's, must not keep the process alive: the workers are gone already.
+// ours or of gRPC's, must not keep the process alive: the workers are gone already. What outlives
+// the process goes first.
 void Supervisor::ShutDownServer() {
   accept_loops_.clear();
+  reloader_.reset();
+  state_dir_.reset();
   std::thread([] {
     std::this_thread::sleep_for(kHardExit);
     ::_exit(0);

@@ -9,6 +9,7 @@
 #include "supervisor/connection_count.h"
 #include "supervisor/event_loop.h"
 #include "supervisor/health.h"
+#include "supervisor/held_signals.h"
 #include "supervisor/host_store.h"
 #include "supervisor/options.h"
 #include "supervisor/reload.h"
@@ -24,7 +25,8 @@ namespace switchyard::supervisor {
 class Supervisor {
  public:
   // Locks, listens, reads the catalog and starts: in that order, so that a second supervisor is
-  // refused before it touches anything.
+  // refused before it touches anything. CANCELLED, with nothing left behind, if SIGTERM or SIGINT
+  // comes while models are planned.
   static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options);
 
   // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d again.
@@ -34,9 +36,9 @@ class Supervisor {
 
  private:
   explicit Supervisor(const Options& options) : options_(options), address_(options.listen) {}
-  absl::Status Init();
+  absl::Status Init(HeldSignals& signals);
   absl::Status Listen();
-  absl::Status StartRouter(const Budget& budget);
+  absl::Status StartRouter(const Budget& budget, int stop_fd);
   void Serve();
   void OnStopSignal();
   void ShutDownServer();

@@ -1,7 +1,6 @@
 #include "supervisor/worker_process.h"
 
 #include <fcntl.h>
-#include <google/protobuf/text_format.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -9,19 +8,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "supervisor/catalog.h"
 #include "supervisor/spawn.h"
 
 namespace switchyard::supervisor {
 namespace {
 
 std::vector<std::string> Arguments(const LaunchSpec& spec) {
-  google::protobuf::TextFormat::Printer printer;
-  printer.SetSingleLineMode(true);
-  std::string model;
-  printer.PrintToString(spec.model, &model);
   return {"--serve",
           "--model-text",
-          model,
+          ModelText(spec.model),
           "--device",
           spec.device,
           "--cache-dir",

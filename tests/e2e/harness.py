@@ -68,6 +68,16 @@ def alive(pid):
         return False
 
 
+def children(pid):
+    pids = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            pids += map(int, pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+        except FileNotFoundError:  # a thread that has ended
+            pass
+    return pids
+
+
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 

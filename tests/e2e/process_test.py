@@ -7,7 +7,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import (BIN, FakeModels, alive, code_of, control, fake, first_token, grpc,
+from harness import (BIN, FakeModels, alive, children, code_of, control, fake, first_token, grpc,
                      inference, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
@@ -58,6 +58,20 @@ class StartTest(unittest.TestCase):
         self.assertEqual(process.wait(10), 0)
         process.stdout.close()
         self.assertFalse(os.path.exists(directory))
+
+    def test_stopped_before_it_serves_it_leaves_nothing(self):
+        s = fake(fault="*:plan:hang")
+        starting = subprocess.Popen(s.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                    env=s.environment, text=True)
+        wait_for(lambda: os.path.exists(os.path.join(s.state_dir, "switchyard.sock")),
+                 what="the socket")
+        planners = wait_for(lambda: children(starting.pid), what="the plans to begin")
+        starting.terminate()
+        out, log = starting.communicate(timeout=5)
+        self.assertEqual((starting.returncode, out), (0, ""), log)
+        self.assertIn("told to stop", log)
+        self.assertFalse(os.path.exists(os.path.join(s.state_dir, "switchyard.sock")))
+        self.assertFalse(any(map(alive, planners)))
 
     def test_second_supervisor_is_refused_and_disturbs_nothing(self):
         with fake() as first:
@@ -420,6 +434,19 @@ class ReloadTest(unittest.TestCase):
             self.assertEqual((list(reply.added), list(reply.removed)), (["delta"], ["gamma"]))
             self.assertEqual(len(s.generate("delta")[1]), 8)
             self.assertEqual(code_of(lambda: s.generate("gamma")), Code.NOT_FOUND)
+
+    def test_a_plan_that_hangs_does_not_hold_up_the_end(self):
+        models = FakeModels(["alpha"])
+        with fake(models, fault="delta:plan:hang") as s:
+            s.generate("alpha")
+            workers = set(children(s.process.pid))
+            models.write("delta")
+            s.process.send_signal(signal.SIGHUP)
+            planners = wait_for(lambda: set(children(s.process.pid)) - workers,
+                                what="the plan to begin")
+            self.assertEqual(s.stop(timeout=5), 0)
+            self.assertFalse(any(map(alive, planners)))
+            self.assertFalse(os.path.exists(os.path.join(s.state_dir, "switchyard.sock")))
 
     def test_bad_configuration_changes_nothing(self):
         models = FakeModels()

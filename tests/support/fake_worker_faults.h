@@ -6,7 +6,7 @@ namespace switchyard::testing {
 
 // What a fake worker does wrong, from the environment:
 //   SWITCHYARD_FAKE_FAULT=MODEL:PHASE:ACTION   MODEL may be *
-//     PHASE   start, master, grow, shrink, submit, token
+//     PHASE   plan, start, master, grow, shrink, submit, token
 //     ACTION  crash, hang, fail, slow
 //   SWITCHYARD_FAKE_ONCE=FILE   only the process that manages to unlink FILE has the fault
 class Faults {

@@ -88,6 +88,7 @@ class Service final : public v1::Worker::CallbackService {
 };
 
 int Plan(const v1::Model& model) {
+  Faults(model.name()).At("plan");
   if (model.checkpoint().find("broken") != std::string::npos) {
     std::fprintf(stderr, "%s: config.json: not there\n", model.checkpoint().c_str());
     return 1;

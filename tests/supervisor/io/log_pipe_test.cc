@@ -1,9 +1,12 @@
 #include "supervisor/log_pipe.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 namespace switchyard::supervisor {
 namespace {
@@ -46,6 +49,42 @@ TEST_F(LogPipeTest, KeepsTheLastTwentyLinesAndNoneTooLong) {
   const auto lines = log_->last_lines();
   ASSERT_EQ(lines.size(), 20u);
   for (const std::string& line : lines) EXPECT_LE(line.size(), 4096u);
+}
+
+TEST_F(LogPipeTest, TakesNoMoreAtOnceThanAPipeHolds) {
+  ASSERT_GE(::fcntl(write_.get(), F_SETPIPE_SZ, 1 << 20), 1 << 20);
+  for (int i = 0; i < 512; ++i) Write(std::string(1023, 'x') + "\n");
+  std::vector<size_t> taken;
+  for (int turn = 0; turn < 8; ++turn) {
+    ::testing::internal::CaptureStderr();
+    log_->Drain();
+    const std::string text = ::testing::internal::GetCapturedStderr();
+    taken.push_back(std::count(text.begin(), text.end(), '\n'));
+  }
+  EXPECT_EQ(taken, std::vector<size_t>(8, 64));
+}
+
+TEST_F(LogPipeTest, DoesNotWaitForAStandardErrorThatTakesNothing) {
+  auto full = Pipe();
+  ASSERT_TRUE(full.ok());
+  UniqueFd before(::dup(STDERR_FILENO));
+  ::dup2(full->second.get(), STDERR_FILENO);
+  ::fcntl(full->second.get(), F_SETFL, O_NONBLOCK);
+  const std::string block(4096, '.');
+  while (::write(full->second.get(), block.data(), block.size()) > 0) {
+  }
+  ::fcntl(full->second.get(), F_SETFL, 0);
+  Write("lost\nlost too\n");
+  log_->Drain();
+  std::string taken(1 << 20, '\0');
+  ASSERT_GT(::read(full->first.get(), taken.data(), taken.size()), 0);
+  Write("seen\n");
+  log_->Drain();
+  const ssize_t got = ::read(full->first.get(), taken.data(), taken.size());
+  ::dup2(before.get(), STDERR_FILENO);
+  EXPECT_EQ(taken.substr(0, got),
+            "[austen] (2 lines lost: standard error took no more)\n[austen] seen\n");
+  EXPECT_EQ(log_->last_lines(), (std::vector<std::string>{"lost", "lost too", "seen"}));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/unique_fd.h"
+#include "supervisor/wait_status.h"
 
 namespace switchyard::supervisor {
 namespace {
