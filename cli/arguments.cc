@@ -95,7 +95,7 @@ int ParseAndRun(int argc, char** argv, const std::vector<Command>& commands) {
   app.add_flag("--json", args.json, "JSON: one document, or one a line for streams");
   app.footer(
       "Exit codes: 0 done, 1 the server said no (why is on standard error), 2 wrong usage, "
-      "3 no connection.");
+      "3 no connection, or it broke.");
   std::map<const CLI::App*, const Command*> by_app;
   for (const Command& command : commands) {
     CLI::App* sub = app.add_subcommand(command.name, command.help);

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/outcome.h"
+#include "common/status_macros.h"
 #include "switchyard/v1/control.grpc.pb.h"
 #include "switchyard/v1/inference.grpc.pb.h"
 
@@ -19,16 +20,6 @@ namespace switchyard::cli {
 namespace {
 
 constexpr std::chrono::seconds kConnectTimeout{5};
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
-template <typename Reply>
-absl::StatusOr<Reply> Result(const grpc::Status& status, Reply reply) {
-  if (!status.ok()) return FromGrpc(status);
-  return reply;
-}
 
 // Waits until the channel is ready or has failed once: retrying would only hide that nobody
 // listens.
@@ -42,12 +33,9 @@ bool WaitForConnection(grpc::Channel* channel) {
   }
 }
 
-template <typename Message>
-absl::Status ReadAll(std::unique_ptr<grpc::ClientReader<Message>> reader,
-                     const std::function<void(const Message&)>& on_message) {
-  Message message;
-  while (reader->Read(&message)) on_message(message);
-  return FromGrpc(reader->Finish());
+// Whether a call ended because the connection did. The supervisor's own word has details.
+bool ConnectionLost(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty();
 }
 
 }  // namespace
@@ -57,10 +45,49 @@ class Client::Impl {
   explicit Impl(const std::shared_ptr<grpc::Channel>& channel)
       : inference(v1::Inference::NewStub(channel)), control(v1::Control::NewStub(channel)) {}
 
+  // One reply: `method` is one of a stub's.
+  template <typename Stub, typename Request, typename Reply>
+  absl::StatusOr<Reply> Ask(const std::unique_ptr<Stub>& stub,
+                            grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                         Reply*),
+                            const Request& request) {
+    grpc::ClientContext context;
+    Reply reply;
+    RETURN_IF_ERROR(Ended((stub.get()->*method)(&context, request, &reply)));
+    return reply;
+  }
+
+  // A stream of them.
+  template <typename Message>
+  absl::Status ReadAll(std::unique_ptr<grpc::ClientReader<Message>> reader,
+                       const std::function<void(const Message&)>& on_message) {
+    Message message;
+    while (reader->Read(&message)) on_message(message);
+    return Ended(reader->Finish());
+  }
+
+  absl::Status Ended(const grpc::Status& status) {
+    lost = lost || ConnectionLost(status);
+    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  }
+
   std::unique_ptr<v1::Inference::Stub> inference;
   std::unique_ptr<v1::Control::Stub> control;
   grpc::ClientContext generate;  // one Generate a client
+  bool lost = false;             // the connection
 };
+
+namespace {
+
+// All of them name a model.
+template <typename Request>
+Request About(const std::string& model) {
+  Request request;
+  request.set_model(model);
+  return request;
+}
+
+}  // namespace
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
@@ -77,87 +104,67 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel)));
 }
 
+bool Client::connection_lost() const { return impl_->lost; }
+
 absl::Status Client::Generate(const v1::GenerateRequest& request,
                               const std::function<void(const v1::GenerateEvent&)>& on_event) {
-  return ReadAll(impl_->inference->Generate(&impl_->generate, request), on_event);
+  return impl_->ReadAll(impl_->inference->Generate(&impl_->generate, request), on_event);
 }
 
 void Client::CancelGenerate() { impl_->generate.TryCancel(); }
 
 absl::StatusOr<v1::TokenizeReply> Client::Tokenize(const v1::TokenizeRequest& request) {
-  grpc::ClientContext context;
-  v1::TokenizeReply reply;
-  const grpc::Status status = impl_->inference->Tokenize(&context, request, &reply);
-  return Result(status, std::move(reply));
+  return impl_->Ask(impl_->inference, &v1::Inference::Stub::Tokenize, request);
 }
 
 absl::StatusOr<v1::DetokenizeReply> Client::Detokenize(const v1::DetokenizeRequest& request) {
-  grpc::ClientContext context;
-  v1::DetokenizeReply reply;
-  const grpc::Status status = impl_->inference->Detokenize(&context, request, &reply);
-  return Result(status, std::move(reply));
+  return impl_->Ask(impl_->inference, &v1::Inference::Stub::Detokenize, request);
 }
 
 absl::StatusOr<v1::ListModelsReply> Client::ListModels() {
-  grpc::ClientContext context;
-  v1::ListModelsReply reply;
-  const grpc::Status status =
-      impl_->inference->ListModels(&context, v1::ListModelsRequest(), &reply);
-  return Result(status, std::move(reply));
+  return impl_->Ask(impl_->inference, &v1::Inference::Stub::ListModels, v1::ListModelsRequest());
 }
 
 absl::Status Client::Switch(const std::string& model, const OnSwitchEvent& on_event) {
   grpc::ClientContext context;
-  v1::SwitchRequest request;
-  request.set_model(model);
-  return ReadAll(impl_->control->Switch(&context, request), on_event);
+  const auto request = About<v1::SwitchRequest>(model);
+  return impl_->ReadAll(impl_->control->Switch(&context, request), on_event);
 }
 
 absl::Status Client::Load(const std::string& model, const OnSwitchEvent& on_event) {
   grpc::ClientContext context;
-  v1::LoadRequest request;
-  request.set_model(model);
-  return ReadAll(impl_->control->Load(&context, request), on_event);
+  const auto request = About<v1::LoadRequest>(model);
+  return impl_->ReadAll(impl_->control->Load(&context, request), on_event);
 }
 
 absl::Status Client::Unload(const std::string& model) {
-  grpc::ClientContext context;
-  v1::UnloadRequest request;
-  v1::UnloadReply reply;
-  request.set_model(model);
-  return FromGrpc(impl_->control->Unload(&context, request, &reply));
+  return impl_->Ask(impl_->control, &v1::Control::Stub::Unload, About<v1::UnloadRequest>(model))
+      .status();
 }
 
 absl::StatusOr<v1::PrefetchReply> Client::Prefetch(const std::string& model) {
-  grpc::ClientContext context;
-  v1::PrefetchRequest request;
-  v1::PrefetchReply reply;
-  request.set_model(model);
-  const grpc::Status status = impl_->control->Prefetch(&context, request, &reply);
-  return Result(status, std::move(reply));
+  return impl_->Ask(impl_->control, &v1::Control::Stub::Prefetch,
+                    About<v1::PrefetchRequest>(model));
 }
 
 absl::Status Client::Pin(const std::string& model, bool pinned) {
-  grpc::ClientContext context;
-  v1::PinRequest request;
-  v1::PinReply reply;
-  request.set_model(model);
+  auto request = About<v1::PinRequest>(model);
   request.set_pinned(pinned);
-  return FromGrpc(impl_->control->Pin(&context, request, &reply));
+  return impl_->Ask(impl_->control, &v1::Control::Stub::Pin, request).status();
 }
 
 absl::StatusOr<v1::Status> Client::GetStatus() {
-  grpc::ClientContext context;
-  v1::Status reply;
-  const grpc::Status status = impl_->control->GetStatus(&context, v1::GetStatusRequest(), &reply);
-  return Result(status, std::move(reply));
+  return impl_->Ask(impl_->control, &v1::Control::Stub::GetStatus, v1::GetStatusRequest());
 }
 
 int WithClient(const std::string& address, const std::function<int(Client&)>& use) {
   auto client = Client::Connect(address);
-  if (client.ok()) return use(**client);
-  Outcome(client.status());
-  return kNoConnection;
+  if (!client.ok()) {
+    Outcome(client.status());
+    return kNoConnection;
+  }
+  const int code = use(**client);
+  return code != kDone && (*client)->connection_lost() ? kNoConnection : code;
 }
 
 }  // namespace switchyard::cli

@@ -38,13 +38,16 @@ class Client {
   absl::Status Pin(const std::string& model, bool pinned);
   absl::StatusOr<v1::Status> GetStatus();
 
+  // A call failed because the connection broke, and not by the server's word.
+  bool connection_lost() const;
+
  private:
   class Impl;
   explicit Client(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
-// Connects and runs `use`. Without a connection: its complaint, and exit code 3.
+// Connects and runs `use`. Exit code 3 without a connection, or when it is lost on the way.
 int WithClient(const std::string& address, const std::function<int(Client&)>& use);
 
 }  // namespace switchyard::cli

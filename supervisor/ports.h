@@ -77,8 +77,8 @@ class GenerateSink {
  public:
   virtual ~GenerateSink() = default;
   virtual void Write(v1::GenerateEvent event) = 0;
-  // Last call. `retry_after` > 0 adds google.rpc.RetryInfo.
-  virtual void Finish(absl::Status status, Nanos retry_after) = 0;
+  // Last call.
+  virtual void Finish(absl::Status status) = 0;
   // Bytes that the client has not taken yet. When they fall under half of the router's bound after
   // having been above it, the sink posts Router::OnSinkDrained.
   virtual uint64_t buffered_bytes() const = 0;

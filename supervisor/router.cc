@@ -278,40 +278,28 @@ std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
   return impl_->SettledBytes(device);
 }
 
-void Router::Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply) {
-  const uint64_t id = impl_->NextId();
+template <typename Command, typename Request, typename Done, typename T>
+void Router::Impl::Ask(Command* (v1::ToWorker::*command)(), Request request,
+                       const Done& (v1::FromWorker::*answer)() const, Reply<T> reply) {
+  const uint64_t id = NextId();
   const std::string model = request.model();
   v1::ToWorker message;
-  message.mutable_tokenize()->set_request_id(id);
-  *message.mutable_tokenize()->mutable_request() = std::move(request);
-  impl_->StartCall(
-      model, std::move(message),
-      [reply = std::move(reply)](absl::Status status, const v1::FromWorker* from) {
-        if (status.ok()) {
-          reply(from->tokenize().reply());
-        } else {
-          reply(std::move(status));
-        }
-      },
-      id);
+  (message.*command)()->set_request_id(id);
+  *(message.*command)()->mutable_request() = std::move(request);
+  StartCall(id, model, std::move(message),
+            [answer, reply = std::move(reply)](absl::Status status, const v1::FromWorker* from) {
+              if (!status.ok()) return reply(std::move(status));
+              reply((from->*answer)().reply());
+            });
 }
 
+void Router::Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply) {
+  impl_->Ask(&v1::ToWorker::mutable_tokenize, std::move(request), &v1::FromWorker::tokenize,
+             std::move(reply));
+}
 void Router::Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply) {
-  const uint64_t id = impl_->NextId();
-  const std::string model = request.model();
-  v1::ToWorker message;
-  message.mutable_detokenize()->set_request_id(id);
-  *message.mutable_detokenize()->mutable_request() = std::move(request);
-  impl_->StartCall(
-      model, std::move(message),
-      [reply = std::move(reply)](absl::Status status, const v1::FromWorker* from) {
-        if (status.ok()) {
-          reply(from->detokenize().reply());
-        } else {
-          reply(std::move(status));
-        }
-      },
-      id);
+  impl_->Ask(&v1::ToWorker::mutable_detokenize, std::move(request), &v1::FromWorker::detokenize,
+             std::move(reply));
 }
 
 }  // namespace switchyard::supervisor

@@ -39,9 +39,11 @@ class Router::Impl {
                      std::shared_ptr<GenerateSink> sink);
   void CancelRequest(RequestId id);
   void OnSinkDrained(RequestId id);
-  void StartCall(const std::string& model, v1::ToWorker message,
-                 std::function<void(absl::Status, const v1::FromWorker*)> reply, uint64_t id);
-  uint64_t NextId() { return state_.next_id++; }
+  // Tokenize and Detokenize: `command` is the part of a message that carries the request, `answer`
+  // the part of the worker's that carries the reply.
+  template <typename Command, typename Request, typename Done, typename T>
+  void Ask(Command* (v1::ToWorker::*command)(), Request request,
+           const Done& (v1::FromWorker::*answer)() const, Reply<T> reply);
 
   // router_status.cc
   v1::ModelStatus ModelStatusOf(const ModelRecord& model) const;
@@ -94,6 +96,9 @@ class Router::Impl {
   void ArmIdle(ModelRecord& model);
 
   // router_requests.cc
+  uint64_t NextId() { return state_.next_id++; }
+  void StartCall(uint64_t id, const std::string& model, v1::ToWorker message,
+                 std::function<void(absl::Status, const v1::FromWorker*)> reply);
   Request* FindRequest(RequestId id);
   void SendUnsent(ModelRecord& model);
   void SubmitTo(ModelRecord& model, Request& request);
@@ -102,7 +107,7 @@ class Router::Impl {
   void SetStage(ModelRecord& model, Request& request, Stage stage);
   void TellWaiting(Request& request);
   // Ends it; with `cancel`, its worker is told to forget it.
-  void EndRequest(Request& request, const absl::Status& status, bool cancel, Nanos retry_after = 0);
+  void EndRequest(Request& request, const absl::Status& status, bool cancel);
   void Forget(Request& request, bool cancel);
   // Every request of the model that has not started. `why` ends it.
   void EndWaiting(ModelRecord& model, const absl::Status& why);
@@ -173,7 +178,7 @@ class Router::Impl {
   void ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks);
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);
-  void FailDemand(ModelRecord& model, const absl::Status& status, Nanos retry_after = 0);
+  void FailDemand(ModelRecord& model, const absl::Status& status);
 
   // router_switches.cc
   SwitchOp* FindSwitch(const std::string& model);

@@ -4,17 +4,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
+namespace {
 
 constexpr Nanos kQueueRetry = 5 * kSecond;  // advice to those who find the queue full
+
+absl::Status QueueFull(uint32_t limit, const char* what, const std::string& model) {
+  return WithRetryAfter(
+      absl::ResourceExhaustedError(absl::StrCat(limit, " ", what, " already wait for ", model)),
+      kQueueRetry);
+}
+
+}  // namespace
 
 RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
                                  std::shared_ptr<GenerateSink> sink) {
   const RequestId id = NextId();
-  auto refuse = [&](const absl::Status& status, Nanos retry_after = 0) {
-    sink->Finish(status, retry_after);
+  auto refuse = [&](const absl::Status& status) {
+    sink->Finish(status);
     return id;
   };
   absl::StatusOr<ModelRecord*> found = Resolve(generate.model());
@@ -25,9 +35,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
     return refuse(absl::DeadlineExceededError("the deadline was over on arrival"));
   }
   if (model.requests.size() - model.running >= options_.queue_limit) {
-    return refuse(absl::ResourceExhaustedError(absl::StrCat(
-                      options_.queue_limit, " requests already wait for ", model.name())),
-                  kQueueRetry);
+    return refuse(QueueFull(options_.queue_limit, "requests", model.name()));
   }
   auto request = std::make_unique<Request>(ports_.timers);
   request->id = id;
@@ -128,11 +136,10 @@ void Router::Impl::TellWaiting(Request& request) {
   request.sink->Write(std::move(event));
 }
 
-void Router::Impl::EndRequest(Request& request, const absl::Status& status, bool cancel,
-                              Nanos retry_after) {
+void Router::Impl::EndRequest(Request& request, const absl::Status& status, bool cancel) {
   std::shared_ptr<GenerateSink> sink = request.sink;
   Forget(request, cancel);
-  sink->Finish(status, retry_after);
+  sink->Finish(status);
 }
 
 void Router::Impl::Forget(Request& request, bool cancel) {
@@ -178,14 +185,12 @@ void Router::Impl::TakeBackWaiting(ModelRecord& model) {
   }
 }
 
-void Router::Impl::StartCall(const std::string& name, v1::ToWorker message,
-                             std::function<void(absl::Status, const v1::FromWorker*)> reply,
-                             uint64_t id) {
+void Router::Impl::StartCall(uint64_t id, const std::string& name, v1::ToWorker message,
+                             std::function<void(absl::Status, const v1::FromWorker*)> reply) {
   absl::StatusOr<ModelRecord*> found = Resolve(name);
   absl::Status status = found.ok() ? Refusal(**found) : found.status();
   if (status.ok() && (*found)->calls.size() >= options_.queue_limit) {
-    status =
-        absl::ResourceExhaustedError(absl::StrCat("too many calls wait for ", (*found)->name()));
+    status = QueueFull(options_.queue_limit, "calls", (*found)->name());
   }
   if (!status.ok()) {
     reply(std::move(status), nullptr);

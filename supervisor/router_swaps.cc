@@ -4,12 +4,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
+namespace {
 
 constexpr Nanos kLeastTurn = 10 * kSecond;  // for requests that waited when their model came in
 constexpr Nanos kNoRoomRetry = 10 * kSecond;
+
+absl::Status NoRoom(const std::string& reason) {
+  return WithRetryAfter(absl::ResourceExhaustedError(reason), kNoRoomRetry);
+}
+
+}  // namespace
 
 SchedulerDevice Router::Impl::DeviceView(const DeviceSlot& device) const {
   const DeviceLedger& ledger = device.ledger;
@@ -114,7 +122,7 @@ void Router::Impl::PumpDevice(size_t index) {
       model.residency_wanted = false;
       LogWarning("pinned, but there is no room: ", refusal.reason);
     } else {
-      FailDemand(model, absl::ResourceExhaustedError(refusal.reason), kNoRoomRetry);
+      FailDemand(model, NoRoom(refusal.reason));
     }
     dirty_ = true;
   }
@@ -186,7 +194,7 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
       return AbortSwap(device);
     case Verdict::kRefuse:
       AbortSwap(device);
-      return FailDemand(model, absl::ResourceExhaustedError(plan.reason), kNoRoomRetry);
+      return FailDemand(model, NoRoom(plan.reason));
   }
 }
 
@@ -230,12 +238,12 @@ void Router::Impl::AbortSwap(DeviceSlot& device) {
 }
 
 // Whoever wanted the model to become resident is told why it does not.
-void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status, Nanos retry_after) {
+void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
   model.residency_wanted = false;
   FailSwitch(model.name(), status);
   std::vector<RequestId> ids;
   for (const auto& [priority, since, id] : model.waiting) ids.push_back(id);
-  for (RequestId id : ids) EndRequest(*FindRequest(id), status, true, retry_after);
+  for (RequestId id : ids) EndRequest(*FindRequest(id), status, true);
   dirty_ = true;
 }
 

@@ -52,9 +52,7 @@ void GenerateCall::Begin(const grpc::CallbackServerContext& context,
 
 void GenerateCall::Write(v1::GenerateEvent event) { Push(std::move(event)); }
 
-void GenerateCall::Finish(absl::Status status, Nanos retry_after) {
-  Close(ToGrpc(status, retry_after));
-}
+void GenerateCall::Finish(absl::Status status) { Close(ToGrpc(status)); }
 
 // In order after the closure that Begin posted.
 void GenerateCall::Cancelled() {

@@ -17,7 +17,7 @@ class GenerateCall final : public StreamCall<v1::GenerateEvent>, public Generate
   void Begin(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request);
 
   void Write(v1::GenerateEvent event) override;
-  void Finish(absl::Status status, Nanos retry_after) override;
+  void Finish(absl::Status status) override;
   uint64_t buffered_bytes() const override { return buffered(); }
 
  private:

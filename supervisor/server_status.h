@@ -3,11 +3,12 @@
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
-#include "common/clock.h"
 
 namespace switchyard::supervisor {
 
-// absl's codes are gRPC's. `retry_after` > 0 adds google.rpc.RetryInfo to the details.
-grpc::Status ToGrpc(const absl::Status& status, Nanos retry_after = 0);
+// absl's codes are gRPC's, and payloads (see retry_after.h) its details. There are always details,
+// if only the code and the message again: a client tells our word by them from its own gRPC's. A
+// very long message is cut.
+grpc::Status ToGrpc(const absl::Status& status);
 
 }  // namespace switchyard::supervisor

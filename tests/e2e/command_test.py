@@ -42,6 +42,34 @@ class UsageTest(unittest.TestCase):
             self.assertIn("switchyard: UNAVAILABLE: ", result.stderr)
         self.assertEqual(run("--address", "unix:/nonexistent", "status").returncode, 3)
 
+    def end_while_generating(self, end, **kwargs):
+        """The exit code and complaint of a `generate` whose supervisor ends."""
+        with fake(**kwargs) as s:
+            client = subprocess.Popen(
+                [str(BIN / "switchyard"), "--address", s.address, "generate", "--model", "alpha",
+                 "--max-tokens", "100000", "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            wait_for(lambda: s.model("alpha").queued + s.model("alpha").running,
+                     what="the request")
+            end(s)
+            return client.wait(10), client.communicate()[1].decode()
+
+    def test_a_connection_that_breaks(self):
+        def kill(s):
+            s.process.kill()
+            s.process.wait()
+            s.stop = lambda: 0
+
+        code, complaint = self.end_while_generating(kill, step_us=1000)
+        self.assertEqual(code, 3, complaint)
+        self.assertIn("UNAVAILABLE", complaint)
+
+    def test_a_server_that_says_it_is_unavailable(self):
+        code, complaint = self.end_while_generating(
+            lambda s: s.stop(), fault="alpha:grow:hang",
+            config="shutdown_timeout { nanos: 100000000 }")
+        self.assertEqual(code, 1, complaint)
+        self.assertIn("UNAVAILABLE: the supervisor is shutting down", complaint)
+
     def test_check(self):
         result = run("check", "--models-dir", str(MODELS), "--device", "cpu=64MiB",
                      "--host-memory", "1GiB", "--json")

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "supervisor/retry_after.h"
 #include "tests/support/router_harness.h"
 
 namespace switchyard::supervisor {
@@ -105,6 +106,28 @@ TEST_F(RouterTest, RefusesAtOnce) {
   EXPECT_EQ(h_->Generate("b", 1)->finishes, 0);
   EXPECT_TRUE(Done(first));
   EXPECT_TRUE(Done(second));
+}
+
+TEST_F(RouterTest, WhoFindsAQueueFullIsToldWhenToComeBack) {
+  options_.queue_limit = 1;
+  Begin(300 * kMiB);
+  auto first = h_->Generate("a", 1);
+  EXPECT_EQ(RetryAfter(h_->Generate("a", 1)->status), 5 * kSecond);
+  EXPECT_EQ(RetryAfter(h_->Generate("nobody", 1)->status), 0);
+
+  v1::DetokenizeRequest request;
+  request.set_model("c");
+  std::vector<absl::Status> ended;
+  for (int i = 0; i < 2; ++i) {
+    h_->router->Detokenize(request, [&](absl::StatusOr<v1::DetokenizeReply> reply) {
+      ended.push_back(reply.status());
+    });
+  }
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RetryAfter(ended[0]), 5 * kSecond);
+  ASSERT_TRUE(h_->RunUntil([&] { return ended.size() == 2; }));
+  EXPECT_TRUE(ended[1].ok()) << ended[1];
 }
 
 TEST_F(RouterTest, SwitchTellsPhasesAndSetsTheDefault) {

@@ -25,7 +25,7 @@ class ClientSink final : public GenerateSink {
     if (!view_->reads) view_->buffered += kEventBytes;
     if (view_->buffered > (1 << 20)) view_->above = true;
   }
-  void Finish(absl::Status status, Nanos retry_after) override {
+  void Finish(absl::Status status) override {
     if (++view_->finishes > 1) violate_("a request ended twice");
     if (view_->cancelled) violate_("a cancelled request was finished");
     if (status.ok() && !view_->last) violate_("OK without a last event");
