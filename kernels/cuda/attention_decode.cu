@@ -134,8 +134,8 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
   using Tile = DecodeTile<kDim, kFp8>;
   constexpr int kWarps = WarpsOf(kDim), kStages = StagesOf(kDim), kKeys = KeysOf(kDim);
   extern __shared__ uint4 shared[];
-  GridTrigger();
   GridWait();
+  GridTrigger();  // only now: MergeParts relies on it
   const int sequence = blockIdx.z, split = blockIdx.x, splits = gridDim.x;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
   if (only.row < 0) return;
@@ -196,26 +196,29 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
                    int64_t{splits} * (kDim + 2));
 }
 
-// A block a head: every warp finds the factors of all parts, a lane's two parts at a time.
+// A block a head: every warp finds the factors of all parts, a lane's two parts at a time. It
+// starts when every block of Decode has seen the kernels before end, so it may read what they
+// wrote.
 template <int kDim>
 __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int splits,
                                                    const float* scratch) {
   static_assert(kMostSplits == 2 * kWarp, "parts of a lane");
   constexpr int kStride = kDim + 2;
   GridTrigger();
-  GridWait();
   const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x, lane = d % kWarp;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
   if (only.row < 0) return;
   const int parts =
       PartOf(FirstKey(only.position, a.window), only.position + 1, 0, splits, KeysOf(kDim)).parts;
+  const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
   const float* part = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
+  GridWait();
+  if (only.row < 0) return;
   const auto number = [&](int s, int i, float none) {
     return s < parts ? part[s * kStride + i] : none;
   };
   float factor[2] = {number(lane, 0, -INFINITY), number(lane + kWarp, 0, -INFINITY)};
   const float sums[2] = {number(lane, 1, 0), number(lane + kWarp, 1, 0)};
-  const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
   float largest = fmaxf(sink, fmaxf(factor[0], factor[1]));
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {

@@ -214,17 +214,28 @@ struct KvTile {
     }
   }
 
-  // From a tile as it arrived to a swizzled one of bf16, keys then values.
+  // From a tile as it arrived to a swizzled one of bf16, keys then values. Four pieces are loaded
+  // before the first is stored: the compiler cannot know that they are not the same memory.
   __device__ static void Widen(const uint4* tile, int thread, uint4* wide) {
+    constexpr int kEach = 2 * kHalf / kThreads, kAtOnce = kEach < 4 ? kEach : 4;
+    static_assert(kEach % kAtOnce == 0, "pieces of a thread");
 #pragma unroll
-    for (int i = thread; i < 2 * kHalf; i += kThreads) {
-      const uint4 v = tile[i];
-      const uint2 a = WidenFp8(v.x), b = WidenFp8(v.y), c = WidenFp8(v.z), d = WidenFp8(v.w);
-      uint4* half = wide + i / kHalf * kWideHalf;
-      const int row = i % kHalf / kPieces, piece = i % kPieces * 2;
-      *TilePiece<kDim>(half, row, piece) = {a.x, a.y, b.x, b.y};
-      *TilePiece<kDim>(half, row, piece + 1) = {c.x, c.y, d.x, d.y};
+    for (int first = 0; first < kEach; first += kAtOnce) {
+      uint4 v[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) v[j] = tile[thread + (first + j) * kThreads];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) StoreWide(v[j], thread + (first + j) * kThreads, wide);
     }
+  }
+
+ private:
+  __device__ static void StoreWide(uint4 v, int i, uint4* wide) {
+    const uint2 a = WidenFp8(v.x), b = WidenFp8(v.y), c = WidenFp8(v.z), d = WidenFp8(v.w);
+    uint4* half = wide + i / kHalf * kWideHalf;
+    const int row = i % kHalf / kPieces, piece = i % kPieces * 2;
+    *TilePiece<kDim>(half, row, piece) = {a.x, a.y, b.x, b.y};
+    *TilePiece<kDim>(half, row, piece + 1) = {c.x, c.y, d.x, d.y};
   }
 };
 

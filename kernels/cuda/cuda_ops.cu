@@ -35,6 +35,9 @@ void MoeScratch::Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t 
 void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
   scores = cut.Take<float>(rows * vocabulary);
   counts = cut.Take<int32_t>(rows * vocabulary);
+  bucket_weight = cut.Take<unsigned long long>(rows * kBuckets);
+  bucket_tokens = cut.Take<uint32_t>(rows * kBuckets);
+  last_key = cut.Take<uint64_t>(rows);
   largest = cut.Take<double>(rows * kSampleChunks * 2);
   drawn = cut.Take<double>(rows * kSampleChunks * 2);
 }
@@ -42,7 +45,7 @@ void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
 int64_t CudaOps::WorkspaceBytes(int64_t rows) const {
   const int64_t batch = BatchWorkspaceBytes(
       static_cast<int32_t>(std::min<int64_t>(rows, kBatchRows)), multiprocessors_);
-  const bool many = cublas_ != nullptr && rows > kBatchRows;
+  const bool many = cublas_ != nullptr && rows > kCublasRows;
   return std::max(batch, many ? CublasLt::kWorkspaceBytes : 0);
 }
 

@@ -61,6 +61,8 @@ class CudaOps final : public Ops {
 // Rows that an op with a large intermediate takes at a time: bounds its scratch.
 constexpr int32_t kRowChunk = 1024;
 constexpr int32_t kDenseChunk = 2048;  // of a product that fills the device with fewer blocks
+// More rows than these go to cuBLASLt, if there is one.
+constexpr int32_t kCublasRows = 32, kCublasGateUpRows = 64;
 // Up to so many rows the experts run as matrix-vector products, an expert of a row at a time.
 constexpr int32_t kGemvExpertRows = 4;
 constexpr int32_t kMostExperts = 1024;
@@ -118,12 +120,16 @@ struct MoeScratch {
   void Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t experts, int64_t intermediate,
             int64_t hidden);
 };
-constexpr int kSampleChunks = 64;  // of a row that is neither penalized nor filtered
+constexpr int kSampleChunks = 128;  // of a row without penalties
+constexpr int kBuckets = 4096;      // of its histogram
 struct SampleScratch {
-  float* scores = nullptr;    // [R][V]
-  int32_t* counts = nullptr;  // [R][V]
-  double* largest = nullptr;  // [R][chunks][2] a Best each
-  double* drawn = nullptr;    // [R][chunks][2]
+  float* scores = nullptr;                      // [R][V] of penalized rows
+  int32_t* counts = nullptr;                    // [R][V] or the tokens of one bucket
+  unsigned long long* bucket_weight = nullptr;  // [R][buckets] of filtered rows
+  uint32_t* bucket_tokens = nullptr;            // [R][buckets]
+  uint64_t* last_key = nullptr;                 // [R]
+  double* largest = nullptr;                    // [R][chunks][2] a Best each
+  double* drawn = nullptr;                      // [R][chunks][2]
   void Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary);
 };
 

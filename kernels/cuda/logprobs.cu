@@ -37,9 +37,11 @@ __global__ __launch_bounds__(kSampleThreads) void LogprobRows(const LogprobArgs 
 
   if (threadIdx.x == 0) kept = 0;
   const auto score_of = [&](int32_t i) { return logits[i] - largest; };
-  const uint64_t last = SelectCut(
-      select, a.vocabulary, logits, largest, [](float) { return 1ull; }, ~uint64_t{0},
-      static_cast<unsigned long long>(a.top), 0, s.counts + r * a.vocabulary);
+  const auto below = [&](float x) { return x - largest; };
+  FillBuckets(select, a.vocabulary, logits, below, CountWeight, ~uint64_t{0});
+  const uint64_t last =
+      SelectCut(select, a.vocabulary, logits, below, CountWeight, ~uint64_t{0},
+                static_cast<unsigned long long>(a.top), 0, s.counts + r * a.vocabulary);
   __syncthreads();
   ForEach(logits, a.vocabulary, [&](int32_t i, float x) {
     if (TokenKey(x - largest, i) > last) return;

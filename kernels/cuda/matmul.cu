@@ -167,7 +167,6 @@ OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context
     return a.k <= kMostGemvWidth ? GemvMatmul(a, gemv_warps, context) : GenericMatmul(a, context);
   }
   if (a.rows == 1 && a.k <= kMostGemvWidth) return GemvMatmul(a, gemv_warps, context);
-  if (a.rows <= kSkinnyRows) return SkinnyMatmul(a, context);
   return a.rows <= kBatchRows ? BatchMatmul(a, 0, context) : TiledMatmul(a, context);
 }
 

@@ -5,8 +5,7 @@
 //
 //   variant   rows        weights    limit
 //   Gemv      1           bf16       memory: one weight row a warp
-//   Skinny    2 to 8      bf16       memory: tensor cores on weights straight from memory
-//   Batch     to 128      bf16       memory: tensor cores on weights through shared memory
+//   Batch     2 to 128    bf16       memory: tensor cores on weights through shared memory
 //   Stream    1 to 16     quantized  memory: tensor cores on weights through rings in shared memory
 //   Tiled     above       bf16       tensor cores
 //   Generic   any         any        none: odd widths, f32 and f16 weights
@@ -71,7 +70,6 @@ struct MatmulArgs {
   Scratch workspace;  // for what a variant adds up or hands on; less, or none: slower
 };
 
-constexpr int kSkinnyRows = 8;
 constexpr int kBatchRows = 128;
 constexpr int kTileRows = 128;
 
@@ -97,7 +95,6 @@ OpError StreamFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError StreamInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError StreamInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
 OpError StreamMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError SkinnyMatmul(const MatmulArgs& a, const LaunchContext& context);
 // `splits`: parts that k is cut into; 0: as many as fill the device.
 OpError BatchMatmul(const MatmulArgs& a, int splits, const LaunchContext& context);
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors);  // the most that it can use

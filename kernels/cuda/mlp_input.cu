@@ -44,7 +44,7 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   if (args.norm != nullptr) s.Take(cut, chunk, hidden);
   if (!cut.ok()) return kScratchTooSmall;
   Bf16* gate_up = nullptr;
-  if (cublas_ != nullptr && args.rows > kBatchRows && width % 8 == 0) {
+  if (cublas_ != nullptr && args.rows > kCublasGateUpRows && width % 8 == 0) {
     gate_up = cut.TakeIfRoom<Bf16>(chunk * a.n);
   }
   a.workspace = cut.Rest();

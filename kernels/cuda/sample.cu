@@ -1,6 +1,7 @@
 // Draws one token a row: penalties, temperature, top-k, top-p, min-p, then the largest of score
-// plus Gumbel noise. A block of 1024 threads a row; greedy rows take one pass over the logits,
-// drawn ones two, filtered ones five. One multiprocessor reads a row of 128k logits in about 5 us.
+// plus Gumbel noise. 128 blocks a row look for the best, count the histogram of filtered rows, and
+// draw; in between one block a row finds where filters cut. Penalized rows are left to one block of
+// 1024 threads; one multiprocessor reads a row of 128k logits in about 5 us.
 //
 // Scores are the same floats as on the CPU, and the noise comes from the same Philox keys, so a
 // seed draws the same token there and here.
@@ -63,9 +64,18 @@ __device__ Best LargestScore(const float* scores, int32_t vocabulary, Best* shar
   return BlockBest(best, shared);
 }
 
-// Whether a row's chunks can be looked at apart.
-__device__ inline bool IsPlain(const SamplingRow& row, int32_t vocabulary) {
-  return !HasPenalties(row) && !(row.top_k > 0 && row.top_k < vocabulary) && !(row.top_p < 1);
+// A row with penalties is drawn by one block; of others many look at a chunk each.
+__device__ inline bool IsChunked(const SamplingRow& row) {
+  return row.draw != 0 && row.slot >= 0 && !HasPenalties(row);
+}
+__device__ inline bool CutsCount(const SamplingRow& row, int32_t vocabulary) {
+  return row.top_k > 0 && row.top_k < vocabulary;
+}
+__device__ inline bool IsFiltered(const SamplingRow& row, int32_t vocabulary) {
+  return row.temperature > 0 && (CutsCount(row, vocabulary) || row.top_p < 1);
+}
+__device__ inline double ShareOf(const SamplingRow& row) {
+  return fmax(1e-30, static_cast<double>(row.top_p));
 }
 
 // The best of tokens [begin, end) with their noise, as far as it can win over token `first`, whose
@@ -91,45 +101,40 @@ __device__ Best BestByNoise(const SamplingRow& row, const float* values, int32_t
   return best;
 }
 
+// One penalized row, by one block.
 __device__ int32_t Draw(const SamplingRow& row, const float* logits, const int32_t* history,
                         int32_t vocabulary, float* scores, int32_t* counts, SelectShared& select,
                         Best* shared) {
-  const bool greedy = !(row.temperature > 0), penalties = HasPenalties(row);
-  if (penalties) {
-    for (int32_t i = threadIdx.x; i < vocabulary; i += kSampleThreads) scores[i] = logits[i];
-    __syncthreads();
-    Penalize(row, history, vocabulary, counts, scores);
-  }
-  const float* from = penalties ? scores : logits;
-  const Best first = LargestScore(from, vocabulary, shared);
+  for (int32_t i = threadIdx.x; i < vocabulary; i += kSampleThreads) scores[i] = logits[i];
+  __syncthreads();
+  Penalize(row, history, vocabulary, counts, scores);
+  const Best first = LargestScore(scores, vocabulary, shared);
   if (first.id >= vocabulary) return 0;
-  if (greedy) return first.id;
+  if (!(row.temperature > 0)) return first.id;
   const float largest = static_cast<float>(first.score);
-  ForEach(from, vocabulary, [&](int32_t i, float score) {
+  ForEach(scores, vocabulary, [&](int32_t i, float score) {
     scores[i] = __fdiv_rn(__fsub_rn(score, largest), row.temperature);
   });
   __syncthreads();
+  const auto same = [](float score) { return score; };
   uint64_t last = ~uint64_t{0};
-  if (row.top_k > 0 && row.top_k < vocabulary) {
-    last = SelectCut(
-        select, vocabulary, scores, 0, [](float) { return 1ull; }, last,
-        static_cast<unsigned long long>(row.top_k), 0, counts);
+  if (CutsCount(row, vocabulary)) {
+    FillBuckets(select, vocabulary, scores, same, CountWeight, last);
+    last = SelectCut(select, vocabulary, scores, same, CountWeight, last,
+                     static_cast<unsigned long long>(row.top_k), 0, counts);
     __syncthreads();
   }
   if (row.top_p < 1) {
-    const auto weight_of = [](float score) {
-      return static_cast<unsigned long long>(static_cast<double>(expf(score)) * 0x1p40);
-    };
-    last = SelectCut(select, vocabulary, scores, 0, weight_of, last, 0,
-                     fmax(1e-30, static_cast<double>(row.top_p)), counts);
+    FillBuckets(select, vocabulary, scores, same, ShareWeight, last);
+    last = SelectCut(select, vocabulary, scores, same, ShareWeight, last, 0, ShareOf(row), counts);
     __syncthreads();
   }
-  const Best best = BestByNoise<kSampleThreads>(row, scores, 0, vocabulary, first.id, last,
-                                                [](float score) { return score; });
+  const Best best = BestByNoise<kSampleThreads>(row, scores, 0, vocabulary, first.id, last, same);
   return BlockBest(best, shared).id;
 }
 
 constexpr int kChunkThreads = 256;
+constexpr int32_t kMostOfChunk = 4095;  // see ChunkBuckets
 
 struct Chunk {
   int32_t begin, end;
@@ -156,6 +161,15 @@ __device__ inline void StoreBest(const Best& best, double* chunks, int64_t r) {
   own[1] = best.id;
 }
 
+// How far below the best a logit of a row lies, in units of its temperature.
+struct ScoreBelow {
+  float largest, temperature;
+  __device__ float operator()(float x) const {
+    return __fdiv_rn(__fsub_rn(x, largest), temperature);
+  }
+};
+
+// Also clears the row's histogram.
 __global__ __launch_bounds__(kChunkThreads) void LargestOfChunks(const SampleArgs a,
                                                                  SampleScratch s) {
   __shared__ Best shared[kWarp];
@@ -163,12 +177,110 @@ __global__ __launch_bounds__(kChunkThreads) void LargestOfChunks(const SampleArg
   GridWait();
   const int64_t r = blockIdx.y;
   const SamplingRow row = a.rows[r];
-  if (row.draw == 0 || row.slot < 0 || !IsPlain(row, a.vocabulary)) return;
+  if (!IsChunked(row)) return;
+  if (IsFiltered(row, a.vocabulary)) {
+    for (int i = blockIdx.x * kChunkThreads + threadIdx.x; i < kBuckets;
+         i += kSampleChunks * kChunkThreads) {
+      s.bucket_tokens[r * kBuckets + i] = 0;
+      s.bucket_weight[r * kBuckets + i] = 0;
+    }
+  }
   const Chunk chunk = ChunkOf(a.vocabulary);
   Best best;
   ForEach<kChunkThreads>(a.logits + r * a.vocabulary + chunk.begin, chunk.end - chunk.begin,
                          [&](int32_t i, float x) { best.Take(x, chunk.begin + i); });
   StoreBest(BlockBest(best, shared), s.largest, r);
+}
+
+// The histogram of filtered rows: tokens and probabilities of every bucket. In shared memory a
+// probability is added as two halves of 20 bits: 64-bit additions are slow there, and a chunk of
+// less than 4096 tokens cannot overflow 32.
+struct ChunkBuckets {
+  Best best[kWarp];
+  uint32_t tokens[kBuckets], low[kBuckets], high[kBuckets];
+};
+constexpr int kHalfBits = kWeightBits / 2;
+
+__global__ __launch_bounds__(kChunkThreads) void CountBuckets(const SampleArgs a, SampleScratch s) {
+  extern __shared__ __align__(16) char memory[];
+  ChunkBuckets& own = *reinterpret_cast<ChunkBuckets*>(memory);
+  GridTrigger();
+  GridWait();
+  const int64_t r = blockIdx.y;
+  const SamplingRow row = a.rows[r];
+  if (!IsChunked(row) || !IsFiltered(row, a.vocabulary)) return;
+  for (int i = threadIdx.x; i < kBuckets; i += kChunkThreads) {
+    own.tokens[i] = own.low[i] = own.high[i] = 0;
+  }
+  const Best first = BestOfChunks(s.largest, r, own.best);
+  const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
+  const Chunk chunk = ChunkOf(a.vocabulary);
+  const bool weighs = row.top_p < 1;
+  ForEach<kChunkThreads>(a.logits + r * a.vocabulary + chunk.begin, chunk.end - chunk.begin,
+                         [&](int32_t, float x) {
+                           const float score = score_of(x);
+                           const int bucket = BucketOf(score);
+                           atomicAdd(&own.tokens[bucket], 1u);
+                           if (!weighs) return;
+                           const unsigned long long weight = ShareWeight(score);
+                           const uint32_t low = weight & ((1u << kHalfBits) - 1);
+                           if (low != 0) atomicAdd(&own.low[bucket], low);
+                           atomicAdd(&own.high[bucket], static_cast<uint32_t>(weight >> kHalfBits));
+                         });
+  __syncthreads();
+  for (int i = threadIdx.x; i < kBuckets; i += kChunkThreads) {
+    if (own.tokens[i] == 0) continue;
+    atomicAdd(&s.bucket_tokens[r * kBuckets + i], own.tokens[i]);
+    if (!weighs) continue;
+    atomicAdd(&s.bucket_weight[r * kBuckets + i],
+              (static_cast<unsigned long long>(own.high[i]) << kHalfBits) + own.low[i]);
+  }
+}
+
+// The last key that stays of each filtered row, a block a row: the histogram's, then one pass over
+// the logits for every cut.
+__global__ __launch_bounds__(kSampleThreads) void CutRows(const SampleArgs a, SampleScratch s) {
+  __shared__ SelectShared select;
+  __shared__ Best shared[kWarp];
+  GridTrigger();
+  GridWait();
+  const int64_t r = blockIdx.x;
+  const SamplingRow row = a.rows[r];
+  if (!IsChunked(row) || !IsFiltered(row, a.vocabulary)) return;
+  const ScoreBelow score_of = {static_cast<float>(BestOfChunks(s.largest, r, shared).score),
+                               row.temperature};
+  const float* logits = a.logits + r * a.vocabulary;
+  int32_t* list = s.counts + r * a.vocabulary;
+  uint64_t last = ~uint64_t{0};
+  int cut_bucket = kBuckets;  // of the count's cut
+  unsigned long long cut_weight = 0;
+  if (CutsCount(row, a.vocabulary)) {
+    for (int i = threadIdx.x; i < kBuckets; i += kSampleThreads) {
+      select.weight[i] = s.bucket_tokens[r * kBuckets + i];
+    }
+    __syncthreads();
+    last = SelectCut(select, a.vocabulary, logits, score_of, CountWeight, last,
+                     static_cast<unsigned long long>(row.top_k), 0, list);
+    __syncthreads();
+    cut_bucket = select.bucket;
+    unsigned long long own = 0;  // weight of what stays of that bucket
+    for (int32_t j = threadIdx.x; j < select.found; j += kSampleThreads) {
+      const float score = score_of(logits[list[j]]);
+      if (TokenKey(score, list[j]) <= last) own += ShareWeight(score);
+    }
+    BlockScan(own, select.scan, cut_weight);
+    __syncthreads();
+  }
+  if (row.top_p < 1) {
+    for (int i = threadIdx.x; i < kBuckets; i += kSampleThreads) {
+      const unsigned long long weight = s.bucket_weight[r * kBuckets + i];
+      select.weight[i] = i < cut_bucket ? weight : i == cut_bucket ? cut_weight : 0;
+    }
+    __syncthreads();
+    last =
+        SelectCut(select, a.vocabulary, logits, score_of, ShareWeight, last, 0, ShareOf(row), list);
+  }
+  if (threadIdx.x == 0) s.last_key[r] = last;
 }
 
 __global__ __launch_bounds__(kChunkThreads) void DrawOfChunks(const SampleArgs a, SampleScratch s) {
@@ -177,14 +289,13 @@ __global__ __launch_bounds__(kChunkThreads) void DrawOfChunks(const SampleArgs a
   GridWait();
   const int64_t r = blockIdx.y;
   const SamplingRow row = a.rows[r];
-  if (row.draw == 0 || row.slot < 0 || !IsPlain(row, a.vocabulary) || !(row.temperature > 0))
-    return;
+  if (!IsChunked(row) || !(row.temperature > 0)) return;
+  const uint64_t last = IsFiltered(row, a.vocabulary) ? s.last_key[r] : ~uint64_t{0};
   const Chunk chunk = ChunkOf(a.vocabulary);
   const Best first = BestOfChunks(s.largest, r, shared);
-  const float largest = static_cast<float>(first.score);
-  const Best best = BestByNoise<kChunkThreads>(
-      row, a.logits + r * a.vocabulary, chunk.begin, chunk.end, first.id, ~uint64_t{0},
-      [&](float x) { return __fdiv_rn(__fsub_rn(x, largest), row.temperature); });
+  const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
+  const Best best = BestByNoise<kChunkThreads>(row, a.logits + r * a.vocabulary, chunk.begin,
+                                               chunk.end, first.id, last, score_of);
   StoreBest(BlockBest(best, shared), s.drawn, r);
 }
 
@@ -198,7 +309,7 @@ __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a,
   int32_t id = -1;
   if (row.draw != 0 && row.slot >= 0) {
     int32_t* history = a.tokens.ids + int64_t{row.slot} * a.tokens.stride;
-    if (IsPlain(row, a.vocabulary)) {
+    if (IsChunked(row)) {
       id = BestOfChunks(row.temperature > 0 ? s.drawn : s.largest, r, shared).id;
       if (id >= a.vocabulary) id = 0;
     } else {
@@ -214,14 +325,20 @@ __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a,
 }  // namespace
 
 OpError CudaOps::Sample(const SampleArgs& args, Scratch scratch, Stream stream) {
+  if (args.vocabulary > kSampleChunks * kMostOfChunk) return {"more tokens than can be drawn from"};
   ScratchCutter cut(scratch);
   SampleScratch s;
   s.Take(cut, args.count, args.vocabulary);
   if (!cut.ok()) return kScratchTooSmall;
   const LaunchContext context = Context(stream);
   const dim3 chunks(kSampleChunks, args.count);
+  const size_t buckets = sizeof(ChunkBuckets);
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(CountBuckets, buckets));
   SWITCHYARD_RETURN_IF_OP_ERROR(
       Launch(context, chunks, kChunkThreads, 0, LargestOfChunks, args, s));
+  SWITCHYARD_RETURN_IF_OP_ERROR(
+      Launch(context, chunks, kChunkThreads, buckets, CountBuckets, args, s));
+  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, args.count, kSampleThreads, 0, CutRows, args, s));
   SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, chunks, kChunkThreads, 0, DrawOfChunks, args, s));
   return Launch(context, args.count, kSampleThreads, 0, SampleRows, args, s);
 }

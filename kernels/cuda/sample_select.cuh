@@ -1,15 +1,16 @@
 #pragma once
 
-// Top-k and top-p of one row of a large vocabulary without sorting it, by one block: a histogram
-// over the score finds the bucket where the cut lies, a radix select over that bucket's tokens
-// finds the token. Weights are integers, so that sums do not depend on the order of the threads.
+// Top-k and top-p of one row of a large vocabulary without sorting it: a histogram over the score
+// (made by one block, or by many) finds the bucket where the cut lies, a radix select over that
+// bucket's tokens, by one block, finds the token. Weights are integers, so that sums do not depend
+// on the order of the threads.
 
+#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.cuh"
 
 namespace switchyard::kernels::cuda {
 
 constexpr int kSampleThreads = 1024;
-constexpr int kBuckets = 4096;
 constexpr float kBucketsPerNat = 128.0f;
 
 // Orders tokens best first, lower id first where equal.
@@ -44,69 +45,97 @@ __device__ inline void ForEach(const float* values, int32_t count, const F& f) {
   }
 }
 
+// What a token counts for: one for top-k, its probability times 2^40 for top-p.
+constexpr int kWeightBits = 40;
+__device__ inline unsigned long long CountWeight(float) { return 1; }
+__device__ inline unsigned long long ShareWeight(float score) {
+  return static_cast<unsigned long long>(static_cast<double>(expf(score)) *
+                                         static_cast<double>(1ull << kWeightBits));
+}
+
 struct SelectShared {
   unsigned long long weight[kBuckets];
-  unsigned long long scan[kSampleThreads];
+  unsigned long long scan[kWarp];
   unsigned long long above;
   uint64_t prefix;
   int32_t bucket, found, in_bin;
 };
 
-// Inclusive sums over the block.
-__device__ inline unsigned long long BlockScan(unsigned long long value, unsigned long long* scan) {
-  const int i = threadIdx.x;
-  scan[i] = value;
-  __syncthreads();
-  for (int offset = 1; offset < kSampleThreads; offset *= 2) {
-    const unsigned long long other = i >= offset ? scan[i - offset] : 0;
-    __syncthreads();
-    scan[i] += other;
-    __syncthreads();
+// Inclusive sums over the block; `total` of all.
+__device__ inline unsigned long long BlockScan(unsigned long long value, unsigned long long* scan32,
+                                               unsigned long long& total) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+#pragma unroll
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const unsigned long long other = __shfl_up_sync(kAllLanes, value, offset);
+    if (lane >= offset) value += other;
   }
-  return scan[i];
+  __syncthreads();
+  if (lane == kWarp - 1) scan32[warp] = value;
+  __syncthreads();
+  unsigned long long before = 0;
+  total = 0;
+#pragma unroll 8
+  for (int w = 0; w < kSampleThreads / kWarp; ++w) {
+    if (w < warp) before += scan32[w];
+    total += scan32[w];
+  }
+  return value + before;
 }
 
-// Scores are `scores` minus `largest`. The key of the last token that stays: the fewest best tokens
-// among those with keys up to `before` whose weights reach `bound` (or `share` of all weights, if
-// that is above 0).
-template <class WeightOf>
-__device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* scores, float largest,
-                              const WeightOf& weight_of, uint64_t before, unsigned long long bound,
-                              double share, int32_t* list) {
-  const int thread = threadIdx.x;
-  for (int i = thread; i < kBuckets; i += kSampleThreads) s.weight[i] = 0;
-  if (thread == 0) s.found = 0, s.bucket = kBuckets;
+// The histogram of the tokens with keys up to `before`, by one block.
+template <class ScoreOf, class WeightOf>
+__device__ void FillBuckets(SelectShared& s, int32_t count, const float* values,
+                            const ScoreOf& score_of, const WeightOf& weight_of, uint64_t before) {
+  for (int i = threadIdx.x; i < kBuckets; i += kSampleThreads) s.weight[i] = 0;
   __syncthreads();
-  ForEach(scores, count, [&](int32_t i, float value) {
-    const float score = value - largest;
+  ForEach(values, count, [&](int32_t i, float value) {
+    const float score = score_of(value);
     if (TokenKey(score, i) <= before) atomicAdd(&s.weight[BucketOf(score)], weight_of(score));
   });
   __syncthreads();
+}
+
+// The bucket where the weights reach `bound` (or `share` of all, if that is above 0), and what lies
+// above it. False: they never do.
+__device__ inline bool FindBucket(SelectShared& s, unsigned long long& bound, double share) {
   constexpr int kEach = kBuckets / kSampleThreads;
-  unsigned long long own[kEach], sum = 0;
-  for (int i = 0; i < kEach; ++i) sum += own[i] = s.weight[thread * kEach + i];
-  const unsigned long long up_to = BlockScan(sum, s.scan), total = s.scan[kSampleThreads - 1];
+  unsigned long long own[kEach], sum = 0, total;
+  for (int i = 0; i < kEach; ++i) sum += own[i] = s.weight[threadIdx.x * kEach + i];
+  const unsigned long long up_to = BlockScan(sum, s.scan, total);
   if (share > 0) bound = static_cast<unsigned long long>(ceil(share * static_cast<double>(total)));
   if (bound < 1) bound = 1;
-  if (bound > total) return before;  // everything stays
+  if (bound > total) return false;
   unsigned long long above = up_to - sum;
   if (above < bound && up_to >= bound) {
     int i = 0;
     while (above + own[i] < bound) above += own[i++];
-    s.bucket = thread * kEach + i;
+    s.bucket = threadIdx.x * kEach + i;
     s.above = above;
   }
+  if (threadIdx.x == 0) s.found = 0;
   __syncthreads();
-  const int bucket = s.bucket;
-  ForEach(scores, count, [&](int32_t i, float value) {
-    const float score = value - largest;
+  return true;
+}
+
+// The key of the last token that stays: the fewest best tokens among those with keys up to `before`
+// whose weights reach `bound` (or `share` of all). s.weight: their histogram, lost. list: room for
+// the tokens of one bucket, left there with their number in s.found.
+template <class ScoreOf, class WeightOf>
+__device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* values,
+                              const ScoreOf& score_of, const WeightOf& weight_of, uint64_t before,
+                              unsigned long long bound, double share, int32_t* list) {
+  if (!FindBucket(s, bound, share)) return before;  // everything stays
+  const int thread = threadIdx.x, bucket = s.bucket;
+  ForEach(values, count, [&](int32_t i, float value) {
+    const float score = score_of(value);
     if (BucketOf(score) == bucket && TokenKey(score, i) <= before) {
       list[atomicAdd(&s.found, 1)] = i;
     }
   });
   __syncthreads();
   const int32_t found = s.found;
-  above = s.above;
+  unsigned long long above = s.above;
   uint64_t prefix = 0;
   for (int shift = 56; shift >= 0; shift -= 8) {
     const uint64_t mask = shift == 56 ? 0 : ~uint64_t{0} << (shift + 8);
@@ -115,7 +144,7 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* score
     if (thread < 512) s.weight[thread] = 0;
     __syncthreads();
     for (int32_t j = thread; j < found; j += kSampleThreads) {
-      const float score = (scores[list[j]] - largest);
+      const float score = score_of(values[list[j]]);
       const uint64_t key = TokenKey(score, list[j]);
       if ((key & mask) != prefix) continue;
       const int digit = static_cast<int>(key >> shift & 255);
@@ -124,7 +153,8 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* score
     }
     __syncthreads();
     const unsigned long long mine = thread < 256 ? weight[thread] : 0;
-    const unsigned long long reach = BlockScan(mine, s.scan);
+    unsigned long long total;
+    const unsigned long long reach = BlockScan(mine, s.scan, total);
     if (above + reach - mine < bound && above + reach >= bound && mine > 0) {
       s.above = above + reach - mine;
       s.prefix = prefix | uint64_t(thread) << shift;
@@ -137,7 +167,7 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* score
     __syncthreads();
     if (done) {  // one token is left: its whole key
       for (int32_t j = thread; j < found; j += kSampleThreads) {
-        const uint64_t key = TokenKey((scores[list[j]] - largest), list[j]);
+        const uint64_t key = TokenKey(score_of(values[list[j]]), list[j]);
         if (key >> shift == prefix >> shift) s.prefix = key;
       }
       __syncthreads();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "tests/gpu/bench_chain.h"
 #include "tests/gpu/bench_moe.h"
@@ -75,9 +76,9 @@ void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
         batch, products * 1e6, 100 * bytes / products / limit, step * 1e6,
         100 * (bytes + chain.KvBytes()) / step / limit, attention * 1e6,
         100 * chain.KvBytes() / attention / limit);
-    if (batch != 64) continue;
-    for (const Named& op : kOps)
-      std::printf("  %-22s %8.1f us\n", op.name, seconds(op.parts) * 1e6);
+    for (const Named& op : kOps) {
+      if (batch == 64) std::printf("  %-22s %8.1f us\n", op.name, seconds(op.parts) * 1e6);
+    }
   }
 }
 
@@ -104,13 +105,14 @@ void Sampling(cudaStream_t stream) {
       chain.Filter(top_k, top_p);
       const double sample =
           MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, {.sample = true}); });
-      std::printf("sampling, %2d rows, %-20s %8.1f us\n", batch, name, sample * 1e6);
+      std::printf("sampling, %2d rows, %-21s %8.1f us\n", batch, name, sample * 1e6);
     };
     chain.Launch(*ops, {.head = true});
     report("plain", 0, 1);
     report("top-k 50", 50, 1);
     report("top-p 0.9", 0, 0.9f);
     report("top-k 50, top-p 0.9", 50, 0.9f);
+    report("top-k 5000, top-p 0.9", 5000, 0.9f);
   }
 }
 
@@ -170,29 +172,33 @@ void Prefill(const WeightFormat& format, cudaStream_t stream) {
 }  // namespace
 }  // namespace switchyard::bench
 
-// Parts by name, all if there is none: decode, batches, attention, sampling, prefill, experts.
+// Parts by name, all if there is none: decode, batches, attention, sampling, prefill, experts; with
+// the name bf16 too, batches and prefill of those weights only.
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
-  const auto wants = [&](const char* part) {
-    bool any = argc == 1;
+  const auto named = [&](const char* part) {
+    bool any = false;
     for (int i = 1; i < argc; ++i) any |= std::strcmp(argv[i], part) == 0;
-    std::fflush(stdout);
     return any;
   };
+  const auto wants = [&](const char* part) {
+    std::fflush(stdout);
+    return argc == 1 || named(part);
+  };
+  std::vector<WeightFormat> formats = {kBf16Weights};
+  if (!named("bf16")) formats.insert(formats.end(), {kFp8Weights, kInt4Weights});
   cudaStream_t stream;
   Check(cudaStreamCreate(&stream), "stream");
   const double limit = ReadLimit(stream);
   std::printf("read limit %.3f TB/s\n", limit * 1e-12);
   if (wants("decode")) Decode(limit, stream);
   if (wants("batches")) {
-    for (const auto& format : {kBf16Weights, kFp8Weights, kInt4Weights}) {
-      Batches(format, limit, stream);
-    }
+    for (const WeightFormat& format : formats) Batches(format, limit, stream);
   }
   if (wants("attention")) LongAttention(limit, stream);
   if (wants("sampling")) Sampling(stream);
   if (wants("prefill")) {
-    for (const auto& format : {kBf16Weights, kFp8Weights, kInt4Weights}) Prefill(format, stream);
+    for (const WeightFormat& format : formats) Prefill(format, stream);
   }
   if (wants("experts")) Experts(limit, stream);
   return 0;

@@ -83,7 +83,7 @@ TEST_P(GpuDenseTest, MlpInput) {
       args.out = out.data();
       ASSERT_STREQ(ops_->MlpInput(args, scratch, nullptr).message, nullptr);
       // Either factor may be off, and the other is below 8. cuBLASLt hands both on as bf16.
-      const bool handed_on = rows > 128 && *ops_->matrix_library() != 0;
+      const bool handed_on = rows > 64 && *ops_->matrix_library() != 0;
       const double exact = handed_on ? 8 * kBf16Epsilon : 1e-3;
       ExpectNear(expected, out.GetFloats(), plain ? exact : 8 * kDotOfRounded, 2 * kBf16Epsilon,
                  "mlp input");

@@ -62,7 +62,7 @@ class GpuSampleTest : public GpuTest {
 };
 
 TEST_F(GpuSampleTest, DrawsWhatTheCpuDraws) {
-  std::vector<SamplingRow> kinds(8);
+  std::vector<SamplingRow> kinds(10);
   kinds[0].temperature = 0;
   kinds[1].temperature = 1;
   kinds[2].top_k = 40;
@@ -71,15 +71,22 @@ TEST_F(GpuSampleTest, DrawsWhatTheCpuDraws) {
   kinds[5] = {.temperature = 0.7f, .top_k = 200, .top_p = 0.95f, .min_p = 0.01f};
   kinds[6].temperature = 0;
   kinds[7].temperature = 1.5f;
-  for (const int kind : {6, 7}) {
+  kinds[8] = {.temperature = 0.9f, .top_k = 30, .top_p = 0.8f};
+  kinds[9] = {.temperature = 0, .top_k = 5, .top_p = 0.5f};
+  for (const int kind : {6, 7, 8}) {
     kinds[kind].repetition_penalty = 1.3f;
     kinds[kind].presence_penalty = 0.5f;
     kinds[kind].frequency_penalty = 0.2f;
   }
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
-    for (const int32_t vocabulary : {3, 1000, 32003}) {
+    for (const int32_t vocabulary : {3, 1000, 32003, 128256}) {
       // Sums of probabilities differ in their last bits: a token at the edge of top-p may go.
-      EXPECT_LE(Differences(vocabulary, Rows(vocabulary > 5000 ? 24 : 100, kinds[kind]), 2.0f),
+      EXPECT_LE(Differences(vocabulary,
+                            Rows(vocabulary > 50000  ? 4
+                                 : vocabulary > 5000 ? 24
+                                                     : 100,
+                                 kinds[kind]),
+                            2.0f),
                 kinds[kind].top_p < 1 ? 1 : 0)
           << "kind " << kind << ", vocabulary " << vocabulary;
     }
@@ -95,6 +102,9 @@ TEST_F(GpuSampleTest, RowsWithoutADrawAndTies) {
   EXPECT_EQ(Differences(2000, Rows(9, row), 0.0f), 0);
   row.temperature = 1;
   row.top_k = 7;
+  EXPECT_EQ(Differences(2000, Rows(9, row), 0.0f), 0);
+  row.top_k = 600;  // of equals, then a share of them
+  row.top_p = 0.5f;
   EXPECT_EQ(Differences(2000, Rows(9, row), 0.0f), 0);
 }
 
