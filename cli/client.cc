@@ -42,8 +42,10 @@ bool ConnectionLost(const grpc::Status& status) {
 
 class Client::Impl {
  public:
-  explicit Impl(const std::shared_ptr<grpc::Channel>& channel)
-      : inference(v1::Inference::NewStub(channel)), control(v1::Control::NewStub(channel)) {}
+  Impl(const std::shared_ptr<grpc::Channel>& channel, const std::string& where)
+      : inference(v1::Inference::NewStub(channel)),
+        control(v1::Control::NewStub(channel)),
+        address(where) {}
 
   // One reply: `method` is one of a stub's.
   template <typename Stub, typename Request, typename Reply>
@@ -59,22 +61,31 @@ class Client::Impl {
 
   // A stream of them.
   template <typename Message>
-  absl::Status ReadAll(std::unique_ptr<grpc::ClientReader<Message>> reader,
-                       const std::function<void(const Message&)>& on_message) {
+  absl::Status ReadAll(grpc::ClientContext* context,
+                       std::unique_ptr<grpc::ClientReader<Message>> reader,
+                       const std::function<bool(const Message&)>& on_message) {
     Message message;
-    while (reader->Read(&message)) on_message(message);
+    bool more = true;
+    while (more && reader->Read(&message)) more = on_message(message);
+    if (!more) context->TryCancel();
     return Ended(reader->Finish());
   }
 
   absl::Status Ended(const grpc::Status& status) {
-    lost = lost || ConnectionLost(status);
+    if (ConnectionLost(status)) {
+      lost = true;
+      return absl::UnavailableError(absl::StrCat(
+          "the connection to ", address, " was lost (", status.error_message(),
+          "); look whether the supervisor still runs, and why not in its log, then ask again"));
+    }
     return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   }
 
   std::unique_ptr<v1::Inference::Stub> inference;
   std::unique_ptr<v1::Control::Stub> control;
   grpc::ClientContext generate;  // one Generate a client
-  bool lost = false;             // the connection
+  const std::string address;
+  bool lost = false;  // the connection
 };
 
 namespace {
@@ -101,14 +112,15 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
     return absl::UnavailableError(
         absl::StrCat("no supervisor answers at ", address, "; is it running?"));
   }
-  return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel)));
+  return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel, address)));
 }
 
 bool Client::connection_lost() const { return impl_->lost; }
 
 absl::Status Client::Generate(const v1::GenerateRequest& request,
-                              const std::function<void(const v1::GenerateEvent&)>& on_event) {
-  return impl_->ReadAll(impl_->inference->Generate(&impl_->generate, request), on_event);
+                              const std::function<bool(const v1::GenerateEvent&)>& on_event) {
+  return impl_->ReadAll(&impl_->generate, impl_->inference->Generate(&impl_->generate, request),
+                        on_event);
 }
 
 void Client::CancelGenerate() { impl_->generate.TryCancel(); }
@@ -128,13 +140,13 @@ absl::StatusOr<v1::ListModelsReply> Client::ListModels() {
 absl::Status Client::Switch(const std::string& model, const OnSwitchEvent& on_event) {
   grpc::ClientContext context;
   const auto request = About<v1::SwitchRequest>(model);
-  return impl_->ReadAll(impl_->control->Switch(&context, request), on_event);
+  return impl_->ReadAll(&context, impl_->control->Switch(&context, request), on_event);
 }
 
 absl::Status Client::Load(const std::string& model, const OnSwitchEvent& on_event) {
   grpc::ClientContext context;
   const auto request = About<v1::LoadRequest>(model);
-  return impl_->ReadAll(impl_->control->Load(&context, request), on_event);
+  return impl_->ReadAll(&context, impl_->control->Load(&context, request), on_event);
 }
 
 absl::Status Client::Unload(const std::string& model) {
@@ -155,6 +167,10 @@ absl::Status Client::Pin(const std::string& model, bool pinned) {
 
 absl::StatusOr<v1::Status> Client::GetStatus() {
   return impl_->Ask(impl_->control, &v1::Control::Stub::GetStatus, v1::GetStatusRequest());
+}
+
+absl::StatusOr<v1::ReloadConfigReply> Client::ReloadConfig() {
+  return impl_->Ask(impl_->control, &v1::Control::Stub::ReloadConfig, v1::ReloadConfigRequest());
 }
 
 int WithClient(const std::string& address, const std::function<int(Client&)>& use) {

@@ -20,8 +20,9 @@ class Client {
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address);
   ~Client();
 
+  // Streams: an `on_event` that returns false ends them, with CANCELLED.
   absl::Status Generate(const v1::GenerateRequest& request,
-                        const std::function<void(const v1::GenerateEvent&)>& on_event);
+                        const std::function<bool(const v1::GenerateEvent&)>& on_event);
   // From any thread: ends the Generate that runs, or the next one, with CANCELLED.
   void CancelGenerate();
 
@@ -30,13 +31,14 @@ class Client {
 
   absl::StatusOr<v1::ListModelsReply> ListModels();
 
-  using OnSwitchEvent = std::function<void(const v1::SwitchEvent&)>;
+  using OnSwitchEvent = std::function<bool(const v1::SwitchEvent&)>;
   absl::Status Switch(const std::string& model, const OnSwitchEvent& on_event);
   absl::Status Load(const std::string& model, const OnSwitchEvent& on_event);
   absl::Status Unload(const std::string& model);
   absl::StatusOr<v1::PrefetchReply> Prefetch(const std::string& model);
   absl::Status Pin(const std::string& model, bool pinned);
   absl::StatusOr<v1::Status> GetStatus();
+  absl::StatusOr<v1::ReloadConfigReply> ReloadConfig();
 
   // A call failed because the connection broke, and not by the server's word.
   bool connection_lost() const;

@@ -34,7 +34,9 @@ void Generation::Add(const v1::GenerateEvent& event) {
   if (event.has_finish()) finish_ = event.finish();
 }
 
-void Generation::Cancel() {
+void Generation::Cancel(std::optional<uint64_t> seed) {
+  seed_known_ = seed.has_value();
+  finish_.set_seed(seed.value_or(0));
   finish_.set_reason(v1::FINISH_CANCELLED);
   finish_.mutable_usage()->set_prompt_tokens(start_.prompt_ids_size());
   finish_.mutable_usage()->set_completion_tokens(static_cast<uint32_t>(ids_.size()));
@@ -62,7 +64,8 @@ Json Generation::ToJson() const {
             {"swap_ms", timings.swap_ms()},
             {"prefill_ms", timings.prefill_ms()},
             {"decode_ms", timings.decode_ms()},
-            {"tokens_per_second", timings.tokens_per_second()}}}};
+            {"tokens_per_second", timings.tokens_per_second()}}},
+          {"seed", seed_known_ ? Json(finish_.seed()) : Json()}};
 }
 
 }  // namespace switchyard::cli

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,9 @@ namespace switchyard::cli {
 class Generation {
  public:
   void Add(const switchyard::v1::GenerateEvent& event);
-  // The client ended it: the server's last event does not come.
-  void Cancel();
+  // The client ended it: the server's last event does not come, and a seed that the client did not
+  // choose stays unknown.
+  void Cancel(std::optional<uint64_t> seed);
 
   Json ToJson() const;
 
@@ -23,6 +25,7 @@ class Generation {
   std::vector<switchyard::v1::TokenLogprob> logprobs_;
   switchyard::v1::GenerateEvent::Start start_;
   switchyard::v1::GenerateEvent::Finish finish_;
+  bool seed_known_ = true;
 };
 
 }  // namespace switchyard::cli

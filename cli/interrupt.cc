@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "cli/outcome.h"
+
 namespace switchyard::cli {
 
 void OnInterrupt(std::function<void()> interrupted) {
@@ -19,7 +21,7 @@ void OnInterrupt(std::function<void()> interrupted) {
     ::sigwait(&set, &signal);
     interrupted();
     ::sigwait(&set, &signal);
-    ::_exit(1);
+    ::_exit(kInterrupted);
   }).detach();
 }
 

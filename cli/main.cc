@@ -2,10 +2,12 @@
 
 #include "cli/arguments.h"
 #include "cli/commands/commands.h"
+#include "cli/output.h"
 
 int main(int argc, char** argv) {
   using namespace switchyard::cli;
-  return ParseAndRun(
+  HoldStandardDescriptors(argv);
+  return FinishOutput(ParseAndRun(
       argc, argv,
       {
           {"status", "Devices, leases, host memory and models", RunStatus},
@@ -17,6 +19,7 @@ int main(int argc, char** argv) {
           {"pin", "Keep a model on the device", RunPin},
           {"generate", "Write a continuation of a prompt", RunGenerate},
           {"tokenize", "Text to token ids", RunTokenize},
+          {"reload", "Read models.d again", RunReload},
           {"check", "Validate a models directory and show the memory arithmetic", RunCheck},
-      });
+      }));
 }

@@ -3,9 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 
+#include "absl/strings/str_cat.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/render.h"
 
 namespace switchyard::cli {
@@ -34,16 +35,16 @@ int ShowProgress(const std::string& model, bool json,
     if (json) {
       PrintJson(SwitchJson(event));
     } else if (terminal) {
-      std::printf("\r%s %s %s\033[K", model.c_str(), Bar(event).c_str(), SwitchText(event).c_str());
-      std::fflush(stdout);
+      Print(absl::StrCat("\r", model, " ", Bar(event), " ", SwitchText(event), "\033[K"));
     } else if (event.phase() != last) {
-      std::printf("%s: %s\n", model.c_str(), SwitchText(event).c_str());
-      std::fflush(stdout);
+      Print(absl::StrCat(model, ": ", SwitchText(event), "\n"));
     }
     last = event.phase();
     if (event.phase() == v1::SWITCH_FAILED) failed = absl::FailedPreconditionError(event.error());
+    return !OutputFailed();
   });
-  if (!json && terminal && last != v1::SWITCH_PHASE_UNSPECIFIED) std::printf("\n");
+  if (!json && terminal && last != v1::SWITCH_PHASE_UNSPECIFIED) Print("\n");
+  if (OutputFailed()) return kRefused;
   if (!status.ok()) return Outcome(status);
   return Outcome(failed);
 }

@@ -1,10 +1,12 @@
 #include "cli/render.h"
 
-#include <cstdio>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "cli/output.h"
+#include "cli/printable.h"
 #include "cli/table.h"
 #include "common/human.h"
 
@@ -34,11 +36,37 @@ Json DeviceJson(const v1::DeviceStatus& device) {
 // The first line of an error; the rest (the last lines of a log) is in --json.
 std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
 
+// What went wrong, told as past unless the model is failed now.
+std::string FailureNote(const v1::ModelStatus& model) {
+  const std::string line = FirstLine(model.error());
+  if (model.state() == v1::FAILED) return line;
+  const std::string restarts =
+      model.restarts() > 0 ? absl::StrCat("restarts ", model.restarts()) : "";
+  if (line.empty()) return restarts;
+  return absl::StrCat(restarts, restarts.empty() ? "" : "; ", "last: ", line);
+}
+
+std::string Notes(const v1::ModelStatus& model) {
+  std::vector<std::string> notes;
+  if (model.is_default()) notes.push_back("default");
+  if (model.pinned()) notes.push_back("pinned");
+  if (model.running() > 0) notes.push_back(absl::StrCat(model.running(), " running"));
+  if (model.queued() > 0) notes.push_back(absl::StrCat(model.queued(), " queued"));
+  if (model.paused() > 0) notes.push_back(absl::StrCat(model.paused(), " paused"));
+  if (std::string failure = FailureNote(model); !failure.empty()) notes.push_back(failure);
+  return absl::StrJoin(notes, ", ");
+}
+
+Json NamesJson(const google::protobuf::RepeatedPtrField<std::string>& names) {
+  Json array = Json::array();
+  for (const std::string& name : names) array.push_back(name);
+  return array;
+}
+
 }  // namespace
 
-void PrintJson(const Json& document) {
-  std::printf("%s\n", document.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
-  std::fflush(stdout);
+bool PrintJson(const Json& document) {
+  return Print(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 const char* StateName(v1::ModelState state) {
@@ -87,7 +115,17 @@ Json ModelsJson(const Models& models) {
                      {"weight_bytes", model.weight_bytes()},
                      {"resident_bytes", model.resident_bytes()},
                      {"kv_bytes", model.kv_bytes()},
-                     {"error", model.error()}});
+                     {"error", model.error()},
+                     {"device", model.device()},
+                     {"master_bytes", model.master_bytes()},
+                     {"running", model.running()},
+                     {"queued", model.queued()},
+                     {"paused", model.paused()},
+                     {"worker_pid", model.worker_pid()},
+                     {"requests", model.requests()},
+                     {"tokens", model.tokens()},
+                     {"restarts", model.restarts()},
+                     {"idle_s", model.idle_s()}});
   }
   return array;
 }
@@ -101,7 +139,8 @@ Json StatusJson(const v1::Status& status) {
             {"used_bytes", status.host().used_bytes()}}},
           {"models", ModelsJson(status.models())},
           {"uptime_s", status.uptime_s()},
-          {"version", status.version()}};
+          {"version", status.version()},
+          {"default_model", status.default_model()}};
 }
 
 Json SwitchJson(const v1::SwitchEvent& event) {
@@ -110,35 +149,44 @@ Json SwitchJson(const v1::SwitchEvent& event) {
           {"seconds_left", event.seconds_left()}, {"queue_position", event.queue_position()}};
 }
 
+Json ReloadJson(const v1::ReloadConfigReply& reply) {
+  return {{"added", NamesJson(reply.added())},
+          {"changed", NamesJson(reply.changed())},
+          {"removed", NamesJson(reply.removed())}};
+}
+
+std::string ReloadText(const v1::ReloadConfigReply& reply) {
+  std::string out;
+  const auto tell = [&](const char* what, const auto& names) {
+    if (names.empty()) return;
+    absl::StrAppend(&out, what, ": ", Printable(absl::StrJoin(names, ", ")), "\n");
+  };
+  tell("added", reply.added());
+  tell("changed", reply.changed());
+  tell("removed", reply.removed());
+  return out.empty() ? "nothing has changed\n" : out;
+}
+
 std::string ModelsTable(const Models& models) {
   std::vector<std::vector<std::string>> rows = {
       {"MODEL", "FAMILY", "STATE", ">WEIGHTS", ">ON DEVICE", ">KV", ">FIXED", "NOTES"}};
   for (const v1::ModelStatus& model : models) {
-    std::vector<std::string> notes;
-    if (model.is_default()) notes.push_back("default");
-    if (model.pinned()) notes.push_back("pinned");
-    if (model.running() > 0) notes.push_back(absl::StrCat(model.running(), " running"));
-    if (model.queued() > 0) notes.push_back(absl::StrCat(model.queued(), " queued"));
-    if (model.paused() > 0) notes.push_back(absl::StrCat(model.paused(), " paused"));
-    if (!model.error().empty()) notes.push_back(FirstLine(model.error()));
-    std::string text;
-    for (const std::string& note : notes) absl::StrAppend(&text, text.empty() ? "" : ", ", note);
     rows.push_back({model.name(), model.family(), StateName(model.state()),
                     HumanBytes(model.weight_bytes()), HumanBytes(model.resident_bytes()),
-                    HumanBytes(model.kv_bytes()), HumanBytes(model.fixed_bytes()), text});
+                    HumanBytes(model.kv_bytes()), HumanBytes(model.fixed_bytes()), Notes(model)});
   }
   return Table(rows);
 }
 
 std::string StatusText(const v1::Status& status) {
   std::string out =
-      absl::StrFormat("switchyard %s, up %.0f s\n", status.version(), status.uptime_s());
+      absl::StrFormat("switchyard %s, up %.0f s\n", Printable(status.version()), status.uptime_s());
   for (const v1::DeviceStatus& device : status.devices()) {
-    absl::StrAppend(&out, "\ndevice ", device.name(), ": ", HumanBytes(device.capacity_bytes()),
-                    ", leased ", HumanBytes(device.leased_bytes()), ", reserve ",
-                    HumanBytes(device.reserve_bytes()), ", others ",
-                    HumanBytes(device.foreign_bytes()), ", free ", HumanBytes(device.free_bytes()),
-                    "\n");
+    absl::StrAppend(
+        &out, "\ndevice ", Printable(device.name()), ": ", HumanBytes(device.capacity_bytes()),
+        ", leased ", HumanBytes(device.leased_bytes()), ", reserve ",
+        HumanBytes(device.reserve_bytes()), ", others ", HumanBytes(device.foreign_bytes()),
+        ", free ", HumanBytes(device.free_bytes()), "\n");
     if (device.leases().empty()) continue;
     std::vector<std::vector<std::string>> rows = {{"  LEASE", ">FIXED", ">WEIGHTS", ">KV", ">SUM"}};
     for (const auto& lease : device.leases()) {

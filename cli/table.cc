@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cli/printable.h"
+
 namespace switchyard::cli {
 namespace {
 
@@ -9,8 +11,11 @@ bool AlignsRight(const std::string& heading) { return !heading.empty() && headin
 
 }  // namespace
 
-std::string Table(const std::vector<std::vector<std::string>>& rows) {
+std::string Table(std::vector<std::vector<std::string>> rows) {
   if (rows.empty()) return "";
+  for (auto& row : rows) {
+    for (std::string& cell : row) cell = Printable(cell);
+  }
   std::vector<size_t> widths(rows[0].size(), 0);
   for (size_t r = 0; r < rows.size(); ++r) {
     for (size_t c = 0; c < rows[r].size(); ++c) {

@@ -1,21 +1,46 @@
 #include "cli/utf8.h"
 
-#include <iostream>
-#include <iterator>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "common/utf8.h"
 
 namespace switchyard::cli {
+namespace {
+
+absl::StatusOr<std::string> ReadInput() {
+  std::string all;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t length = ::read(STDIN_FILENO, buffer, sizeof(buffer));
+    if (length == 0) return all;
+    if (length > 0) {
+      all.append(buffer, static_cast<size_t>(length));
+    } else if (errno != EINTR) {
+      return absl::UnknownError(absl::StrCat("cannot read standard input: ", std::strerror(errno)));
+    }
+  }
+}
+
+}  // namespace
+
 absl::Status CheckUtf8(const std::string& text, const char* what) {
   const size_t at = FindInvalidUtf8(text);
   if (at == std::string::npos) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(what, " is not valid UTF-8 at byte ", at));
 }
 
-std::string TextOrInput(const std::string& text) {
-  if (text != "-") return text;
-  return std::string(std::istreambuf_iterator<char>(std::cin), {});
+absl::StatusOr<std::string> TextOrInput(const std::string& text, const char* what) {
+  std::string all = text;
+  if (text == "-") {
+    ASSIGN_OR_RETURN(all, ReadInput());
+  }
+  RETURN_IF_ERROR(CheckUtf8(all, what));
+  return all;
 }
 
 }  // namespace switchyard::cli

@@ -14,6 +14,7 @@ int RunPrefetch(const Arguments& args);
 int RunPin(const Arguments& args);
 int RunGenerate(const Arguments& args);
 int RunTokenize(const Arguments& args);
+int RunReload(const Arguments& args);
 int RunCheck(const Arguments& args);
 
 }  // namespace switchyard::cli

@@ -1,13 +1,13 @@
 #include <unistd.h>
 
-#include <atomic>
-#include <cstdio>
+#include <mutex>
 
 #include "cli/client.h"
 #include "cli/commands/commands.h"
 #include "cli/generation.h"
 #include "cli/interrupt.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/utf8.h"
 #include "common/status_macros.h"
 
@@ -29,8 +29,7 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const Arguments& args) {
   v1::GenerateRequest request;
   request.set_model(args.model);
   if (args.prompt) {
-    request.set_text(TextOrInput(*args.prompt));
-    RETURN_IF_ERROR(CheckUtf8(request.text(), "the prompt"));
+    ASSIGN_OR_RETURN(*request.mutable_text(), TextOrInput(*args.prompt, "the prompt"));
   } else {
     request.mutable_ids()->mutable_ids()->Assign(args.prompt_ids.begin(), args.prompt_ids.end());
   }
@@ -52,42 +51,62 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const Arguments& args) {
   return request;
 }
 
+// What Ctrl-C ends: the process while it connects, then the generation; then nothing any more,
+// since what there is of it is being written.
+class Interruption {
+ public:
+  void Happen() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    happened_ = true;
+    if (client_ != nullptr) client_->CancelGenerate();
+    if (client_ == nullptr && !ended_) ::_exit(kInterrupted);
+  }
+  void Begin(Client* client) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    client_ = client;
+  }
+  // Whether it happened.
+  bool End() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    client_ = nullptr;
+    ended_ = true;
+    return happened_;
+  }
+
+ private:
+  std::mutex mutex_;
+  Client* client_ = nullptr;
+  bool happened_ = false;
+  bool ended_ = false;
+};
+
 int Write(Client& client, const v1::GenerateRequest& request, const Arguments& args,
-          const std::atomic<bool>& interrupted) {
+          Interruption* interruption) {
   Generation generation;
+  interruption->Begin(&client);
   const absl::Status status = client.Generate(request, [&](const v1::GenerateEvent& event) {
     generation.Add(event);
-    if (!args.json) {
-      std::fwrite(event.text().data(), 1, event.text().size(), stdout);
-      std::fflush(stdout);
-    }
+    return args.json || Print(event.text());
   });
-  const bool cancelled = interrupted && absl::IsCancelled(status);
-  if (cancelled) generation.Cancel();
-  if (!args.json && ::isatty(STDOUT_FILENO)) std::printf("\n");
+  const bool cancelled = interruption->End() && absl::IsCancelled(status);
+  if (OutputFailed()) return kRefused;
+  if (cancelled) generation.Cancel(args.seed);
+  if (!args.json && ::isatty(STDOUT_FILENO)) Print("\n");
   if (!status.ok() && !cancelled) return Outcome(status);
   if (args.json) PrintJson(generation.ToJson());
-  return kDone;
+  return cancelled ? kInterrupted : kDone;
 }
 
 }  // namespace
 
 int RunGenerate(const Arguments& args) {
-  static std::atomic<bool> interrupted{false};
-  static std::atomic<Client*> running{nullptr};
-  OnInterrupt([] {
-    interrupted = true;
-    if (Client* client = running) client->CancelGenerate();
-  });
+  // Before Ctrl-C is caught: it ends what waits for standard input.
   auto request = MakeRequest(args);
   if (!request.ok()) return Outcome(request.status());
-  return WithClient(args.address, [&](Client& client) {
-    running = &client;
-    if (interrupted) client.CancelGenerate();  // it came before there was anything to cancel
-    const int code = Write(client, *request, args, interrupted);
-    running = nullptr;
-    return code;
-  });
+  static Interruption interruption;  // the thread that waits for Ctrl-C never ends
+  OnInterrupt([] { interruption.Happen(); });
+  return WithClient(args.address,
+                    [&](Client& client) { return Write(client, *request, args, &interruption); });
 }
 
 }  // namespace switchyard::cli

@@ -1,8 +1,8 @@
-#include <cstdio>
-
+#include "absl/strings/str_cat.h"
 #include "cli/client.h"
 #include "cli/commands/commands.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/render.h"
 
 namespace switchyard::cli {
@@ -14,7 +14,7 @@ int RunPin(const Arguments& args) {
     if (args.json) {
       PrintJson({{"model", args.model}, {"pinned", !args.off}});
     } else {
-      std::printf("%s is %s\n", args.model.c_str(), args.off ? "not pinned" : "pinned");
+      Print(absl::StrCat(args.model, " is ", args.off ? "not pinned" : "pinned", "\n"));
     }
     return kDone;
   });

@@ -1,8 +1,8 @@
-#include <cstdio>
-
+#include "absl/strings/str_cat.h"
 #include "cli/client.h"
 #include "cli/commands/commands.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/render.h"
 #include "common/human.h"
 
@@ -15,8 +15,8 @@ int RunPrefetch(const Arguments& args) {
     if (args.json) {
       PrintJson({{"model", args.model}, {"master_bytes", reply->master_bytes()}});
     } else {
-      std::printf("%s is in host memory: %s\n", args.model.c_str(),
-                  HumanBytes(reply->master_bytes()).c_str());
+      Print(absl::StrCat(args.model, " is in host memory: ", HumanBytes(reply->master_bytes()),
+                         "\n"));
     }
     return kDone;
   });

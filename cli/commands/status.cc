@@ -1,8 +1,7 @@
-#include <cstdio>
-
 #include "cli/client.h"
 #include "cli/commands/commands.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/render.h"
 
 namespace switchyard::cli {
@@ -14,7 +13,7 @@ int RunStatus(const Arguments& args) {
     if (args.json) {
       PrintJson(StatusJson(*status));
     } else {
-      std::fputs(StatusText(*status).c_str(), stdout);
+      Print(StatusText(*status));
     }
     return kDone;
   });

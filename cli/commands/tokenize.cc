@@ -1,23 +1,19 @@
-#include <cstdio>
-
 #include "absl/strings/str_cat.h"
 #include "cli/client.h"
 #include "cli/commands/commands.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/render.h"
 #include "cli/utf8.h"
 
 namespace switchyard::cli {
 namespace {
 
-int Show(Client& client, const Arguments& args) {
+int Show(Client& client, const Arguments& args, const std::string& to_split) {
   v1::TokenizeRequest request;
   request.set_model(args.model);
-  request.set_text(TextOrInput(args.text));
+  request.set_text(to_split);
   request.set_no_special_tokens(args.no_special);
-  if (absl::Status status = CheckUtf8(request.text(), "the text"); !status.ok()) {
-    return Outcome(status);
-  }
   auto ids = client.Tokenize(request);
   if (!ids.ok()) return Outcome(ids.status());
 
@@ -36,14 +32,16 @@ int Show(Client& client, const Arguments& args) {
   }
   std::string line;
   for (int32_t id : ids->ids()) absl::StrAppend(&line, line.empty() ? "" : " ", id);
-  std::printf("%s\n%s\n", line.c_str(), text->text().c_str());
+  Print(absl::StrCat(line, "\n", text->text(), "\n"));
   return kDone;
 }
 
 }  // namespace
 
 int RunTokenize(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) { return Show(client, args); });
+  auto text = TextOrInput(args.text, "the text");
+  if (!text.ok()) return Outcome(text.status());
+  return WithClient(args.address, [&](Client& client) { return Show(client, args, *text); });
 }
 
 }  // namespace switchyard::cli

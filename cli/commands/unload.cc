@@ -1,8 +1,8 @@
-#include <cstdio>
-
+#include "absl/strings/str_cat.h"
 #include "cli/client.h"
 #include "cli/commands/commands.h"
 #include "cli/outcome.h"
+#include "cli/output.h"
 #include "cli/render.h"
 
 namespace switchyard::cli {
@@ -13,7 +13,7 @@ int RunUnload(const Arguments& args) {
     if (args.json) {
       PrintJson({{"model", args.model}});
     } else {
-      std::printf("%s is unloaded\n", args.model.c_str());
+      Print(absl::StrCat(args.model, " is unloaded\n"));
     }
     return kDone;
   });

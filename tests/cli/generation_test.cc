@@ -30,29 +30,32 @@ TEST(Generation, AddsUpToTheDocumentOfTheContract) {
   last.mutable_finish()->set_reason(v1::STOP);
   last.mutable_finish()->mutable_usage()->set_prompt_tokens(2);
   last.mutable_finish()->mutable_usage()->set_completion_tokens(2);
+  last.mutable_finish()->set_seed(18446744073709551615u);
   generation.Add(last);
   EXPECT_EQ(generation.ToJson().dump(-1, ' ', false, Json::error_handler_t::replace),
             "{\"model\":\"austen\",\"text\":\"ab\xEF\xBF\xBD\",\"token_ids\":[1,2],\"logprobs\":[],"
             "\"prompt_token_ids\":[7,8],\"prompt_logprobs\":[null,-0.5],\"finish_reason\":\"stop\","
             "\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2},"
             "\"timings\":{\"queue_ms\":0.0,\"swap_ms\":0.0,\"prefill_ms\":0.0,\"decode_ms\":0.0,"
-            "\"tokens_per_second\":0.0}}");
+            "\"tokens_per_second\":0.0},\"seed\":18446744073709551615}");
 }
 
 TEST(Generation, CancelledTellsWhatThereIs) {
   Generation generation;
   generation.Add(First());
-  generation.Cancel();
+  generation.Cancel(7);
   const Json document = generation.ToJson();
   EXPECT_EQ(document["finish_reason"], "cancelled");
   EXPECT_EQ(document["usage"]["prompt_tokens"], 2);
   EXPECT_EQ(document["usage"]["completion_tokens"], 1);
+  EXPECT_EQ(document["seed"], 7);
 }
 
 TEST(Generation, CancelledBeforeAnythingCame) {
   Generation generation;
-  generation.Cancel();
+  generation.Cancel(std::nullopt);
   EXPECT_EQ(generation.ToJson()["token_ids"], Json::array());
+  EXPECT_TRUE(generation.ToJson()["seed"].is_null());  // the server drew it, and did not tell
 }
 
 }  // namespace

@@ -58,13 +58,57 @@ TEST(Render, StatusDocument) {
   model->set_name("a");
   model->set_state(v1::RESIDENT);
   status.set_version("1");
+  status.set_default_model("a");
   EXPECT_EQ(StatusJson(status).dump(),
             R"({"devices":[{"name":"cpu","capacity_bytes":10,"reserve_bytes":0,"leased_bytes":0,)"
             R"("foreign_bytes":0,"free_bytes":0,"leases":[{"model":"a","fixed_bytes":0,)"
             R"("weight_bytes":0,"kv_bytes":0}]}],"host":{"budget_bytes":5,"used_bytes":0},)"
             R"("models":[{"name":"a","family":"","state":"resident","default":false,)"
             R"("pinned":false,"fixed_bytes":0,"weight_bytes":0,"resident_bytes":0,"kv_bytes":0,)"
-            R"("error":""}],"uptime_s":0.0,"version":"1"})");
+            R"("error":"","device":"","master_bytes":0,"running":0,"queued":0,"paused":0,)"
+            R"("worker_pid":0,"requests":0,"tokens":0,"restarts":0,"idle_s":0.0}],)"
+            R"("uptime_s":0.0,"version":"1","default_model":"a"})");
+}
+
+std::string NotesOf(v1::ModelState state, uint32_t restarts, const std::string& error) {
+  google::protobuf::RepeatedPtrField<v1::ModelStatus> models;
+  v1::ModelStatus* model = models.Add();
+  model->set_name("a");
+  model->set_state(state);
+  model->set_restarts(restarts);
+  model->set_error(error);
+  const std::string table = ModelsTable(models);
+  const std::string row = table.substr(table.find('\n') + 1);
+  const size_t notes = table.find("NOTES");
+  return row.size() > notes ? row.substr(notes, row.size() - notes - 1) : "";
+}
+
+TEST(Render, AFailureThatIsOverIsToldAsPast) {
+  EXPECT_EQ(NotesOf(v1::RESIDENT, 0, ""), "");
+  EXPECT_EQ(NotesOf(v1::RESIDENT, 2, "killed by signal 9\nlog"),
+            "restarts 2; last: killed by signal 9");
+  EXPECT_EQ(NotesOf(v1::COLD, 0, "no memory"), "last: no memory");
+  EXPECT_EQ(NotesOf(v1::RESIDENT, 1, ""), "restarts 1");
+  EXPECT_EQ(NotesOf(v1::FAILED, 3, "it never fits\nlog"), "it never fits");
+}
+
+TEST(Render, NothingOfAServerMovesTheCursor) {
+  v1::Status status;
+  status.set_version("1\x1B[2J");
+  status.add_devices()->set_name("cpu\x1B[2J");
+  status.add_models()->set_error("\x1B[2J");
+  EXPECT_EQ(StatusText(status).find('\x1B'), std::string::npos);
+}
+
+TEST(Render, Reload) {
+  v1::ReloadConfigReply reply;
+  EXPECT_EQ(ReloadText(reply), "nothing has changed\n");
+  EXPECT_EQ(ReloadJson(reply).dump(), R"({"added":[],"changed":[],"removed":[]})");
+  reply.add_added("a");
+  reply.add_added("b");
+  reply.add_removed("c");
+  EXPECT_EQ(ReloadText(reply), "added: a, b\nremoved: c\n");
+  EXPECT_EQ(ReloadJson(reply).dump(), R"({"added":["a","b"],"changed":[],"removed":["c"]})");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ TEST(Table, AlignsColumns) {
             "a         10  x\n"
             "longer     1\n");
   EXPECT_EQ(Table({}), "");
+  EXPECT_EQ(Table({{"NAME"}, {"a\x1B[2J"}}), "NAME\na\\x1B[2J\n");
 }
 
 }  // namespace

@@ -1,21 +1,31 @@
 """The `switchyard` command's contract, with the demonstration models."""
 
+import fcntl
 import json
 import os
+import pathlib
 import signal
+import struct
 import subprocess
+import termios
 import unittest
 
-from harness import BIN, MODELS, VOICES, WORKER, Supervisor, fake, wait_for
+from harness import BIN, MODELS, VOICES, WORKER, FakeModels, Supervisor, fake, wait_for
 
 MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "weight_bytes",
-              "resident_bytes", "kv_bytes", "error"]
+              "resident_bytes", "kv_bytes", "error", "device", "master_bytes", "running",
+              "queued", "paused", "worker_pid", "requests", "tokens", "restarts", "idle_s"]
 PHASES = {"queued", "draining", "releasing", "loading", "ready", "failed"}
 
 
 def run(*args):
     return subprocess.run([str(BIN / "switchyard"), *args], capture_output=True, text=True,
                           timeout=30, env=dict(os.environ, SWITCHYARD_WORKER=WORKER))
+
+
+def unread(terminal):
+    """The bytes that a terminal holds for its reader."""
+    return struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, b"\0" * 4))[0]
 
 
 class UsageTest(unittest.TestCase):
@@ -31,7 +41,50 @@ class UsageTest(unittest.TestCase):
                      ["status", "--no-such-flag"], ["check"]):
             result = run(*args)
             self.assertEqual(result.returncode, 2, args)
-            self.assertTrue(result.stderr, args)
+            self.assertRegex(result.stderr, r"\Aswitchyard: .*\nTry: switchyard .*--help\n\Z", args)
+        self.assertIn('no command "nonsense"', run("nonsense").stderr)
+
+    def test_a_number_is_one(self):
+        for args in (["--prompt-ids", ""], ["--prompt-ids", "1,,2"], ["--prompt-ids", "1,2,"],
+                     ["x", "--stop-ids", ""], ["x", "--max-tokens", ""], ["x", "--temperature", ""],
+                     ["x", "--top-k", "-1"], ["x", "--seed", "-1"], ["x", "--priority", ""],
+                     ["x", "--seed", "18446744073709551616"], ["x", "--logprobs", "", "--json"]):
+            result = run("generate", "--address", "127.0.0.1:1", *args)
+            self.assertEqual(result.returncode, 2, args)
+            self.assertRegex(result.stderr, r"^switchyard: --[a-z-]+: \".*\" is not ", args)
+
+    def test_names_and_addresses(self):
+        for command in ("switch", "load", "unload", "pin", "prefetch", "generate"):
+            option = ["x", "--model"] if command == "generate" else []
+            result = run("--address", "127.0.0.1:1", command, *option, "")
+            self.assertEqual(result.returncode, 2, command)
+            self.assertIn("a model's name is empty", result.stderr)
+            for name in ("a b", b"\xff", "x" * 65, "a\x1b[2J"):
+                result = run("--address", "127.0.0.1:1", command, *option, name)
+                self.assertEqual(result.returncode, 2, (command, name))
+                self.assertNotIn("libprotobuf", result.stderr)
+                self.assertNotIn("\x1b", result.stderr)
+        for address in ("", "foo", "foo:0", "foo:65536", ":1", "unix:"):
+            result = run("status", "--address", address)
+            self.assertEqual(result.returncode, 2, address)
+            self.assertIn("--address: ", result.stderr)
+
+    def test_logprobs_need_json(self):
+        for flags in (["--logprobs", "0"], ["--prompt-logprobs"]):
+            result = run("--address", "127.0.0.1:1", "generate", "x", *flags)
+            self.assertEqual(result.returncode, 2, flags)
+            self.assertIn(f"{flags[0]} needs --json", result.stderr)
+
+    def test_help_tells_everything(self):
+        commands = ["generate", "status", "models", "switch", "load", "unload", "prefetch", "pin",
+                    "tokenize", "reload", "check"]
+        for command in commands:
+            text = run(command, "--help").stdout
+            self.assertIn("--json", text)
+            self.assertIn("--address", text)
+            for line in text.splitlines():
+                if line.startswith("  -"):
+                    self.assertRegex(line, r"^  -\S+( \S+)?( \(required\))? +[A-Z0-9]", command)
 
     def test_no_connection(self):
         for args in (["status"], ["models", "--json"], ["generate", "x"], ["switch", "x"],
@@ -61,7 +114,7 @@ class UsageTest(unittest.TestCase):
 
         code, complaint = self.end_while_generating(kill, step_us=1000)
         self.assertEqual(code, 3, complaint)
-        self.assertIn("UNAVAILABLE", complaint)
+        self.assertRegex(complaint, r"UNAVAILABLE: the connection to 127\.0\.0\.1:\d+ was lost")
 
     def test_a_server_that_says_it_is_unavailable(self):
         code, complaint = self.end_while_generating(
@@ -109,7 +162,7 @@ class ContractTest(unittest.TestCase):
                                        "--prompt-logprobs", "--ignore-eos")
         self.assertEqual(list(document), ["model", "text", "token_ids", "logprobs",
                                           "prompt_token_ids", "prompt_logprobs", "finish_reason",
-                                          "usage", "timings"])
+                                          "usage", "timings", "seed"])
         self.assertEqual(document["model"], "austen")
         self.assertEqual(len(document["token_ids"]), 12)
         self.assertEqual(document["finish_reason"], "length")
@@ -144,6 +197,14 @@ class ContractTest(unittest.TestCase):
         self.assertEqual(document["finish_reason"], "stop")
         self.assertTrue(document["text"].endswith("good-natured "), document["text"])
 
+    def test_a_seed_that_was_drawn_is_told(self):
+        flags = ["generate", "--model", "joyce", "Mr Bloom", "--max-tokens", "20",
+                 "--temperature", "1"]
+        first = self.s.command_json(*flags)
+        again = self.s.command_json(*flags, "--seed", str(first["seed"]))
+        self.assertEqual(again["token_ids"], first["token_ids"])
+        self.assertEqual(again["seed"], first["seed"])
+
     def test_a_seed_repeats(self):
         args = ["generate", "--model", "melville", "The whale", "--max-tokens", "20", "--seed",
                 "7", "--temperature", "1", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01"]
@@ -160,7 +221,8 @@ class ContractTest(unittest.TestCase):
         self.assertEqual([m["name"] for m in models], VOICES)
         self.assertTrue(all(list(m) == MODEL_KEYS for m in models))
         status = self.s.command_json("status")
-        self.assertEqual(list(status), ["devices", "host", "models", "uptime_s", "version"])
+        self.assertEqual(list(status), ["devices", "host", "models", "uptime_s", "version",
+                                        "default_model"])
         self.assertEqual(list(status["devices"][0]),
                          ["name", "capacity_bytes", "reserve_bytes", "leased_bytes",
                           "foreign_bytes", "free_bytes", "leases"])
@@ -203,7 +265,100 @@ class ContractTest(unittest.TestCase):
             self.assertRegex(result.stderr, r"^switchyard: [A-Z_]+: ")
 
 
+class OutputTest(unittest.TestCase):
+    """What cannot be written is not done."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.s = fake(step_us=1000).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.s.__exit__(None, None, None)
+
+    def run_with_output(self, redirection, *args):
+        command = [str(BIN / "switchyard"), "--address", self.s.address, *args]
+        return subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", *command],
+                              stderr=subprocess.PIPE, text=True, timeout=20)
+
+    def test_a_full_disk_and_a_closed_descriptor(self):
+        for redirection in ("> /dev/full", ">&-", ">&- <&-"):
+            for args in (["models"], ["status"], ["status", "--json"], ["switch", "alpha"],
+                         ["switch", "alpha", "--json"], ["tokenize", "--model", "alpha", "x"],
+                         ["pin", "beta", "--off"], ["reload"], ["--help"], ["--version"],
+                         ["generate", "--model", "alpha", "x", "--max-tokens", "3", "--json"]):
+                result = self.run_with_output(redirection, *args)
+                self.assertEqual(result.returncode, 1, (redirection, args, result.stderr))
+                self.assertRegex(result.stderr, r"\Aswitchyard: cannot write .*\n\Z", args)
+
+    def test_a_stream_stops_where_it_cannot_be_written(self):
+        # A million tokens of a millisecond: only what stops at the first one is here in time.
+        result = self.run_with_output("> /dev/full", "generate", "--model", "alpha", "x",
+                                      "--max-tokens", "1000000", "--ignore-eos")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("No space left", result.stderr)
+        wait_for(lambda: self.s.model("alpha").running == 0, 2, "the sequence to end")
+
+    def test_a_reader_that_goes(self):
+        command = [str(BIN / "switchyard"), "--address", self.s.address, "generate", "--model",
+                   "alpha", "x", "--max-tokens", "1000000", "--ignore-eos"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(1)
+        process.stdout.close()
+        self.assertEqual(process.wait(10), -signal.SIGPIPE)
+        self.assertEqual(process.stderr.read(), b"")
+        process.stderr.close()
+
+    def test_input_that_cannot_be_read(self):
+        for redirection in ("<&-", "< /"):
+            result = self.run_with_output(f"{redirection} > /dev/null", "tokenize", "-")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("cannot read standard input", result.stderr)
+
+
+class ReloadTest(unittest.TestCase):
+
+    def test_reload(self):
+        models = FakeModels(["alpha", "beta"])
+        with fake(models) as s:
+            self.assertEqual(s.command_json("reload"), {"added": [], "changed": [], "removed": []})
+            models.write("gamma")
+            models.remove("beta")
+            models.write("alpha", "max_sequences: 2")
+            result = s.command_line("reload")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stdout, "added: gamma\nchanged: alpha\nremoved: beta\n")
+            pathlib.Path(models.path, "bad.textproto").write_text("nonsense")
+            result = s.command_line("reload")
+            self.assertEqual(result.returncode, 1)
+            self.assertRegex(result.stderr, r"^switchyard: INVALID_ARGUMENT: .*bad\.textproto")
+
+
 class InterruptTest(unittest.TestCase):
+
+    def test_ctrl_c_ends_what_waits_for_a_prompt(self):
+        with fake() as s:
+            terminal, other_end = os.openpty()
+            process = subprocess.Popen(
+                [str(BIN / "switchyard"), "--address", s.address, "generate", "-"],
+                stdin=other_end, start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+            os.write(terminal, b"It was\n")
+            wait_for(lambda: unread(other_end) == 0, what="it to read")
+            os.close(other_end)
+            os.write(terminal, b"\x03")
+            self.assertIn(process.wait(5), (-signal.SIGINT, 130))
+            os.close(terminal)
+
+    def test_ctrl_c_in_text_keeps_what_was_written(self):
+        with fake(step_us=2000) as s:
+            process = subprocess.Popen(
+                [str(BIN / "switchyard"), "--address", s.address, "generate", "--model", "alpha",
+                 "x", "--max-tokens", "1000000", "--ignore-eos"], stdout=subprocess.PIPE)
+            self.assertTrue(process.stdout.read(1))
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+            self.assertEqual(process.returncode, 130)
 
     def test_ctrl_c_prints_what_there_is(self):
         with fake(step_us=2000) as s:
@@ -214,7 +369,7 @@ class InterruptTest(unittest.TestCase):
             wait_for(lambda: s.model("alpha").tokens > 10, what="some tokens")
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=10)
-            self.assertEqual(process.returncode, 0)
+            self.assertEqual(process.returncode, 130)
             document = json.loads(out)
             self.assertEqual(document["finish_reason"], "cancelled")
             self.assertGreater(len(document["token_ids"]), 0)
