@@ -1,6 +1,7 @@
 // `swap`: how fast an image becomes resident and goes, beside the copy rate.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include "bench/report.h"
 #include "bench/subcommand.h"
 #include "common/usable_cores.h"
+#include "worker/backend.h"
 #include "worker/device/device.h"
 #include "worker/device/residency.h"
 
@@ -18,6 +20,7 @@ namespace {
 struct {
   int64_t mebibytes = 2048;
   int64_t chunk_mebibytes = 16;
+  std::string device = "cpu";
   int threads = 0;
   int runs = 7;
   bool json = false;
@@ -27,6 +30,7 @@ void AddOptions(CLI::App& app) {
   app.add_option("--mib", options.mebibytes, "size of the image")->check(CLI::PositiveNumber);
   app.add_option("--chunk-mib", options.chunk_mebibytes, "size of a chunk")
       ->check(CLI::PositiveNumber);
+  app.add_option("--device", options.device, "cpu, or a GPU's UUID or index");
   app.add_option("--threads", options.threads, "0: one per core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
@@ -81,7 +85,67 @@ class Swapper {
   std::unique_ptr<worker::Residency> residency_;
 };
 
+// A GPU's limit is the copy itself: from registered memory, in pieces that saturate the bus, into
+// memory that is there already.
+double MeasureUpload(worker::Device& device, const Buffer& from, int64_t bytes) {
+  constexpr int64_t kPiece = 16 << 20;
+  auto target = device.Allocate(static_cast<uint64_t>(bytes));
+  if (!target.ok()) return 0;
+  const double start = Now();
+  for (int64_t at = 0; at < bytes; at += kPiece) {
+    const int64_t piece = std::min(kPiece, bytes - at);
+    device
+        .Upload(static_cast<char*>((*target)->data()) + at, from.data() + at,
+                static_cast<uint64_t>(piece), device.copy_stream())
+        .IgnoreError();
+  }
+  device.Synchronize(device.copy_stream()).IgnoreError();
+  return static_cast<double>(bytes) / 1e9 / (Now() - start);
+}
+
+int RunOnGpu() {
+  auto backend = worker::OpenBackend(options.device, 0);
+  if (!backend.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(backend.status().message()).c_str());
+    return 1;
+  }
+  worker::Device& device = *backend->device;
+  const Buffer master(options.mebibytes << 20);
+  const auto bytes = static_cast<uint64_t>(master.bytes());
+  const double gigabytes = static_cast<double>(bytes) / 1e9;
+  device.RegisterHost(master.data(), bytes).IgnoreError();
+  Swapper swapper(device, master);
+  std::vector<double> grow, shrink, copy;
+  double first = 0;
+  for (int i = 0; i <= options.runs && swapper.status().ok(); ++i) {
+    const double seconds = swapper.Grow();
+    if (i == 0) {
+      first = gigabytes / seconds;
+    } else {
+      grow.push_back(seconds);
+    }
+    shrink.push_back(swapper.Shrink());
+    copy.push_back(MeasureUpload(device, master, std::min<int64_t>(master.bytes(), 8ll << 30)));
+  }
+  if (!swapper.status().ok()) {
+    std::fprintf(stderr, "%s\n", std::string(swapper.status().message()).c_str());
+    return 1;
+  }
+  Report report("swap of " + std::to_string(options.mebibytes) + " MiB in chunks of " +
+                    std::to_string(options.chunk_mebibytes) + " MiB, " + options.device,
+                options.json);
+  report.Add("becoming resident", gigabytes / Median(grow), "GB/s", Median(copy),
+             "copy from registered memory");
+  report.Add("beyond the copy", (Median(grow) - gigabytes / Median(copy)) * 1e3, "ms");
+  report.Add("while it is being registered", first, "GB/s");
+  report.Add("release", Median(shrink) * 1e3, "ms");
+  report.Print();
+  device.UnregisterHost(master.data()).IgnoreError();
+  return 0;
+}
+
 int Run() {
+  if (options.device != "cpu") return RunOnGpu();
   const int threads = options.threads > 0 ? options.threads : UsableCores();
   const Buffer master(options.mebibytes << 20);
   const double gigabytes = static_cast<double>(master.bytes()) / 1e9;

@@ -331,6 +331,9 @@ struct CudaOptions {
   bool programmatic_launch = true;  // kernels begin while the one before ends, where a GPU can
   int32_t gemv_warps = 16;          // rows a block of a matrix-vector product: 8 or 16
   bool cublas = true;               // use cuBLASLt if the machine has it
+  // Not 0: touches no device; good for ScratchBytes, which holds for every GPU of at most so many
+  // multiprocessors.
+  int32_t plan_multiprocessors = 0;
 };
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error);
 

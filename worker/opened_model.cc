@@ -37,6 +37,7 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& mo
   ASSIGN_OR_RETURN(Architecture arch, ReadArchitecture(checkpoint.config()));
   ASSIGN_OR_RETURN(EngineLimits limits, ResolveLimits(model, arch, traits));
   ASSIGN_OR_RETURN(ImageLayout image, PlanImage(arch, checkpoint));
+  FitImage(traits, image);
   const std::string tokenizer_path = model.checkpoint() + "/tokenizer.json";
   ASSIGN_OR_RETURN(auto tokenizer, Tokenizer::Load(tokenizer_path));
   ::malloc_trim(0);  // parsing JSON leaves several times its size behind

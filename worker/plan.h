@@ -14,13 +14,17 @@ namespace switchyard::worker {
 
 // What a plan needs to know of a device; known without touching it.
 struct DeviceTraits {
-  std::string name;  // as it was asked for: "cpu", or a GPU's name or UUID
+  std::string name;  // as it was asked for: "cpu", or a GPU's UUID
   bool is_cpu = true;
   uint64_t page_bytes = 0;     // of its arenas
   uint64_t process_bytes = 0;  // what an idle worker holds before it has a model
 };
 // FAILED_PRECONDITION for a device that this build cannot drive.
 absl::StatusOr<DeviceTraits> TraitsOf(const std::string& device);
+
+// Pads an image to what the device's memory comes in, so that its bytes are the lease's, and cuts
+// it into chunks as large as giving memory back quickly asks for.
+void FitImage(const DeviceTraits& device, ImageLayout& image);
 
 // The limits of a models.d entry with every default filled in. INVALID_ARGUMENT names the field,
 // the value and the bound; UNIMPLEMENTED names what is not supported yet.

@@ -16,8 +16,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
-#include "kernels/ops.h"
-#include "worker/device/device.h"
+#include "worker/backend.h"
 #include "worker/lifeline.h"
 #include "worker/opened_model.h"
 #include "worker/service.h"
@@ -71,7 +70,7 @@ absl::StatusOr<std::string> PlanAsText(const v1::Plan& plan, bool json) {
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
-  std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps(options.threads);
+  ASSIGN_OR_RETURN(auto ops, PlanningOps(options.device, options.threads));
   ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
@@ -83,8 +82,9 @@ absl::Status RunPlan(const Options& options) {
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
   WatchDeathPipe(UniqueFd(kDeathPipe));
-  std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps(options.threads);
-  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops));
+  ASSIGN_OR_RETURN(auto planning, PlanningOps(options.device, options.threads));
+  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *planning));
+  ASSIGN_OR_RETURN(Backend backend, OpenBackend(options.device, options.threads));
 
   Flag ended;
   std::unique_ptr<Session> session;
@@ -92,8 +92,8 @@ absl::Status RunServe(const Options& options) {
                    .closed = [&] { ended.Set(); }});
   session =
       std::make_unique<Session>(Session::Parts{.model = *model,
-                                               .device = MakeCpuDevice(options.threads),
-                                               .ops = std::move(ops),
+                                               .device = std::move(backend.device),
+                                               .ops = std::move(backend.ops),
                                                .descriptor_socket = UniqueFd(kDescriptorSocket),
                                                .cache_dir = options.cache_dir,
                                                .outbox = service,

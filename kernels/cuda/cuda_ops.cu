@@ -97,6 +97,9 @@ int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
 namespace switchyard::kernels {
 
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
+  if (options.plan_multiprocessors > 0) {
+    return std::make_unique<cuda::CudaOps>(options, options.plan_multiprocessors, false);
+  }
   int device = 0, multiprocessors = 0, major = 0;
   cudaError_t status = cudaGetDevice(&device);
   const auto read = [&](int* value, cudaDeviceAttr attribute) {

@@ -17,6 +17,8 @@ using StreamHandle = void*;
 
 // Pages of the `cpu` device. Planning needs the size before there is a device.
 constexpr uint64_t kCpuPageBytes = 4096;
+// Of a GPU: what physical memory comes in.
+constexpr uint64_t kCudaPageBytes = uint64_t{2} << 20;
 
 // Reserved device addresses of which parts are committed. Addresses never change, so captured
 // graphs and bound weights stay valid over any number of commits and releases.

@@ -9,6 +9,8 @@
 
 #include "kernels/ops.h"
 #include "tests/worker/service/support.h"
+#include "worker/backend.h"
+#include "worker/device/device.h"
 
 namespace switchyard::worker {
 namespace {
@@ -85,8 +87,36 @@ TEST_F(PlanTest, RefusesByName) {
     each.change(model);
     EXPECT_THAT(std::string(StatusOf(model).message()), HasSubstr(each.word));
   }
-  EXPECT_THAT(std::string(StatusOf(GoldenEntry("llama_defaults"), "GPU-1").message()),
-              HasSubstr("device \"GPU-1\""));
+  EXPECT_THAT(std::string(StatusOf(GoldenEntry("llama_defaults"), "tpu").message()),
+              HasSubstr("device \"tpu\""));
+}
+
+// Where there is no GPU too: planning touches no device.
+TEST_F(PlanTest, OfAGpu) {
+  v1::Model model = GoldenEntry("llama_defaults");
+  auto planning = PlanningOps("GPU-1", 1);
+  ASSERT_TRUE(planning.ok()) << planning.status();
+  auto opened = OpenModel(model, "GPU-1", **planning);
+  if (!HaveCuda()) {
+    EXPECT_EQ(opened.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(opened.status().message()), HasSubstr("only \"cpu\""));
+    return;
+  }
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const v1::Plan& plan = (*opened)->plan;
+  for (const uint64_t bytes : {plan.image_bytes(), plan.chunk_bytes(), plan.fixed_bytes(),
+                               plan.kv_smallest_bytes(), plan.kv_granule_bytes()}) {
+    EXPECT_GT(bytes, 0u);
+    EXPECT_EQ(bytes % kCudaPageBytes, 0u);
+  }
+  EXPECT_EQ((*opened)->limits.kv_dtype, kernels::DType::kBF16);
+  EXPECT_EQ((*opened)->limits.launch_ahead, 1);
+  EXPECT_EQ(plan.prefill_chunk(), plan.context_length()) << "8192, but no longer than a context";
+  EXPECT_NE(plan.image_key(), OpenGolden(model)->plan.image_key()) << "of another size";
+  model.set_prefill_chunk(512);
+  auto smaller = OpenModel(model, "GPU-1", **planning);
+  ASSERT_TRUE(smaller.ok()) << smaller.status();
+  EXPECT_LT((*smaller)->plan.fixed_bytes(), plan.fixed_bytes());
 }
 
 TEST_F(PlanTest, ABrokenTokenizerIsFoundWhenPlanning) {

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""The demonstration models on a GPU through the real supervisor, against the same models on cpu.
+
+    serve.py --bin FOLDER --models models.d [--device 0]
+
+Greedy tokens of the two are compared as far as cpu's margin says that they must agree. Then the six
+models take turns in a budget that does not hold them all, and a worker is killed; outputs stay the
+same. `--device cpu=SIZE` runs the same checks without a GPU.
+"""
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PROMPTS = {
+    "austen": "Emma was", "melville": "The whale", "whitman": "I hear the",
+    "shakespeare": "KING RICHARD:", "joyce": "Mr Bloom", "chesterton": "Father Brown",
+}
+TOKENS = 48
+MARGIN = 0.15  # of log-probabilities; bf16 moves them by a few hundredths
+FAILED = []
+
+
+def check(ok, what):
+    print(("   ok " if ok else "   FAILED ") + what, flush=True)
+    if not ok:
+        FAILED.append(what)
+    return ok
+
+
+class Server:
+    def __init__(self, args, device, extra=()):
+        self.cli = os.path.join(args.bin, "switchyard")
+        self.work = tempfile.TemporaryDirectory()
+        self.log = open(os.path.join(self.work.name, "log"), "w+")
+        self.process = subprocess.Popen(
+            [os.path.join(args.bin, "switchyard-supervisor"), "--models-dir", args.models, "--device", device,
+             "--listen", "127.0.0.1:0", "--cache-dir", self.work.name + "/cache", "--state-dir",
+             self.work.name + "/state", *extra],
+            stdout=subprocess.PIPE, stderr=self.log, text=True)
+        line = self.process.stdout.readline().split()
+        if len(line) != 2:
+            self.process.wait()
+            raise SystemExit("the supervisor did not start:\n" + self.log_text())
+        self.address = line[1]
+
+    def log_text(self):
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read()
+
+    def run(self, *words, timeout=120):
+        done = subprocess.run([self.cli, "--address", self.address, "--json", *map(str, words)],
+                              capture_output=True, text=True, timeout=timeout)
+        if done.returncode != 0:
+            raise RuntimeError(f"switchyard {' '.join(map(str, words))}: {done.stderr.strip()}")
+        return [json.loads(line) for line in done.stdout.splitlines() if line]
+
+    def generate(self, model, *more):
+        return self.run("generate", "--model", model, PROMPTS[model], "--max-tokens", TOKENS, "--temperature", 0,
+                        "--ignore-eos", "--logprobs", 2, *more)[0]
+
+    def status(self):
+        return self.run("status")[0]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=60)
+        text = self.log_text()
+        self.work.cleanup()
+        return code, text
+
+
+def agree(name, cpu, gpu):
+    """Token by token, until cpu's choice was too close to call."""
+    worst = 0.0
+    for i, (a, b) in enumerate(zip(cpu["logprobs"], gpu["logprobs"])):
+        if a["id"] == b["id"]:
+            worst = max(worst, abs(a["logprob"] - b["logprob"]))
+            continue
+        margin = a["top"][0]["logprob"] - a["top"][1]["logprob"]
+        return check(margin < MARGIN and worst < MARGIN,
+                     f"{name}: {i} tokens as on cpu, then a margin of {margin:.3f}; logprobs off by {worst:.3f}")
+    return check(worst < MARGIN, f"{name}: {TOKENS} tokens as on cpu, logprobs off by {worst:.3f}")
+
+
+def worker_pids(server):
+    out = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)], capture_output=True,
+                         text=True).stdout
+    return {name: int(line.split()[0]) for line in out.splitlines() for name in PROMPTS
+            if f'name: "{name}"' in line}
+
+
+def show_memory(server, note):
+    used = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
+                          capture_output=True, text=True).stdout.strip() if not CPU else "-"
+    device = server.status()["devices"][0]
+    extra = {k: device[k] for k in ("foreign_bytes",) if k in device}
+    print(f"   {note}: nvidia-smi {used} MiB used, leased {device['leased_bytes'] / 2**20:.0f} MiB, {extra}", flush=True)
+
+
+def everything_fits(args, expected):
+    print("-- all six fit")
+    server = Server(args, args.device)
+    show_memory(server, "before")
+    outputs = {}
+    for name in PROMPTS:
+        start = time.time()
+        outputs[name] = server.generate(name)
+        first = time.time() - start
+        if expected:
+            agree(name, expected[name], outputs[name])
+        again = server.generate(name)
+        check(again["token_ids"] == outputs[name]["token_ids"], f"{name}: the same again")
+        print(f"   {name}: first {first:.2f} s, then {again['timings']['tokens_per_second']:.0f} tokens/s", flush=True)
+        show_memory(server, name)
+    together(server, outputs)
+    killed(server, outputs)
+    code, log = server.stop()
+    check(code == 0, f"clean stop, exit status {code}")
+    tell_log(log)
+    return outputs
+
+
+def together(server, outputs):
+    """All models at once, several requests each. On a GPU the batch may move a logit's last bits."""
+    running = [(name, subprocess.Popen(
+        [server.cli, "--address", server.address, "--json", "generate", "--model", name, PROMPTS[name], "--max-tokens",
+         str(TOKENS), "--temperature", "0", "--ignore-eos", "--logprobs", "2"], stdout=subprocess.PIPE, text=True))
+        for _ in range(5) for name in PROMPTS]
+    for name, process in running:
+        text = process.communicate(timeout=120)[0]
+        if check(process.returncode == 0, f"{name}: a request among {len(running)}"):
+            agree(name + " among others", outputs[name], json.loads(text))
+
+
+def killed(server, outputs):
+    name = "austen"
+    pid = worker_pids(server).get(name)
+    if not check(pid is not None, f"{name} has a worker"):
+        return
+    os.kill(pid, signal.SIGKILL)
+    start = time.time()
+    deadline = start + 30
+    while time.time() < deadline:
+        try:
+            after = server.generate(name)
+            break
+        except RuntimeError as error:  # the request that the death was noticed with
+            print("  ", error)
+    check(after["token_ids"] == outputs[name]["token_ids"], f"{name}: the same after kill -9, {time.time() - start:.2f} s")
+
+
+def turns(args, outputs, device, note, rounds):
+    print(f"-- {note}: {device}")
+    server = Server(args, device)
+    seconds = []
+    for i in range(rounds):
+        for name in PROMPTS:
+            start = time.time()
+            server.run("switch", name)
+            seconds.append(time.time() - start)
+            got = server.generate(name)
+            if got["token_ids"] != outputs[name]["token_ids"]:
+                check(False, f"{name}: another output in round {i}")
+    states = {m["name"]: m["state"] for m in server.status()["models"]}
+    check(list(states.values()).count("resident") < 6, f"not all were resident: {states}")
+    later = sorted(seconds[6:]) or [0]
+    print(f"   {len(seconds)} switches, after the first six: median {later[len(later) // 2] * 1e3:.0f} ms, "
+          f"worst {later[-1] * 1e3:.0f} ms (with the command's own start)")
+    show_memory(server, "at the end")
+    code, log = server.stop()
+    check(code == 0, f"clean stop, exit status {code}")
+    tell_log(log)
+
+
+def tell_log(log):
+    bad = [line for line in log.splitlines() if "error" in line.lower() or "warn" in line.lower()]
+    for line in bad[:12]:
+        print("   log:", line[:240])
+
+
+def main():
+    global CPU
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--models", required=True)
+    parser.add_argument("--device", default="0")
+    args = parser.parse_args()
+    CPU = args.device.startswith("cpu")
+
+    print("-- on cpu")
+    server = Server(args, "cpu=1GiB")
+    expected = {name: server.generate(name) for name in PROMPTS}
+    server.stop()
+    outputs = everything_fits(args, expected)
+
+    server = Server(args, args.device)  # for the plans
+    time.sleep(1)
+    status = server.status()
+    fixed = sum(m["fixed_bytes"] for m in status["models"])
+    largest = max(m["weight_bytes"] for m in status["models"])
+    reserve = status["devices"][0]["reserve_bytes"]
+    server.stop()
+    name = "cpu" if CPU else args.device
+    # Room for all fixed parts and the weights and KV of two or three models: weights and KV move.
+    turns(args, outputs, f"{name}={fixed + reserve + (largest + (4 << 20)) * 5 // 2}", "turns, all workers live", 17)
+    # Room for about two workers: they end for each other's fixed part.
+    turns(args, outputs, f"{name}={fixed // 3 + reserve + (64 << 20)}", "turns, workers end", 2)
+    if FAILED:
+        print("FAILED:\n  " + "\n  ".join(FAILED))
+    return 1 if FAILED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

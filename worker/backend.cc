@@ -1,0 +1,59 @@
+#include "worker/backend.h"
+
+#include "absl/strings/str_cat.h"
+#ifdef SWITCHYARD_HAVE_CUDA
+#include "worker/device/cuda_device.h"
+#endif
+
+namespace switchyard::worker {
+
+#ifdef SWITCHYARD_HAVE_CUDA
+
+namespace {
+
+// More than any GPU has: plans hold for all of them.
+constexpr int32_t kMostMultiprocessors = 256;
+
+absl::Status Refused(const std::string& device, kernels::OpError error) {
+  return absl::FailedPreconditionError(absl::StrCat("device ", device, ": ", error.message));
+}
+
+}  // namespace
+
+bool HaveCuda() { return true; }
+
+absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads) {
+  if (device == "cpu") return Backend{MakeCpuDevice(threads), kernels::MakeCpuOps(threads)};
+  SelectCudaDevice(device);
+  kernels::OpError error;
+  std::unique_ptr<kernels::Ops> ops = kernels::MakeCudaOps({}, &error);
+  if (ops == nullptr) return Refused(device, error);
+  return Backend{MakeCudaDevice(), std::move(ops)};
+}
+
+absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads) {
+  if (device == "cpu") return kernels::MakeCpuOps(threads);
+  kernels::CudaOptions options;
+  options.plan_multiprocessors = kMostMultiprocessors;
+  kernels::OpError error;
+  std::unique_ptr<kernels::Ops> ops = kernels::MakeCudaOps(options, &error);
+  if (ops == nullptr) return Refused(device, error);
+  return ops;
+}
+
+#else
+
+bool HaveCuda() { return false; }
+
+// Devices other than `cpu` have been refused by TraitsOf.
+absl::StatusOr<Backend> OpenBackend(const std::string&, int threads) {
+  return Backend{MakeCpuDevice(threads), kernels::MakeCpuOps(threads)};
+}
+
+absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string&, int threads) {
+  return kernels::MakeCpuOps(threads);
+}
+
+#endif
+
+}  // namespace switchyard::worker

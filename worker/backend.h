@@ -1,0 +1,28 @@
+#pragma once
+
+// The one place that knows which devices this build can drive.
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/ops.h"
+#include "worker/device/device.h"
+
+namespace switchyard::worker {
+
+bool HaveCuda();
+
+struct Backend {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<kernels::Ops> ops;
+};
+// `device`: "cpu" or a GPU's UUID; once in a process where it is a GPU's, before there are threads.
+// `threads`: of `cpu`; 0 is one per core. FAILED_PRECONDITION names what the GPU or the driver
+// lacks. No context is made and no memory taken yet.
+absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads);
+
+// Ops that tell the sizes of their scratch; a GPU's touch no device, and there need not be one.
+absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads);
+
+}  // namespace switchyard::worker
