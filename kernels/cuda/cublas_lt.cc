@@ -101,7 +101,7 @@ class OpenCublasLt final : public CublasLt {
   }
 
   bool Start() {
-    if (!library_.Load() || library_.Create(&handle_) != CUBLAS_STATUS_SUCCESS) return false;
+    if (!library_.Load()) return false;
     const size_t version = library_.GetVersion();
     std::snprintf(version_, sizeof(version_), "%zu.%zu.%zu", version / 10000, version / 100 % 100,
                   version % 100);
@@ -136,6 +136,8 @@ class OpenCublasLt final : public CublasLt {
     const int64_t rows = (p.rows + kRowStep - 1) / kRowStep * kRowStep;
     const Key key = {rows, p.n, p.k, p.accumulate, p.f32, p.bias != nullptr};
     const std::lock_guard<std::mutex> lock(mutex_);
+    // A handle makes a context, which costs memory: not before the first product.
+    if (handle_ == nullptr && library_.Create(&handle_) != CUBLAS_STATUS_SUCCESS) handle_ = nullptr;
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second;
     if (plans_.size() >= kMostPlans) plans_.clear();
@@ -147,7 +149,7 @@ class OpenCublasLt final : public CublasLt {
     result.state = CUBLAS_STATUS_NOT_SUPPORTED;
     Problem problem(library_, p, rows);
     cublasLtMatmulPreferenceOpaque_t preference;
-    bool ok = problem.ok() &&
+    bool ok = handle_ != nullptr && problem.ok() &&
               library_.PreferenceInit(&preference, sizeof(preference)) == CUBLAS_STATUS_SUCCESS;
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
       ok = ok && library_.PreferenceSet(&preference, attribute, &value, sizeof(value)) ==

@@ -1,8 +1,8 @@
 #pragma once
 
 // bf16 products of many rows by cuBLASLt, where the machine has the library. It is opened when the
-// ops are made and never linked, so that one binary runs with and without it; without it the
-// tiled kernel takes these products. Host code only.
+// ops are made, touches no device before the first product, and is never linked, so that one binary
+// runs with and without it; without it the tiled kernel takes these products. Host code only.
 //
 // How a shape is computed is asked once (the library's first choice, without reductions by atomic
 // additions, so that the same inputs give the same bits) and kept. Shapes of up to 64 rows more

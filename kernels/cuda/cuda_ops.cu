@@ -98,7 +98,8 @@ namespace switchyard::kernels {
 
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
   if (options.plan_multiprocessors > 0) {
-    return std::make_unique<cuda::CudaOps>(options, options.plan_multiprocessors, false);
+    return std::make_unique<cuda::CudaOps>(options, options.plan_multiprocessors, false,
+                                           options.cublas ? cuda::CublasLt::Open() : nullptr);
   }
   int device = 0, multiprocessors = 0, major = 0;
   cudaError_t status = cudaGetDevice(&device);

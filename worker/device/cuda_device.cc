@@ -186,8 +186,6 @@ std::unique_ptr<Device> MakeCudaDevice() { return std::make_unique<CudaDevice>()
 
 void SelectCudaDevice(const std::string& uuid) {
   ::setenv("CUDA_VISIBLE_DEVICES", uuid.c_str(), 1);
-  // All kernels at once when the context is made: their memory is part of the fixed bytes.
-  ::setenv("CUDA_MODULE_LOADING", "EAGER", 1);
 }
 
 }  // namespace switchyard::worker
