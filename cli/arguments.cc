@@ -136,7 +136,7 @@ void DefineCheck(CLI::App* app, Arguments* args) {
   app->add_option("--models-dir", args->models_dir, "Directory of *.textproto files")
       ->required()
       ->option_text("DIR (required)");
-  app->add_option("--device", args->devices, "NAME or NAME=SIZE (12GiB, 40%); may be repeated")
+  app->add_option("--device", args->devices, "NAME or NAME=SIZE, as cpu=12GiB; may be repeated")
       ->allow_extra_args(false)
       ->option_text("DEVICE");
   app->add_option("--host-memory", args->host_memory, "Budget for masters and paused sequences")

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -349,6 +350,18 @@ class InterruptTest(unittest.TestCase):
             os.write(terminal, b"\x03")
             self.assertIn(process.wait(5), (-signal.SIGINT, 130))
             os.close(terminal)
+
+    def test_ctrl_c_ends_what_connects(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and says nothing
+            process = subprocess.Popen(
+                [str(BIN / "switchyard"), "--address", f"127.0.0.1:{server.getsockname()[1]}",
+                 "generate", "x"], stderr=subprocess.PIPE)
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                self.assertEqual(process.communicate(timeout=4), (None, b""))
+            self.assertEqual(process.returncode, 130)
 
     def test_ctrl_c_in_text_keeps_what_was_written(self):
         with fake(step_us=2000) as s:
