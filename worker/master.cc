@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -106,7 +107,14 @@ absl::Status Master::FillMapped(std::span<std::byte> image, uint64_t master_id,
     if (!absl::IsNotFound(cached)) LogWarning("image cache: ", cached.ToString());
   }
   worth_caching = may_cache;
-  return FillImage(parts_.image, parts_.checkpoint, image, progress);
+  FillReport report;
+  RETURN_IF_ERROR(FillImage(parts_.image, parts_.checkpoint, image, progress, &report));
+  if (!report.worst_name.empty()) {
+    LogInfo("quantized: relative error of the weights ",
+            absl::StrFormat("%.4f", report.error.Relative()), ", at worst ",
+            absl::StrFormat("%.4f", report.worst), " in ", report.worst_name);
+  }
+  return absl::OkStatus();
 }
 
 void Master::RunDrop(uint64_t master_id) {

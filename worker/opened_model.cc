@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "worker/model/families.h"
@@ -27,19 +29,59 @@ RequestLimits LimitsOfRequests(const OpenedModel& opened) {
   return limits;
 }
 
+Quantize QuantizeOf(const v1::Model& model) {
+  switch (model.quantize()) {
+    case v1::FP8:
+      return Quantize::kFp8;
+    case v1::INT4:
+      return Quantize::kInt4;
+    default:
+      return Quantize::kAsStored;
+  }
+}
+
+// What weights will be stored as where config.json says no more.
+kernels::DType TypeByConfig(const nlohmann::json& config) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    const auto type = config.find(key);
+    if (type == config.end() || !type->is_string()) continue;
+    if (*type == "float32") return kernels::DType::kF32;
+    if (*type == "float16") return kernels::DType::kF16;
+  }
+  return kernels::DType::kBF16;
+}
+
+absl::StatusOr<ImageLayout> PlanByConfig(const Architecture& arch, const Checkpoint& checkpoint,
+                                         Quantize quantize) {
+  ASSIGN_OR_RETURN(const QuantizationConfig config, ReadQuantizationConfig(checkpoint.config()));
+  ASSIGN_OR_RETURN(
+      ImageLayout image,
+      PlanImageWithoutWeights(arch, TypeByConfig(checkpoint.config()), config, quantize));
+  image.notes.push_back("no weights here: sizes are those that config.json gives");
+  return image;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& model,
                                                              const std::string& device,
-                                                             const kernels::Ops& ops) {
+                                                             const kernels::Ops& ops,
+                                                             OpenFor purpose) {
   ASSIGN_OR_RETURN(DeviceTraits traits, TraitsOf(device));
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(model.checkpoint()));
+  absl::StatusOr<Checkpoint> with_weights = Checkpoint::Open(model.checkpoint());
+  const bool by_config = purpose == OpenFor::kPlan && absl::IsNotFound(with_weights.status());
+  if (by_config) with_weights = Checkpoint::OpenConfig(model.checkpoint());
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, std::move(with_weights));
   ASSIGN_OR_RETURN(Architecture arch, ReadArchitecture(checkpoint.config()));
   ASSIGN_OR_RETURN(EngineLimits limits, ResolveLimits(model, arch, traits));
-  ASSIGN_OR_RETURN(ImageLayout image, PlanImage(arch, checkpoint));
+  ASSIGN_OR_RETURN(ImageLayout image, by_config ? PlanByConfig(arch, checkpoint, QuantizeOf(model))
+                                                : PlanImage(arch, checkpoint, QuantizeOf(model)));
   FitImage(traits, image);
   const std::string tokenizer_path = model.checkpoint() + "/tokenizer.json";
-  ASSIGN_OR_RETURN(auto tokenizer, Tokenizer::Load(tokenizer_path));
+  std::unique_ptr<const Tokenizer> tokenizer;
+  if (!by_config || std::filesystem::exists(tokenizer_path)) {
+    ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(tokenizer_path));
+  }
   ::malloc_trim(0);  // parsing JSON leaves several times its size behind
 
   auto opened = std::make_unique<OpenedModel>(OpenedModel{.model = model,
@@ -54,7 +96,8 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& mo
   opened->request_limits = LimitsOfRequests(*opened);
   opened->plan = MakePlan(model, opened->arch, opened->image, limits, opened->device, ops,
                           FileBytes(tokenizer_path));
-  opened->plan.set_checkpoint_bytes(opened->checkpoint.tensor_bytes());
+  opened->plan.set_checkpoint_bytes(by_config ? opened->image.bytes
+                                              : opened->checkpoint.tensor_bytes());
   return std::unique_ptr<const OpenedModel>(std::move(opened));
 }
 

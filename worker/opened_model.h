@@ -30,10 +30,15 @@ struct OpenedModel {
   v1::Plan plan;
 };
 
+// A plan can be made before there are weights: config.json is enough for sizes.
+enum class OpenFor : uint8_t { kServe, kPlan };
+
 // Reads config.json, generation_config.json, the safetensors headers and the whole tokenizer, so
-// that what is broken is found when the model is planned, and not when it is needed.
+// that what is broken is found when the model is planned, and not when it is needed. For a plan,
+// weights and tokenizer may be missing (`tokenizer` is null then): a note says so.
 absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& model,
                                                              const std::string& device,
-                                                             const kernels::Ops& ops);
+                                                             const kernels::Ops& ops,
+                                                             OpenFor purpose = OpenFor::kServe);
 
 }  // namespace switchyard::worker

@@ -56,11 +56,6 @@ absl::StatusOr<kernels::DType> KvDType(const v1::Model& model, const DeviceTrait
 }
 
 absl::Status CheckOptions(const v1::Model& model, const DeviceTraits& device) {
-  if (model.quantize() != v1::QUANTIZATION_AS_STORED) {
-    return absl::UnimplementedError(
-        absl::StrCat("quantize: ", v1::Quantization_Name(model.quantize()),
-                     " is not supported yet on ", device.name));
-  }
   if (model.fast_prefill()) {
     return absl::UnimplementedError(
         absl::StrCat("fast_prefill is not supported on ", device.name, " with these weights"));

@@ -71,7 +71,7 @@ absl::StatusOr<std::string> PlanAsText(const v1::Plan& plan, bool json) {
 
 absl::Status RunPlan(const Options& options) {
   ASSIGN_OR_RETURN(auto ops, PlanningOps(options.device, options.threads));
-  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops));
+  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     return ErrnoStatus("writing the plan");

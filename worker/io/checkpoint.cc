@@ -62,28 +62,39 @@ std::string Identity(const std::string& config, const std::vector<SafetensorsFil
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir) {
   Checkpoint checkpoint;
   checkpoint.dir_ = dir;
-  const std::string config_path = absl::StrCat(dir, "/config.json");
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(config_path, kMaxConfigBytes));
+  ASSIGN_OR_RETURN(const std::string text, checkpoint.ReadConfig());
+  RETURN_IF_ERROR(checkpoint.OpenFiles());
+  checkpoint.identity_ = Identity(text, checkpoint.files_);
+  return checkpoint;
+}
+
+absl::StatusOr<Checkpoint> Checkpoint::OpenConfig(const std::string& dir) {
+  Checkpoint checkpoint;
+  checkpoint.dir_ = dir;
+  RETURN_IF_ERROR(checkpoint.ReadConfig().status());
+  return checkpoint;
+}
+
+absl::StatusOr<std::string> Checkpoint::ReadConfig() {
+  const std::string config_path = absl::StrCat(dir_, "/config.json");
+  ASSIGN_OR_RETURN(std::string text, ReadFile(config_path, kMaxConfigBytes));
   ASSIGN_OR_RETURN(nlohmann::json config, ParseJson(text, config_path, kMaxConfigBytes));
   if (!config.is_object()) return Invalid(config_path, "not an object");
 
-  const std::string generation_path = absl::StrCat(dir, "/generation_config.json");
+  const std::string generation_path = absl::StrCat(dir_, "/generation_config.json");
   absl::StatusOr<nlohmann::json> generation = ReadJsonFile(generation_path, kMaxConfigBytes);
   if (generation.ok()) {
-    ASSIGN_OR_RETURN(checkpoint.generation_, ParseGenerationConfig(*generation, generation_path));
+    ASSIGN_OR_RETURN(generation_, ParseGenerationConfig(*generation, generation_path));
   } else if (!absl::IsNotFound(generation.status())) {
     return generation.status();
   }
-  RETURN_IF_ERROR(ReadSpecialIds(config, config_path, checkpoint.generation_));
+  RETURN_IF_ERROR(ReadSpecialIds(config, config_path, generation_));
   const auto text_config = config.find("text_config");
   if (text_config != config.end() && text_config->is_object()) {
-    RETURN_IF_ERROR(ReadSpecialIds(*text_config, config_path, checkpoint.generation_));
+    RETURN_IF_ERROR(ReadSpecialIds(*text_config, config_path, generation_));
   }
-
-  RETURN_IF_ERROR(checkpoint.OpenFiles());
-  checkpoint.identity_ = Identity(text, checkpoint.files_);
-  checkpoint.config_ = std::make_shared<const nlohmann::json>(std::move(config));
-  return checkpoint;
+  config_ = std::make_shared<const nlohmann::json>(std::move(config));
+  return text;
 }
 
 absl::Status Checkpoint::OpenFiles() {

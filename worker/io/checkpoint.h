@@ -31,6 +31,8 @@ class Checkpoint {
  public:
   // Every error names the file.
   static absl::StatusOr<Checkpoint> Open(const std::string& dir);
+  // The same without weights: neither tensors nor an identity.
+  static absl::StatusOr<Checkpoint> OpenConfig(const std::string& dir);
 
   const std::string& dir() const { return dir_; }
   const nlohmann::json& config() const { return *config_; }
@@ -48,6 +50,8 @@ class Checkpoint {
   const std::string& identity() const { return identity_; }
 
  private:
+  // Everything but weights; the text of config.json, which is part of the identity.
+  absl::StatusOr<std::string> ReadConfig();
   absl::Status OpenFiles();
   absl::Status OpenShards(const nlohmann::json& index, const std::string& index_path);
   absl::Status AddFile(SafetensorsFile file);

@@ -76,7 +76,6 @@ TEST_F(PlanTest, RefusesByName) {
       {[](v1::Model& m) { m.set_context_length(1); }, "context_length is 1"},
       {[](v1::Model& m) { m.set_max_sequences(257); }, "max_sequences is 257, at most 256"},
       {[](v1::Model& m) { m.set_prefill_chunk(70000); }, "prefill_chunk is 70000"},
-      {[](v1::Model& m) { m.set_quantize(v1::INT4); }, "INT4 is not supported yet on cpu"},
       {[](v1::Model& m) { m.set_kv_cache(v1::KV_FP8); }, "KV_FP8 is not supported on cpu"},
       {[](v1::Model& m) { m.set_kv_cache(v1::KV_BF16); }, "KV_BF16 is not supported on cpu"},
       {[](v1::Model& m) { m.set_fast_prefill(true); }, "fast_prefill"},
@@ -113,6 +112,44 @@ TEST_F(PlanTest, OfAGpu) {
   EXPECT_EQ((*opened)->limits.launch_ahead, 1);
   EXPECT_EQ(plan.prefill_chunk(), plan.context_length()) << "8192, but no longer than a context";
   EXPECT_NE(plan.image_key(), OpenGolden(model)->plan.image_key()) << "of another size";
+}
+
+TEST_F(PlanTest, QuantizingIsPlanned) {
+  v1::Model model = GoldenEntry("llama_rope_llama3");  // k of 72, 128 and 96
+  const auto as_stored = OpenGolden(model);
+  model.set_quantize(v1::FP8);
+  const auto fp8 = OpenGolden(model);
+  model.set_quantize(v1::INT4);
+  const auto int4 = OpenGolden(model);
+  EXPECT_LT(fp8->plan.image_bytes(), as_stored->plan.image_bytes());
+  EXPECT_LT(int4->plan.image_bytes(), as_stored->plan.image_bytes());
+  EXPECT_NE(fp8->plan.image_key(), int4->plan.image_key());
+  EXPECT_NE(fp8->plan.image_key(), as_stored->plan.image_key());
+  EXPECT_THAT(fp8->plan.notes(), testing::Contains("8 matrices quantized to f8_e4m3 on the way"));
+  EXPECT_THAT(int4->plan.notes(), testing::Contains("4 matrices quantized to int4 on the way"));
+  EXPECT_THAT(int4->plan.notes(),
+              testing::Contains("4 matrices not quantized: rows of 72 are no multiple of 32"));
+}
+
+// What `switchyard check` is for: sizes before a download.
+TEST_F(PlanTest, WithoutWeightsSizesFollowFromTheConfiguration) {
+  for (const std::string name : {"llama_defaults", "gpt_oss_published", "glm4_moe_air"}) {
+    TempDir dir;
+    std::filesystem::copy(GoldenModel(name), dir.path());
+    v1::Model model = GoldenEntry(name);
+    const auto whole = OpenGolden(model);
+    for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
+      if (entry.path().filename() != "config.json") std::filesystem::remove(entry.path());
+    }
+    model.set_checkpoint(dir.path());
+    const auto planned = OpenModel(model, "cpu", *ops_, OpenFor::kPlan);
+    ASSERT_TRUE(planned.ok()) << planned.status();
+    EXPECT_EQ((*planned)->plan.image_bytes(), whole->plan.image_bytes());
+    EXPECT_EQ((*planned)->plan.kv_smallest_bytes(), whole->plan.kv_smallest_bytes());
+    EXPECT_THAT((*planned)->plan.notes(),
+                testing::Contains("no weights here: sizes are those that config.json gives"));
+    EXPECT_THAT(std::string(StatusOf(model).message()), HasSubstr("neither model.safetensors"));
+  }
 }
 
 TEST_F(PlanTest, ABrokenTokenizerIsFoundWhenPlanning) {
