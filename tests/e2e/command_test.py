@@ -11,7 +11,8 @@ import subprocess
 import termios
 import unittest
 
-from harness import BIN, MODELS, VOICES, WORKER, FakeModels, Supervisor, fake, wait_for
+from harness import (BIN, MODELS, SOURCE, VOICES, WORKER, FakeModels, Supervisor, fake,
+                     wait_for)
 
 MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "weight_bytes",
               "resident_bytes", "kv_bytes", "error", "device", "master_bytes", "running",
@@ -135,6 +136,21 @@ class UsageTest(unittest.TestCase):
             self.assertEqual(m["smallest_bytes"],
                              m["fixed_bytes"] + m["weight_bytes"] + m["kv_smallest_bytes"])
         self.assertEqual(document["devices"][0]["capacity_bytes"], 64 << 20)
+
+    def test_check_before_a_download(self):
+        """The profile of six published models, of which only config.json is there."""
+        models = SOURCE / "deploy" / "96gb" / "models.d"
+        result = run("check", "--models-dir", str(models), "--device", "cpu=96GB",
+                     "--host-memory", "400GB", "--json")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        gigabytes = {m["name"]: m["weight_bytes"] / 1e9 for m in json.loads(result.stdout)["models"]}
+        # What deploy/96gb/README.md says; gpt-oss-120b is 65.2 GB as published, with
+        # biases in bf16.
+        said = {"llama-3.3-70b": 72.7, "qwen3-32b": 34.3, "qwen3-30b-a3b": 31.3,
+                "gemma-3-27b": 28.4, "gpt-oss-120b": 65.4, "glm-4.5-air": 57.0}
+        self.assertEqual(gigabytes.keys(), said.keys())
+        for name, size in said.items():
+            self.assertAlmostEqual(gigabytes[name], size, delta=0.1, msg=name)
 
     def test_check_shows_why_a_model_never_fits(self):
         result = run("check", "--models-dir", str(MODELS), "--device", "cpu=1MiB")

@@ -26,6 +26,7 @@ constexpr uint64_t kAlignment = 256;
 constexpr uint64_t kLeastChunk = uint64_t{256} << 10;
 constexpr uint64_t kLargestChunk = uint64_t{64} << 20;
 constexpr uint64_t kChunksWanted = 64;
+constexpr uint64_t kLargestBias = uint64_t{1} << 20;
 // Part of every key: raise it when the layout of an image, or what its bytes mean, changes.
 constexpr char kLayoutVersion[] = "layout 2";
 
@@ -193,6 +194,15 @@ class Planner {
     return count * (f32 ? 4 : f16 ? 2 : 1);
   }
 
+  // True if the checkpoint's tensor is short, and of zero bytes.
+  bool IsZero(const std::string& name) const {
+    const TensorInfo* info = checkpoint_->Find(name);
+    if (info == nullptr || info->bytes > kLargestBias) return false;
+    std::vector<std::byte> bytes(info->bytes);
+    return checkpoint_->Read(name, 0, bytes).ok() &&
+           std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+  }
+
   // Why a tensor that no role uses may be skipped; empty: it may not.
   std::string ReasonToSkip(const std::string& name, const std::string& prefix) const {
     for (const std::string& skipped : arch_.names.skipped) {
@@ -203,6 +213,9 @@ class Planner {
       if (config_.format != WeightFormat::kPlain && absl::EndsWith(name, suffix)) {
         return "scales of a quantized KV cache skipped";
       }
+    }
+    if (config_.format == WeightFormat::kGptq && absl::EndsWith(name, ".bias") && IsZero(name)) {
+      return "biases of nothing but zeros skipped";  // as AutoGPTQ adds them
     }
     const auto& heads = arch_.names.heads;
     if (arch_.tied_embeddings && std::find(heads.begin(), heads.end(), name) != heads.end()) {

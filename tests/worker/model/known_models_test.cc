@@ -61,6 +61,33 @@ TEST(KnownModels, ImageSizesFollowFromTheParameters) {
   }
 }
 
+// The profile of six published models for one 96 GB card: GB of the image, by the forms that its
+// models.d asks for. The README there says the same.
+TEST(KnownModels, SizesOfTheProfileFor96Gb) {
+  struct Case {
+    const char* checkpoint;
+    Quantize quantize;
+    double gigabytes;
+  };
+  for (const Case& each :
+       {Case{"Llama-3.3-70B-Instruct-FP8-dynamic", Quantize::kAsStored, 72.7},
+        Case{"Qwen3-32B", Quantize::kFp8, 34.3}, Case{"Qwen3-30B-A3B", Quantize::kFp8, 31.3},
+        Case{"gemma-3-27b-it", Quantize::kFp8, 28.4},
+        Case{"gpt-oss-120b", Quantize::kAsStored, 65.4},
+        Case{"GLM-4.5-Air", Quantize::kInt4, 57.0}}) {
+    const auto json = ReadJsonFile(std::string(SWITCHYARD_SOURCE_DIR) +
+                                   "/deploy/96gb/checkpoints/" + each.checkpoint + "/config.json");
+    ASSERT_TRUE(json.ok()) << json.status();
+    const auto arch = ReadArchitecture(*json);
+    const auto config = ReadQuantizationConfig(*json);
+    ASSERT_TRUE(arch.ok() && config.ok()) << arch.status() << config.status();
+    const auto layout =
+        PlanImageWithoutWeights(*arch, kernels::DType::kBF16, *config, each.quantize);
+    ASSERT_TRUE(layout.ok()) << layout.status();
+    EXPECT_NEAR(static_cast<double>(layout->bytes) / 1e9, each.gigabytes, 0.06) << each.checkpoint;
+  }
+}
+
 TEST(KnownModels, Gemma) {
   const Architecture gemma = Known("gemma-3-27b");
   EXPECT_EQ(gemma.vocabulary, 262208);

@@ -101,6 +101,19 @@ TEST(QuantizedModel, InputFeaturesOutOfOrderAreRefused) {
                 "input features are not in order");
 }
 
+// As AutoGPTQ adds them to every module.
+TEST(QuantizedModel, GptqBiasesOfZerosAreNoBiases) {
+  const auto with_bias = [](const std::string& data) {
+    return Change{.tensors = [data](Tensors& t) {
+      t.push_back({kUp + ".bias", "F16", {96}, data});
+    }};
+  };
+  const auto zeros = FillChanged("quantized/llama_gptq", with_bias(std::string(192, '\0')));
+  ASSERT_TRUE(zeros.ok()) << zeros.status();
+  EXPECT_THAT(zeros->notes, testing::Contains("1 biases of nothing but zeros skipped"));
+  ExpectRefused("llama_gptq", with_bias(std::string(192, '\1')), "would not be used");
+}
+
 TEST(QuantizedModel, WhatConfigAndTensorsSayMustAgree) {
   const auto drop = [](json& c) { c.erase("quantization_config"); };
   ExpectRefused("llama_fp8_tensor", {.config = drop}, "by config.json matrices are plain");
