@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/available_memory.h"
 #include "common/human.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "supervisor/nvml.h"
 
@@ -20,6 +21,7 @@ constexpr bool kWorkersDriveGpus = false;
 #endif
 
 constexpr uint64_t kGpuReserve = uint64_t{512} << 20;
+constexpr int kLeastCapability = 80;  // bf16 on tensor cores
 
 std::vector<Gpu> FindGpus() {
   if (!kWorkersDriveGpus) return {};
@@ -27,6 +29,13 @@ std::vector<Gpu> FindGpus() {
   if (!nvml.ok()) return {};
   auto gpus = (*nvml)->Gpus();
   return gpus.ok() ? *std::move(gpus) : std::vector<Gpu>();
+}
+
+// Why our kernels cannot run on it, or empty.
+std::string Unfit(const Gpu& gpu) {
+  if (gpu.capability == 0 || gpu.capability >= kLeastCapability) return "";
+  return absl::StrCat(gpu.name, " (", gpu.uuid, ") has compute capability ", gpu.capability / 10,
+                      ".", gpu.capability % 10, ", and 8.0 is the least that is supported");
 }
 
 Device FromGpu(const Gpu& gpu, std::optional<uint64_t> reserve) {
@@ -50,6 +59,7 @@ absl::StatusOr<Device> ParseDevice(const std::string& text, const std::vector<Gp
           kWorkersDriveGpus ? absl::StrCat(gpus.size(), " GPUs were found, and cpu")
                             : std::string("this build has no CUDA kernels, only cpu")));
     }
+    if (std::string why = Unfit(*gpu); !why.empty()) return absl::InvalidArgumentError(why);
     device = FromGpu(*gpu, reserve);
   }
   if (equals == std::string::npos) return device;
@@ -86,7 +96,13 @@ absl::StatusOr<Budget> FindBudget(const std::vector<std::string>& devices,
     budget.devices.push_back(std::move(device));
   }
   if (devices.empty()) {
-    for (const Gpu& gpu : gpus) budget.devices.push_back(FromGpu(gpu, reserve_bytes));
+    for (const Gpu& gpu : gpus) {
+      if (std::string why = Unfit(gpu); !why.empty()) {
+        LogWarning(why, "; it is left alone");
+      } else {
+        budget.devices.push_back(FromGpu(gpu, reserve_bytes));
+      }
+    }
   }
   if (budget.devices.empty()) {
     budget.devices.push_back({"cpu", cpu_bytes, reserve_bytes.value_or(0)});

@@ -35,6 +35,7 @@ struct Nvml::Library {
   NvmlResult (*uuid)(NvmlDevice, char*, unsigned int) = nullptr;
   NvmlResult (*name)(NvmlDevice, char*, unsigned int) = nullptr;
   NvmlResult (*memory)(NvmlDevice, MemoryV2*) = nullptr;
+  NvmlResult (*capability)(NvmlDevice, int*, int*) = nullptr;  // may be missing
 
   template <typename Function>
   bool Load(Function* function, const char* symbol) {
@@ -42,6 +43,7 @@ struct Nvml::Library {
     return *function != nullptr;
   }
   bool LoadAll() {
+    Load(&capability, "nvmlDeviceGetCudaComputeCapability");
     return Load(&init, "nvmlInit_v2") && Load(&shutdown, "nvmlShutdown") &&
            Load(&count, "nvmlDeviceGetCount_v2") &&
            Load(&by_index, "nvmlDeviceGetHandleByIndex_v2") && Load(&uuid, "nvmlDeviceGetUUID") &&
@@ -49,12 +51,12 @@ struct Nvml::Library {
   }
 };
 
-absl::StatusOr<std::unique_ptr<Nvml>> Nvml::Open() {
+absl::StatusOr<std::unique_ptr<Nvml>> Nvml::Open(const char* library_name) {
   auto library = std::make_unique<Library>();
-  library->handle = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  library->handle = ::dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
   if (library->handle == nullptr) return absl::NotFoundError("there is no NVIDIA driver here");
   // The handle is never closed: the library keeps threads and state of its own.
-  if (!library->LoadAll()) return absl::UnavailableError("libnvidia-ml.so.1 is too old");
+  if (!library->LoadAll()) return absl::UnavailableError(absl::StrCat(library_name, " is too old"));
   RETURN_IF_ERROR(Check(library->init(), "nvmlInit"));
   return std::unique_ptr<Nvml>(new Nvml(std::move(library)));
 }
@@ -74,7 +76,12 @@ absl::StatusOr<std::vector<Gpu>> Nvml::Gpus() const {
     RETURN_IF_ERROR(Check(library_->uuid(device, uuid, sizeof(uuid)), "reading a GPU's UUID"));
     RETURN_IF_ERROR(Check(library_->name(device, name, sizeof(name)), "reading a GPU's name"));
     RETURN_IF_ERROR(Check(library_->memory(device, &memory), "reading a GPU's memory"));
-    gpus.push_back({uuid, name, memory.total, memory.reserved, memory.used});
+    int major = 0, minor = 0;
+    if (library_->capability != nullptr && library_->capability(device, &major, &minor) != 0) {
+      major = minor = 0;
+    }
+    // In this version `used` is without what the driver reserves.
+    gpus.push_back({uuid, name, memory.total, memory.reserved, memory.used, major * 10 + minor});
   }
   return gpus;
 }

@@ -15,14 +15,15 @@ struct Gpu {
   uint64_t total_bytes = 0;
   uint64_t driver_bytes = 0;  // reserved by the driver: never anybody's
   uint64_t used_bytes = 0;    // by processes, whoever they are
+  int capability = 0;         // 90 for 9.0; 0: the driver does not say
 };
 
 // The driver's management library, opened at run time: the supervisor needs no CUDA, and holds no
 // context.
 class Nvml {
  public:
-  // NOT_FOUND where there is no driver.
-  static absl::StatusOr<std::unique_ptr<Nvml>> Open();
+  // NOT_FOUND where there is no driver. `library`: a stand-in's, for tests.
+  static absl::StatusOr<std::unique_ptr<Nvml>> Open(const char* library = "libnvidia-ml.so.1");
   ~Nvml();
 
   absl::StatusOr<std::vector<Gpu>> Gpus() const;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <thread>
@@ -96,8 +97,28 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
                           router_->OnWorkerGone(worker, exit);
                         }});
   ASSIGN_OR_RETURN(reloader_, Reloader::Create(&loop_, router_.get(), options_.models_dir, budget));
+  WatchGpus(budget);
   router_->Start();
   return absl::OkStatus();
+}
+
+void Supervisor::WatchGpus(const Budget& budget) {
+  const bool any = std::any_of(budget.devices.begin(), budget.devices.end(),
+                               [](const Device& device) { return device.name != "cpu"; });
+  if (!any) return;
+  auto nvml = Nvml::Open();
+  if (!nvml.ok()) {
+    LogWarning("what others use of the GPUs is not known: ", nvml.status().message());
+    return;
+  }
+  gpus_ = std::make_unique<GpuMonitor>(
+      &loop_, *std::move(nvml), budget.devices,
+      GpuMonitor::Ledger{
+          [this](const std::string& device) { return router_->SettledBytes(device); },
+          [this](const std::string& device, uint64_t bytes) {
+            router_->OnForeignBytes(device, bytes);
+          }});
+  gpus_->Start();
 }
 
 void Supervisor::Serve() {

@@ -8,6 +8,7 @@
 #include "supervisor/accept_loop.h"
 #include "supervisor/connection_count.h"
 #include "supervisor/event_loop.h"
+#include "supervisor/gpu_monitor.h"
 #include "supervisor/health.h"
 #include "supervisor/held_signals.h"
 #include "supervisor/host_store.h"
@@ -39,6 +40,7 @@ class Supervisor {
   absl::Status Init(HeldSignals& signals);
   absl::Status Listen();
   absl::Status StartRouter(const Budget& budget, int stop_fd);
+  void WatchGpus(const Budget& budget);
   void Serve();
   void OnStopSignal();
   void ShutDownServer();
@@ -52,6 +54,7 @@ class Supervisor {
   Health health_;
   std::unique_ptr<ProcessLauncher> launcher_;
   std::unique_ptr<Router> router_;
+  std::unique_ptr<GpuMonitor> gpus_;  // null without GPUs
   std::unique_ptr<Reloader> reloader_;
   std::unique_ptr<Server> server_;
   std::optional<ConnectionCount> connections_;

@@ -1,0 +1,89 @@
+#include "supervisor/gpu_monitor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/log.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kInterval = kSecond / 2;
+
+}  // namespace
+
+uint64_t ForeignBytes(const Gpu& gpu, uint64_t capacity_bytes, uint64_t held_bytes) {
+  const uint64_t others = gpu.used_bytes - std::min(gpu.used_bytes, held_bytes);
+  const uint64_t ours_at_most = capacity_bytes + gpu.driver_bytes;
+  const uint64_t not_leased = gpu.total_bytes - std::min(gpu.total_bytes, ours_at_most);
+  return others - std::min(others, not_leased);
+}
+
+GpuMonitor::GpuMonitor(EventLoop* loop, std::unique_ptr<Nvml> nvml, std::vector<Device> devices,
+                       Ledger ledger)
+    : loop_(loop),
+      nvml_(std::move(nvml)),
+      devices_(std::move(devices)),
+      ledger_(std::move(ledger)),
+      alive_(std::make_shared<GpuMonitor*>(this)),
+      thread_([this] { Sample(); }) {}
+
+GpuMonitor::~GpuMonitor() {
+  *alive_ = nullptr;
+  if (timer_) loop_->Stop(*timer_);
+  {
+    std::lock_guard lock(mu_);
+    stop_ = true;
+  }
+  asked_.notify_all();
+  thread_.join();
+}
+
+void GpuMonitor::Start() { Ask(); }
+
+GpuMonitor::Held GpuMonitor::HeldNow() const {
+  Held held;
+  for (const Device& device : devices_) held.push_back(ledger_.settled(device.name));
+  return held;
+}
+
+void GpuMonitor::Ask() {
+  {
+    std::lock_guard lock(mu_);
+    request_ = HeldNow();
+  }
+  asked_.notify_all();
+  timer_ = loop_->Start(kInterval, [this] { Ask(); });
+}
+
+void GpuMonitor::Sample() {
+  std::unique_lock lock(mu_);
+  bool told = false;
+  while (true) {
+    asked_.wait(lock, [this] { return stop_ || request_.has_value(); });
+    if (stop_) return;
+    Held before = *std::exchange(request_, std::nullopt);
+    lock.unlock();
+    absl::StatusOr<std::vector<Gpu>> gpus = nvml_->Gpus();
+    if (gpus.ok()) {
+      loop_->Post([alive = alive_, before = std::move(before), gpus = *std::move(gpus)] {
+        if (*alive != nullptr) (*alive)->OnSample(before, gpus);
+      });
+    } else if (!std::exchange(told, true)) {
+      LogWarning("what others use of the GPUs is not known: ", gpus.status().message());
+    }
+    lock.lock();
+  }
+}
+
+void GpuMonitor::OnSample(const Held& before, const std::vector<Gpu>& gpus) {
+  const Held now = HeldNow();
+  for (size_t i = 0; i < devices_.size(); ++i) {
+    const auto gpu = std::find_if(gpus.begin(), gpus.end(),
+                                  [&](const Gpu& each) { return each.uuid == devices_[i].name; });
+    if (gpu == gpus.end() || !now[i] || now[i] != before[i]) continue;
+    ledger_.foreign(devices_[i].name, ForeignBytes(*gpu, devices_[i].capacity_bytes, *now[i]));
+  }
+}
+
+}  // namespace switchyard::supervisor

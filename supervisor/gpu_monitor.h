@@ -1,0 +1,59 @@
+#pragma once
+
+// What strangers use of the GPUs' memory, as it happens.
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "supervisor/event_loop.h"
+#include "supervisor/nvml.h"
+#include "supervisor/ports.h"
+
+namespace switchyard::supervisor {
+
+// What is used on a GPU and is not ours, as far as it reaches into the capacity that we lease from:
+// strangers take first what we do not lease.
+uint64_t ForeignBytes(const Gpu& gpu, uint64_t capacity_bytes, uint64_t held_bytes);
+
+// Asks the driver every half second, on a thread of its own: it can take milliseconds. A sample
+// counts only if what we held was at rest, and the same, before and after it was taken.
+class GpuMonitor {
+ public:
+  struct Ledger {
+    std::function<std::optional<uint64_t>(const std::string& device)> settled;
+    std::function<void(const std::string& device, uint64_t bytes)> foreign;
+  };
+  GpuMonitor(EventLoop* loop, std::unique_ptr<Nvml> nvml, std::vector<Device> devices,
+             Ledger ledger);
+  ~GpuMonitor();
+
+  void Start();  // from a task, or before the loop runs
+
+ private:
+  using Held = std::vector<std::optional<uint64_t>>;  // of devices_
+  Held HeldNow() const;
+  void Ask();
+  void Sample();  // the thread
+  void OnSample(const Held& before, const std::vector<Gpu>& gpus);
+
+  EventLoop* const loop_;
+  const std::unique_ptr<Nvml> nvml_;
+  const std::vector<Device> devices_;
+  const Ledger ledger_;
+  std::shared_ptr<GpuMonitor*> alive_;  // what is posted may come after our end
+  std::optional<Timers::Id> timer_;
+
+  std::mutex mu_;
+  std::condition_variable asked_;
+  std::optional<Held> request_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace switchyard::supervisor
