@@ -22,7 +22,7 @@ constexpr int kMostSplits = 64;
 
 __host__ __device__ constexpr int WarpsOf(int dim) { return dim > 128 ? 2 : 4; }
 __host__ __device__ constexpr int StagesOf(int dim) { return dim < 128 ? 4 : 3; }
-// Keys of a part come in multiples of this.
+// Keys that the warps of a block take at a time.
 __host__ __device__ constexpr int KeysOf(int dim) { return kTileKeys * WarpsOf(dim); }
 // Blocks that a multiprocessor of the largest kind holds at the same time.
 constexpr int BlocksOf(int dim) { return dim < 128 ? 3 : 2; }
@@ -40,6 +40,13 @@ __device__ inline Part PartOf(int32_t first, int32_t end, int split, int splits,
 
 __device__ inline int32_t FirstKey(int32_t position, int32_t window) {
   return window > 0 ? max(0, position - window + 1) : 0;
+}
+
+// What parts are a multiple of: all warps' tiles; where one wave of blocks is cut finely, one
+// warp's, so that the parts are even.
+template <int kDim>
+__device__ inline int AlignmentOf(int splits) {
+  return splits > 8 ? kTileKeys : KeysOf(kDim);
 }
 
 // Sequence `s`, if it has one row: that row, its slot and its position; else row is -1.
@@ -144,7 +151,7 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
   const int32_t first_head = kv_head * ratio + blockIdx.y % groups * kHeads;
   const int32_t heads = min(kHeads, (kv_head + 1) * ratio - first_head);
   const int32_t first_key = FirstKey(only.position, a.window);
-  const Part part = PartOf(first_key, only.position + 1, split, splits, kKeys);
+  const Part part = PartOf(first_key, only.position + 1, split, splits, AlignmentOf<kDim>(splits));
   if (part.low >= part.high) return;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 
@@ -208,8 +215,9 @@ __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int sp
   const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x, lane = d % kWarp;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
   if (only.row < 0) return;
-  const int parts =
-      PartOf(FirstKey(only.position, a.window), only.position + 1, 0, splits, KeysOf(kDim)).parts;
+  const int parts = PartOf(FirstKey(only.position, a.window), only.position + 1, 0, splits,
+                           AlignmentOf<kDim>(splits))
+                        .parts;
   const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
   const float* part = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
   GridWait();

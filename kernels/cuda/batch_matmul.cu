@@ -246,14 +246,12 @@ OpError Run(const MatmulArgs& a, int splits, const LaunchContext& context) {
   return Run<kOutput, 128>(a, splits, context);
 }
 
-// So many parts that the blocks are about as many as run at the same time and, except for 17 to 32
-// rows, no more than four where those fill the device: adding up costs too. Few rows leave room for
-// three blocks a multiprocessor, which one tile each would fill unevenly.
+// So many parts that the blocks are about as many as run at the same time; of more than 32 rows no
+// more than four where those fill the device: adding up costs too.
 int Splits(const MatmulArgs& a, int multiprocessors) {
   const int64_t tiles = (a.n + kN - 1) / kN, slots = 2 * int64_t{multiprocessors};
-  if (tiles >= slots) return 1;
-  if (tiles >= multiprocessors) return a.rows <= 16 ? 3 : 1;
-  const int64_t least = a.rows > 16 && a.rows <= 32 ? kMostSplits : 4;
+  if (tiles >= multiprocessors) return 1;
+  const int64_t least = a.rows <= 32 ? kMostSplits : 4;
   const int64_t most = std::clamp<int64_t>(multiprocessors / tiles, least, kMostSplits);
   return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, most));
 }
@@ -262,8 +260,7 @@ int Splits(const MatmulArgs& a, int multiprocessors) {
 
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {
   const int64_t m = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
-  return (m == 16 ? 6 : 2) * int64_t{multiprocessors} * m * kN *
-         static_cast<int64_t>(sizeof(float));
+  return 2 * int64_t{multiprocessors} * m * kN * static_cast<int64_t>(sizeof(float));
 }
 
 OpError BatchMatmul(const MatmulArgs& a, int splits, const LaunchContext& context) {

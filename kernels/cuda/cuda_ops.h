@@ -120,7 +120,7 @@ struct MoeScratch {
   void Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t experts, int64_t intermediate,
             int64_t hidden);
 };
-constexpr int kSampleChunks = 128;  // of a row without penalties
+constexpr int kSampleChunks = 128;  // of a row without penalties, at most
 constexpr int kBuckets = 4096;      // of its histogram
 struct SampleScratch {
   float* scores = nullptr;                      // [R][V] of penalized rows
@@ -128,6 +128,7 @@ struct SampleScratch {
   unsigned long long* bucket_weight = nullptr;  // [R][buckets] of filtered rows
   uint32_t* bucket_tokens = nullptr;            // [R][buckets]
   uint64_t* last_key = nullptr;                 // [R]
+  int32_t chunks = 0;                           // of a row
   double* largest = nullptr;                    // [R][chunks][2] a Best each
   double* drawn = nullptr;                      // [R][chunks][2]
   void Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary);

@@ -1,10 +1,12 @@
 // Draws one token a row: penalties, temperature, top-k, top-p, min-p, then the largest of score
-// plus Gumbel noise. 128 blocks a row look for the best, count the histogram of filtered rows, and
-// draw; in between one block a row finds where filters cut. Penalized rows are left to one block of
-// 1024 threads; one multiprocessor reads a row of 128k logits in about 5 us.
+// plus Gumbel noise. 32 to 128 blocks a row look for the best, count the histogram of filtered
+// rows, and draw; in between one block a row finds where filters cut. Penalized rows are left to
+// one block of 1024 threads; one multiprocessor reads a row of 128k logits in about 5 us.
 //
 // Scores are the same floats as on the CPU, and the noise comes from the same Philox keys, so a
 // seed draws the same token there and here.
+
+#include <algorithm>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/sample_select.cuh"
@@ -83,10 +85,16 @@ __device__ inline double ShareOf(const SamplingRow& row) {
 template <int kThreads, class ScoreOf>
 __device__ Best BestByNoise(const SamplingRow& row, const float* values, int32_t begin, int32_t end,
                             int32_t first, uint64_t last_key, const ScoreOf& score_of) {
+  __shared__ double start[2];  // logarithms in double are slow: once a block
   const int32_t position = row.position + 1;
+  if (threadIdx.x == 0) {
+    start[0] = Gumbel(SamplingBits(row.seed, position, first));
+    start[1] = exp(-start[0]) * (1 + 1e-4);
+  }
+  __syncthreads();
   Best best;
-  best.Take(Gumbel(SamplingBits(row.seed, position, first)), first);
-  double reach = exp(-best.score) * (1 + 1e-4);
+  best.Take(start[0], first);
+  double reach = start[1];
   ForEach<kThreads>(values + begin, end - begin, [&](int32_t at, float value) {
     const int32_t i = begin + at;
     const float score = score_of(value), probability = expf(score);
@@ -140,16 +148,17 @@ struct Chunk {
   int32_t begin, end;
 };
 __device__ inline Chunk ChunkOf(int32_t vocabulary) {
-  const int32_t size = (vocabulary + kSampleChunks - 1) / kSampleChunks;
+  const int32_t chunks = static_cast<int32_t>(gridDim.x);
+  const int32_t size = (vocabulary + chunks - 1) / chunks;
   const int32_t begin = min(vocabulary, static_cast<int32_t>(blockIdx.x) * size);
   return {begin, min(vocabulary, begin + size)};
 }
 
 // The best over the chunks of row r.
-__device__ Best BestOfChunks(const double* chunks, int64_t r, Best* shared) {
+__device__ Best BestOfChunks(const SampleScratch& s, const double* bests, int64_t r, Best* shared) {
   Best best;
-  if (threadIdx.x < kSampleChunks) {
-    const double* own = chunks + (r * kSampleChunks + threadIdx.x) * 2;
+  if (static_cast<int32_t>(threadIdx.x) < s.chunks) {
+    const double* own = bests + (r * kSampleChunks + threadIdx.x) * 2;
     best.Take(own[0], static_cast<int32_t>(own[1]));
   }
   return BlockBest(best, shared);
@@ -180,7 +189,7 @@ __global__ __launch_bounds__(kChunkThreads) void LargestOfChunks(const SampleArg
   if (!IsChunked(row)) return;
   if (IsFiltered(row, a.vocabulary)) {
     for (int i = blockIdx.x * kChunkThreads + threadIdx.x; i < kBuckets;
-         i += kSampleChunks * kChunkThreads) {
+         i += gridDim.x * kChunkThreads) {
       s.bucket_tokens[r * kBuckets + i] = 0;
       s.bucket_weight[r * kBuckets + i] = 0;
     }
@@ -212,7 +221,7 @@ __global__ __launch_bounds__(kChunkThreads) void CountBuckets(const SampleArgs a
   for (int i = threadIdx.x; i < kBuckets; i += kChunkThreads) {
     own.tokens[i] = own.low[i] = own.high[i] = 0;
   }
-  const Best first = BestOfChunks(s.largest, r, own.best);
+  const Best first = BestOfChunks(s, s.largest, r, own.best);
   const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
   const Chunk chunk = ChunkOf(a.vocabulary);
   const bool weighs = row.top_p < 1;
@@ -247,7 +256,7 @@ __global__ __launch_bounds__(kSampleThreads) void CutRows(const SampleArgs a, Sa
   const int64_t r = blockIdx.x;
   const SamplingRow row = a.rows[r];
   if (!IsChunked(row) || !IsFiltered(row, a.vocabulary)) return;
-  const ScoreBelow score_of = {static_cast<float>(BestOfChunks(s.largest, r, shared).score),
+  const ScoreBelow score_of = {static_cast<float>(BestOfChunks(s, s.largest, r, shared).score),
                                row.temperature};
   const float* logits = a.logits + r * a.vocabulary;
   int32_t* list = s.counts + r * a.vocabulary;
@@ -292,7 +301,7 @@ __global__ __launch_bounds__(kChunkThreads) void DrawOfChunks(const SampleArgs a
   if (!IsChunked(row) || !(row.temperature > 0)) return;
   const uint64_t last = IsFiltered(row, a.vocabulary) ? s.last_key[r] : ~uint64_t{0};
   const Chunk chunk = ChunkOf(a.vocabulary);
-  const Best first = BestOfChunks(s.largest, r, shared);
+  const Best first = BestOfChunks(s, s.largest, r, shared);
   const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
   const Best best = BestByNoise<kChunkThreads>(row, a.logits + r * a.vocabulary, chunk.begin,
                                                chunk.end, first.id, last, score_of);
@@ -310,7 +319,7 @@ __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a,
   if (row.draw != 0 && row.slot >= 0) {
     int32_t* history = a.tokens.ids + int64_t{row.slot} * a.tokens.stride;
     if (IsChunked(row)) {
-      id = BestOfChunks(row.temperature > 0 ? s.drawn : s.largest, r, shared).id;
+      id = BestOfChunks(s, row.temperature > 0 ? s.drawn : s.largest, r, shared).id;
       if (id >= a.vocabulary) id = 0;
     } else {
       id = Draw(row, a.logits + own, history, a.vocabulary, s.scores + own, s.counts + own, select,
@@ -322,6 +331,12 @@ __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a,
   if (threadIdx.x == 0) a.ids[r] = id;
 }
 
+// Many for few rows, to fill the device; few for many rows, since each costs a start and an end.
+int32_t ChunksOf(int32_t rows, int32_t vocabulary) {
+  const int32_t least = (vocabulary + kMostOfChunk - 1) / kMostOfChunk;
+  return rows < 16 ? kSampleChunks : std::max(32, least);
+}
+
 }  // namespace
 
 OpError CudaOps::Sample(const SampleArgs& args, Scratch scratch, Stream stream) {
@@ -331,7 +346,8 @@ OpError CudaOps::Sample(const SampleArgs& args, Scratch scratch, Stream stream) 
   s.Take(cut, args.count, args.vocabulary);
   if (!cut.ok()) return kScratchTooSmall;
   const LaunchContext context = Context(stream);
-  const dim3 chunks(kSampleChunks, args.count);
+  s.chunks = ChunksOf(args.count, args.vocabulary);
+  const dim3 chunks(s.chunks, args.count);
   const size_t buckets = sizeof(ChunkBuckets);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(CountBuckets, buckets));
   SWITCHYARD_RETURN_IF_OP_ERROR(

@@ -1,9 +1,9 @@
 #pragma once
 
 // Top-k and top-p of one row of a large vocabulary without sorting it: a histogram over the score
-// (made by one block, or by many) finds the bucket where the cut lies, a radix select over that
-// bucket's tokens, by one block, finds the token. Weights are integers, so that sums do not depend
-// on the order of the threads.
+// (made by one block, or by many) finds the bucket where the cut lies; that bucket's tokens are
+// sorted by one block, or, if they are very many, cut by a radix select. Weights are integers, so
+// that sums do not depend on the order of the threads.
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.cuh"
@@ -58,7 +58,7 @@ struct SelectShared {
   unsigned long long scan[kWarp];
   unsigned long long above;
   uint64_t prefix;
-  int32_t bucket, found, in_bin;
+  int32_t bucket, found;
 };
 
 // Inclusive sums over the block; `total` of all.
@@ -118,6 +118,92 @@ __device__ inline bool FindBucket(SelectShared& s, unsigned long long& bound, do
   return true;
 }
 
+// The score that a key was made of.
+__device__ inline float ScoreOfKey(uint64_t key) {
+  const uint32_t rising = ~static_cast<uint32_t>(key >> 32);
+  return __uint_as_float(rising & 0x80000000u ? rising & 0x7fffffffu : ~rising);
+}
+
+// Bitonic sort of `count` keys in shared memory, a power of two.
+__device__ inline void SortKeys(unsigned long long* keys, int count) {
+  for (int size = 2; size <= count; size *= 2) {
+    for (int step = size / 2; step > 0; step /= 2) {
+      for (int i = threadIdx.x; i < count / 2; i += kSampleThreads) {
+        const int low = 2 * i - (i & (step - 1)), high = low + step;
+        const bool rises = (low & size) == 0;
+        const unsigned long long a = keys[low], b = keys[high];
+        if ((a > b) == rises) {
+          keys[low] = b;
+          keys[high] = a;
+        }
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// The key among the listed tokens, at most kBuckets, at which weights on top of s.above reach
+// `bound`: sorted in s.weight.
+template <class ScoreOf, class WeightOf>
+__device__ uint64_t CutBySorting(SelectShared& s, const float* values, const ScoreOf& score_of,
+                                 const WeightOf& weight_of, unsigned long long bound,
+                                 const int32_t* list) {
+  const int found = s.found;
+  int count = kSampleThreads;
+  while (count < found) count *= 2;
+  for (int i = threadIdx.x; i < count; i += kSampleThreads) {
+    s.weight[i] = i < found ? TokenKey(score_of(values[list[i]]), list[i]) : ~0ull;
+  }
+  __syncthreads();
+  SortKeys(s.weight, count);
+  const int each = count / kSampleThreads, first = threadIdx.x * each;
+  const auto weight_at = [&](int i) {
+    return i < found ? weight_of(ScoreOfKey(s.weight[i])) : 0ull;
+  };
+  unsigned long long sum = 0, total;
+  for (int i = first; i < first + each; ++i) sum += weight_at(i);
+  unsigned long long above = s.above + BlockScan(sum, s.scan, total) - sum;
+  if (above < bound && above + sum >= bound) {
+    int i = first;
+    while (above + weight_at(i) < bound) above += weight_at(i++);
+    s.prefix = s.weight[i];
+  }
+  __syncthreads();
+  return s.prefix;
+}
+
+// The same for any number of them, digit by digit.
+template <class ScoreOf, class WeightOf>
+__device__ uint64_t CutByDigits(SelectShared& s, const float* values, const ScoreOf& score_of,
+                                const WeightOf& weight_of, unsigned long long bound,
+                                const int32_t* list) {
+  const int thread = threadIdx.x, found = s.found;
+  unsigned long long above = s.above;
+  uint64_t prefix = 0;
+  for (int shift = 56; shift >= 0; shift -= 8) {
+    const uint64_t mask = shift == 56 ? 0 : ~uint64_t{0} << (shift + 8);
+    if (thread < 256) s.weight[thread] = 0;
+    __syncthreads();
+    for (int32_t j = thread; j < found; j += kSampleThreads) {
+      const float score = score_of(values[list[j]]);
+      const uint64_t key = TokenKey(score, list[j]);
+      if ((key & mask) == prefix) atomicAdd(&s.weight[key >> shift & 255], weight_of(score));
+    }
+    __syncthreads();
+    const unsigned long long mine = thread < 256 ? s.weight[thread] : 0;
+    unsigned long long total;
+    const unsigned long long reach = BlockScan(mine, s.scan, total);
+    if (above + reach - mine < bound && above + reach >= bound && mine > 0) {
+      s.above = above + reach - mine;
+      s.prefix = prefix | uint64_t(thread) << shift;
+    }
+    __syncthreads();
+    above = s.above;
+    prefix = s.prefix;
+  }
+  return prefix;
+}
+
 // The key of the last token that stays: the fewest best tokens among those with keys up to `before`
 // whose weights reach `bound` (or `share` of all). s.weight: their histogram, lost. list: room for
 // the tokens of one bucket, left there with their number in s.found.
@@ -126,7 +212,7 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* value
                               const ScoreOf& score_of, const WeightOf& weight_of, uint64_t before,
                               unsigned long long bound, double share, int32_t* list) {
   if (!FindBucket(s, bound, share)) return before;  // everything stays
-  const int thread = threadIdx.x, bucket = s.bucket;
+  const int bucket = s.bucket;
   ForEach(values, count, [&](int32_t i, float value) {
     const float score = score_of(value);
     if (BucketOf(score) == bucket && TokenKey(score, i) <= before) {
@@ -134,47 +220,8 @@ __device__ uint64_t SelectCut(SelectShared& s, int32_t count, const float* value
     }
   });
   __syncthreads();
-  const int32_t found = s.found;
-  unsigned long long above = s.above;
-  uint64_t prefix = 0;
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    const uint64_t mask = shift == 56 ? 0 : ~uint64_t{0} << (shift + 8);
-    unsigned long long* weight = s.weight;        // [256]
-    unsigned long long* tokens = s.weight + 256;  // [256]
-    if (thread < 512) s.weight[thread] = 0;
-    __syncthreads();
-    for (int32_t j = thread; j < found; j += kSampleThreads) {
-      const float score = score_of(values[list[j]]);
-      const uint64_t key = TokenKey(score, list[j]);
-      if ((key & mask) != prefix) continue;
-      const int digit = static_cast<int>(key >> shift & 255);
-      atomicAdd(&weight[digit], weight_of(score));
-      atomicAdd(&tokens[digit], 1ull);
-    }
-    __syncthreads();
-    const unsigned long long mine = thread < 256 ? weight[thread] : 0;
-    unsigned long long total;
-    const unsigned long long reach = BlockScan(mine, s.scan, total);
-    if (above + reach - mine < bound && above + reach >= bound && mine > 0) {
-      s.above = above + reach - mine;
-      s.prefix = prefix | uint64_t(thread) << shift;
-      s.in_bin = static_cast<int32_t>(tokens[thread]);
-    }
-    __syncthreads();
-    above = s.above;
-    prefix = s.prefix;
-    const bool done = s.in_bin == 1;
-    __syncthreads();
-    if (done) {  // one token is left: its whole key
-      for (int32_t j = thread; j < found; j += kSampleThreads) {
-        const uint64_t key = TokenKey(score_of(values[list[j]]), list[j]);
-        if (key >> shift == prefix >> shift) s.prefix = key;
-      }
-      __syncthreads();
-      return s.prefix;
-    }
-  }
-  return prefix;
+  return s.found <= kBuckets ? CutBySorting(s, values, score_of, weight_of, bound, list)
+                             : CutByDigits(s, values, score_of, weight_of, bound, list);
 }
 
 // The best key of the block and its score, in every thread.

@@ -103,7 +103,9 @@ TEST_F(GpuSampleTest, RowsWithoutADrawAndTies) {
   row.temperature = 1;
   row.top_k = 7;
   EXPECT_EQ(Differences(2000, Rows(9, row), 0.0f), 0);
-  row.top_k = 600;  // of equals, then a share of them
+  row.top_k = 6000;  // of more equals than are sorted
+  EXPECT_EQ(Differences(9000, Rows(9, row), 0.0f), 0);
+  row.top_k = 600;  // then a share of them
   row.top_p = 0.5f;
   EXPECT_EQ(Differences(2000, Rows(9, row), 0.0f), 0);
 }
