@@ -14,6 +14,8 @@
 #include "common/human.h"
 #include "common/json.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
+#include "supervisor/arithmetic.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -86,7 +88,7 @@ absl::Status CheckDuration(const ParsedText& file, const char* field,
 
 absl::Status CheckModel(const ParsedText& file, const v1::Model& model) {
   if (!ValidModelName(model.name())) {
-    return file.Error("name", absl::StrCat("\"", absl::CHexEscape(model.name()),
+    return file.Error("name", absl::StrCat("\"", ShownName(model.name()),
                                            "\" does not match [A-Za-z0-9][A-Za-z0-9._-]{0,63}"));
   }
   if (model.checkpoint().empty()) return file.Error("checkpoint", "the directory is missing");
@@ -167,6 +169,10 @@ bool ValidModelName(const std::string& name) {
   return std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
   });
+}
+
+std::string ShownName(const std::string& name) {
+  return absl::Utf8SafeCHexEscape(ValidUtf8(name, 64));
 }
 
 std::string ModelText(const v1::Model& model) {
@@ -255,19 +261,17 @@ absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host
   uint64_t smallest = 0;
   if (__builtin_add_overflow(needs.fixed, needs.image, &smallest) ||
       __builtin_add_overflow(smallest, needs.kv_smallest, &smallest) || smallest > usable) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        plan.model(), " needs ", HumanBytes(needs.Smallest().total()), " (fixed ",
-        HumanBytes(needs.fixed), " + weights ", HumanBytes(needs.image), " + smallest KV pool ",
-        HumanBytes(needs.kv_smallest), "), but ", device.name, " has ",
-        HumanBytes(device.capacity_bytes), ", of which ", HumanBytes(device.reserve_bytes),
-        " are kept in reserve: ", HumanBytes(usable),
-        " can be leased. Use a larger device, a shorter context_length or a quantized model"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(plan.model(), " needs ", SmallestLeaseText(needs), ", but ", device.name,
+                     " has ", HumanBytes(device.capacity_bytes), ", of which ",
+                     HumanBytes(device.reserve_bytes), " are kept in reserve: ", HumanBytes(usable),
+                     " can be leased. ", DeviceAdvice(plan, usable)));
   }
   if (needs.image > host_budget) {
     return absl::FailedPreconditionError(
         absl::StrCat(plan.model(), " needs ", HumanBytes(needs.image),
                      " of host memory for its master, but the host budget is ",
-                     HumanBytes(host_budget), ". Raise host_memory or use a quantized model"));
+                     HumanBytes(host_budget), ". ", HostAdvice(plan, host_budget)));
   }
   return absl::OkStatus();
 }

@@ -36,6 +36,9 @@ absl::StatusOr<v1::SupervisorConfig> ParseConfig(const std::string& text, const 
 // Whether `name` may name a model: [A-Za-z0-9][A-Za-z0-9._-]{0,63}.
 bool ValidModelName(const std::string& name);
 
+// A name from outside as a message can show it: escaped, and cut after 64 bytes.
+std::string ShownName(const std::string& name);
+
 // Computes the plan of one model for one device (`switchyard-worker --plan`).
 using Planner =
     std::function<absl::StatusOr<v1::Plan>(const v1::Model& model, const std::string& device)>;

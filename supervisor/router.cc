@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/backoff.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -94,10 +95,19 @@ absl::StatusOr<ModelRecord*> Router::Impl::Resolve(const std::string& name) {
   if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
   ModelRecord* model = Find(name.empty() ? state_.default_model : name);
   if (model == nullptr || model->leave == Leave::kRemove) {
-    return absl::NotFoundError(name.empty() ? std::string("there is no default model")
-                                            : absl::StrCat("there is no model named ", name));
+    return absl::NotFoundError(name.empty()
+                                   ? std::string("there is no default model")
+                                   : absl::StrCat("there is no model named ", ShownName(name)));
   }
   return model;
+}
+
+// For what an operator must name, so that a forgotten argument does not hit the default model.
+absl::StatusOr<ModelRecord*> Router::Impl::ResolveNamed(const std::string& name) {
+  if (name.empty()) {
+    return absl::InvalidArgumentError("the model is not named, and there is no default here");
+  }
+  return Resolve(name);
 }
 
 // Why the model takes no requests now, if so.
@@ -112,9 +122,11 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
     return absl::FailedPreconditionError(std::string(model.entry.problem.message()));
   }
   if (model.failures.failed) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        model.name(), " has failed ", model.failures.in_a_row, " times in a row; `switchyard load ",
-        model.name(), "` tries again: ", model.failures.last));
+    return absl::FailedPreconditionError(
+        absl::StrCat(model.name(), " has failed ", model.failures.in_a_row,
+                     " times with no request finished in between. It is tried again every ",
+                     kProbeFailedEvery / (60 * kSecond), " minutes; `switchyard load ",
+                     model.name(), "` does so at once. The last failure: ", model.failures.last));
   }
   return absl::OkStatus();
 }
@@ -190,7 +202,7 @@ void Router::Impl::EndEverything() {
   for (const auto& [id, request] : state_.requests) ids.push_back(id);
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
-    const char* what = "the supervisor is shutting down";
+    const char* what = "the supervisor is shutting down: ask again when it is back";
     EndRequest(request,
                request.has_tokens ? absl::AbortedError(what) : absl::UnavailableError(what), true);
   }

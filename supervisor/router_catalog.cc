@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "common/status_macros.h"
+#include "supervisor/pins.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -25,21 +27,42 @@ bool Same(const google::protobuf::Message& a, const google::protobuf::Message& b
 }  // namespace
 
 absl::Status Router::Impl::Pin(const std::string& name, bool pinned) {
-  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   if (!found.ok()) return found.status();
-  if (absl::Status status = Refusal(**found); !status.ok()) return status;
-  (*found)->pinned = pinned;
-  if (!pinned) (*found)->residency_wanted = false;
+  ModelRecord& model = **found;
   dirty_ = true;
+  if (pinned) {
+    RETURN_IF_ERROR(Refusal(model));
+    RETURN_IF_ERROR(MayPin(model));
+    model.pinned = true;
+    if (!Resident(model)) QueueSwitch(model);  // as a Load that nobody watches
+  } else {
+    model.pinned = model.residency_wanted = false;  // whatever has become of it
+  }
   Pump();
   return absl::OkStatus();
 }
 
+// Pinned models never give way, so all of a device's must fit on it together.
+absl::Status Router::Impl::MayPin(const ModelRecord& model) const {
+  if (model.pinned) return absl::OkStatus();
+  std::vector<PinnedModel> pinned;
+  for (const std::string& name : state_.order) {
+    const ModelRecord& other = *Find(name);
+    if (other.pinned && other.device == model.device) pinned.push_back({name, other.needs});
+  }
+  return CheckPins(DeviceOf(model).ledger.device(), pinned, {model.name(), model.needs});
+}
+
 void Router::Impl::Unload(const std::string& name, Reply<v1::UnloadReply> reply) {
-  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   if (!found.ok()) return reply(found.status());
   ModelRecord& model = **found;
   if (model.worker.quarantined) return reply(Refusal(model));
+  if (model.pinned) {
+    return reply(absl::FailedPreconditionError(absl::StrCat(
+        model.name(), " is pinned: unpin it first (`switchyard pin ", model.name(), " --off`)")));
+  }
   model.unload_replies.push_back(std::move(reply));
   BeginLeave(model, Leave::kUnload);
   Pump();
@@ -131,7 +154,7 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
     if (same_work && same_policy) continue;
     (model->leave == Leave::kRemove ? reply.add_added(name) : reply.add_changed(name));
     if (same_work && model->leave == Leave::kNo) {
-      // Newly pinned in the configuration is as pinned at start; Pin alone loads nothing.
+      // Newly pinned in the configuration is as pinned at start.
       model->residency_wanted = entry.model.pinned() && entry.problem.ok();
       model->pinned = entry.model.pinned();
       model->entry = std::move(entry);

@@ -82,6 +82,7 @@ class Router::Impl {
   ModelRecord* Find(const std::string& name);
   const ModelRecord* Find(const std::string& name) const;
   absl::StatusOr<ModelRecord*> Resolve(const std::string& name);
+  absl::StatusOr<ModelRecord*> ResolveNamed(const std::string& name);
   absl::Status Refusal(const ModelRecord& model) const;
   DeviceSlot& DeviceOf(const ModelRecord& model) { return *state_.devices[model.device]; }
   const DeviceSlot& DeviceOf(const ModelRecord& model) const {
@@ -183,6 +184,7 @@ class Router::Impl {
   // router_switches.cc
   SwitchOp* FindSwitch(const std::string& model);
   const SwitchOp* FindSwitch(const std::string& model) const;
+  SwitchOp& QueueSwitch(ModelRecord& model);
   void PumpSwitches();
   v1::SwitchEvent EventOf(const SwitchOp& op) const;
   void Tell(SwitchOp& op, v1::SwitchEvent event);
@@ -190,6 +192,7 @@ class Router::Impl {
   void FailSwitch(const std::string& model, const absl::Status& status);
 
   // router_catalog.cc
+  absl::Status MayPin(const ModelRecord& model) const;
   void BeginLeave(ModelRecord& model, Leave why);
   void PumpLeave(const std::string& name);
   void CompleteLeave(ModelRecord& model);

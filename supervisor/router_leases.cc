@@ -140,7 +140,7 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
       absl::StrCat(model.name(), " got ", HumanBytes(lease.held.total()), " of ",
                    HumanBytes(lease.granted.total()), " on ", device.ledger.device().name, ": ",
                    error.empty() ? "no reason given" : error));
-  model.failures.last = std::string(why.message());
+  model.failures.Note(std::string(why.message()), Now());
   LogWarning(why.message());
   Bytes before = Min(model.lease.before, lease.held);
   before.fixed = lease.held.fixed;  // comes back with the process only

@@ -175,6 +175,7 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       master.phase = MasterPhase::kComplete;
       master.attached = true;
       master.done = model.needs.image;
+      model.failures.stands = false;
       FinishPrefetches(model, absl::OkStatus());
       return;
     case v1::MasterStatus::DROPPED:
@@ -187,7 +188,7 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
                             : absl::StatusCode::kInternal;
       const absl::Status why(
           code, absl::StrCat("cannot load the weights of ", model.name(), ": ", status.error()));
-      model.failures.last = std::string(why.message());
+      model.failures.Note(std::string(why.message()), Now());
       LogWarning(why.message());
       FinishPrefetches(model, why);
       FailDemand(model, why);
@@ -213,7 +214,7 @@ void Router::Impl::FinishPrefetches(ModelRecord& model, const absl::Status& stat
 }
 
 void Router::Impl::Prefetch(const std::string& name, Reply<v1::PrefetchReply> reply) {
-  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   absl::Status status = found.ok() ? Refusal(**found) : found.status();
   if (!status.ok()) return reply(std::move(status));
   ModelRecord& model = **found;

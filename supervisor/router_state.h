@@ -108,11 +108,26 @@ struct WorkerSlot {
 };
 
 struct FailureLog {
-  int in_a_row = 0;
-  bool failed = false;  // given up until an operator asks again
+  int in_a_row = 0;     // with no request finished in between
+  int delays = 0;       // what the back-off has grown by; a finished request does not take it back
+  bool failed = false;  // given up, but for a probe now and then, until an operator asks again
+  bool stands = false;  // `last` is what is wrong now
   Nanos not_before = 0;
-  std::string last;  // for status
+  Nanos last_at = 0;
+  std::string last;
   uint32_t restarts = 0;
+
+  void Note(std::string what, Nanos now) {
+    last = std::move(what);
+    last_at = now;
+    stands = true;
+  }
+  // An operator asks: everything is tried again, at once.
+  void Forgive(Nanos now) {
+    in_a_row = delays = 0;
+    failed = false;
+    not_before = now;
+  }
 };
 
 struct MasterSlot {
@@ -162,7 +177,7 @@ struct ModelRecord {
   size_t device = 0;
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
-  bool residency_wanted = false;  // pinned, and not there yet
+  bool residency_wanted = false;  // pinned in the configuration, and not there yet
   bool blocked = false;           // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;

@@ -39,8 +39,16 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_resident_bytes(lease.held.weights);
   status.set_kv_bytes(lease.held.kv);
   // A worker's last words and a file's names are bytes from outside.
-  status.set_error(ValidUtf8(
-      model.entry.problem.ok() ? model.failures.last : std::string(model.entry.problem.message())));
+  const FailureLog& failures = model.failures;
+  if (!model.entry.problem.ok()) {
+    status.set_error(ValidUtf8(std::string(model.entry.problem.message())));
+  } else if (failures.stands || failures.failed) {
+    status.set_error(ValidUtf8(failures.last));
+  }
+  if (!failures.last.empty()) {
+    status.set_last_failure(ValidUtf8(failures.last));
+    status.set_last_failure_age_s(static_cast<double>(Now() - failures.last_at) / kSecond);
+  }
   status.set_device(model.entry.model.device().empty() ? DeviceOf(model).ledger.device().name
                                                        : model.entry.model.device());
   status.set_master_bytes(state_.host.master(model.name()));
@@ -99,7 +107,9 @@ v1::ListModelsReply Router::Impl::ListModels() const {
 absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) const {
   const ModelRecord* model = Find(name.empty() ? state_.default_model : name);
   if (model == nullptr || model->leave == Leave::kRemove) {
-    return absl::NotFoundError(absl::StrCat("there is no model named ", name));
+    return absl::NotFoundError(name.empty()
+                                   ? std::string("there is no default model")
+                                   : absl::StrCat("there is no model named ", ShownName(name)));
   }
   return ModelStatusOf(*model);
 }

@@ -203,6 +203,7 @@ void Router::Impl::FinishSwap(DeviceSlot& device) {
   ModelRecord& model = *Find(device.swap->model);
   device.swap.reset();
   model.resident_since = Now();
+  model.failures.stands = false;
   model.residency_wanted = false;
   for (const auto& [priority, since, id] : model.waiting) {
     Request& request = *FindRequest(id);

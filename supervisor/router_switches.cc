@@ -21,32 +21,32 @@ const SwitchOp* Router::Impl::FindSwitch(const std::string& model) const {
 
 void Router::Impl::Switch(const std::string& name, bool make_default,
                           std::shared_ptr<SwitchSink> sink) {
-  absl::StatusOr<ModelRecord*> found = Resolve(name);
+  absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   if (!found.ok()) return sink->Finish(found.status());
   ModelRecord& model = **found;
-  // An operator asks: what had been given up is tried again, and a back-off is cut short.
-  if (model.worker.phase == Phase::kNone) {
-    model.failures.failed = false;
-    model.failures.in_a_row = 0;
-    model.failures.not_before = Now();
+  // What had been given up is tried again, and a back-off is cut short.
+  if (model.worker.phase == Phase::kNone || model.failures.failed) {
+    model.failures.Forgive(Now());
     model.worker.relaunch.Clear();
   }
   if (absl::Status status = Refusal(model); !status.ok()) return sink->Finish(status);
-  SwitchOp* op = FindSwitch(model.name());
-  const uint64_t order = state_.next_order++;
-  if (op == nullptr) {
-    op = &state_.switches.emplace_back();
-    op->model = model.name();
-    op->order = order;
-    op->subphase_since = Now();
-  } else if (op->last.phase() != v1::SWITCH_PHASE_UNSPECIFIED) {
-    sink->Write(op->last);
-  }
-  if (make_default) op->default_order = order;
-  op->sinks.push_back(std::move(sink));
+  SwitchOp& op = QueueSwitch(model);
+  if (op.last.phase() != v1::SWITCH_PHASE_UNSPECIFIED) sink->Write(op.last);
+  if (make_default) op.default_order = state_.next_order++;
+  op.sinks.push_back(std::move(sink));
+  Pump();
+}
+
+// The model's place among the wishes: the one that it has, or a new one.
+SwitchOp& Router::Impl::QueueSwitch(ModelRecord& model) {
   Touch(model);
   dirty_ = true;
-  Pump();
+  if (SwitchOp* op = FindSwitch(model.name())) return *op;
+  SwitchOp& op = state_.switches.emplace_back();
+  op.model = model.name();
+  op.order = state_.next_order++;
+  op.subphase_since = Now();
+  return op;
 }
 
 void Router::Impl::PumpSwitches() {
@@ -178,6 +178,7 @@ void Router::Impl::FailSwitch(const std::string& name, const absl::Status& statu
   auto sinks = std::move(it->sinks);
   state_.switches.erase(it);
   dirty_ = true;
+  if (sinks.empty()) LogWarning(name, " is pinned, but not loaded: ", status.message());
   for (const auto& sink : sinks) {
     sink->Write(event);
     sink->Finish(status);

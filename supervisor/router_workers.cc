@@ -1,6 +1,7 @@
 // Worker processes as a table of phases, each with a deadline: none -> starting -> ready -> ending.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -41,7 +42,9 @@ void Router::Impl::PumpWorker(ModelRecord& model) {
   WorkerSlot& worker = model.worker;
   if (worker.phase == Phase::kReady) return SendUnsent(model);
   if (worker.phase != Phase::kNone || state_.ending || model.leave != Leave::kNo) return;
-  if (!model.entry.problem.ok() || model.failures.failed || !WantsWorker(model)) return;
+  if (!model.entry.problem.ok()) return;
+  // A failed model is probed, wanted or not: it refuses everyone who could want it.
+  if (model.failures.failed ? state_.draining : !WantsWorker(model)) return;
   if (Now() >= model.failures.not_before) return Launch(model);
   if (worker.relaunch.armed()) return;
   Arm(worker.relaunch, model.failures.not_before - Now(), [] {});
@@ -136,6 +139,9 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   }
   model.needs = NeedsOf(hello.plan());
   model.worker.phase = Phase::kReady;
+  model.failures.stands = false;
+  // A probe that got this far: the model serves again, but the next failure ends that.
+  if (std::exchange(model.failures.failed, false) && model.pinned) model.residency_wanted = true;
   WatchHeartbeat(model);
   if (model.master.phase == MasterSlot::Phase::kComplete) SendMaster(model);
   dirty_ = true;
@@ -264,6 +270,8 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
     if (model.pinned && model.leave == Leave::kNo && !state_.draining)
       model.residency_wanted = true;
     OnFailure(model, what, lived);
+  } else if (model.leave == Leave::kNo && !state_.draining) {
+    model.launch_wanted = true;  // its fixed bytes are back; without a lease it costs none
   }
   Pump();
 }
@@ -271,8 +279,12 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
 void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos lived) {
   FailureLog& failures = model.failures;
   failures.in_a_row = FailuresAfter(failures.in_a_row, lived);
-  failures.last = what;
-  failures.not_before = Now() + BackoffDelay(failures.in_a_row);
+  failures.delays = FailuresAfter(failures.delays, lived);
+  failures.Note(what, Now());
+  failures.not_before =
+      Now() + BackoffDelay(failures.delays, BackoffJitter(model.name(), failures.restarts));
+  // So that it stays warm, or that it is known what is wrong with it.
+  model.launch_wanted = model.leave == Leave::kNo && !state_.draining;
   dirty_ = true;
   LogWarning("worker of ", model.name(), " ", what);
   // An operator's switch forgives one loss.
@@ -286,6 +298,7 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
   // A model on its way out starts afresh, if at all.
   if (failures.in_a_row < kFailuresUntilFailed || model.leave != Leave::kNo) return;
   failures.failed = true;
+  failures.not_before = Now() + kProbeFailedEvery;
   DiscardMaster(model);  // it may be what kills them
   model.residency_wanted = model.launch_wanted = false;
   const absl::Status why = Refusal(model);
@@ -302,8 +315,9 @@ void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
     if (request.stage == Stage::kUnsent) continue;
-    const std::string message = planned ? absl::StrCat(model.name(), " was unloaded")
-                                        : absl::StrCat("the worker of ", model.name(), " ", what);
+    const std::string message =
+        planned ? absl::StrCat(model.name(), " was unloaded: ask again")
+                : absl::StrCat("the worker of ", model.name(), " was lost, ask again: ", what);
     if (request.has_tokens) {
       EndRequest(request, absl::AbortedError(message), false);
     } else if (request.has_start || request.resubmitted || request.request.model().empty()) {

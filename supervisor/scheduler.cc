@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/human.h"
+#include "supervisor/arithmetic.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -34,30 +35,27 @@ bool TurnProtects(const SchedulerModel& model, const Demand& demand, Nanos now) 
   return model.tenant.needs.Whole(model.tenant.lease) && RanksBefore(*model.waiting, demand);
 }
 
-std::string WhatItNeeds(const Needs& needs) {
-  return absl::StrCat("needs ", HumanBytes(needs.Smallest().total()), " (fixed ",
-                      HumanBytes(needs.fixed), " + weights ", HumanBytes(needs.image),
-                      " + smallest KV pool ", HumanBytes(needs.kv_smallest), ")");
-}
-
 std::string Arithmetic(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                        const Demand& demand, const Needs& needs) {
   std::vector<std::string> holders;
+  std::vector<std::string> pinned;
   for (const SchedulerModel& model : models) {
     if (model.tenant.model == demand.model || model.charge.total() == 0) continue;
     if (model.quarantined) {
       holders.push_back(absl::StrCat(model.tenant.model, " (its worker cannot be ended) ",
                                      HumanBytes(model.charge.total())));
     } else if (model.tenant.pinned) {
+      pinned.push_back(model.tenant.model);
       holders.push_back(
           absl::StrCat(model.tenant.model, " (pinned) ", HumanBytes(model.charge.total())));
     }
   }
   return absl::StrCat(
-      demand.model, " ", WhatItNeeds(needs), ", but ", device.name, " has ",
+      demand.model, " needs ", SmallestLeaseText(needs), ", but ", device.name, " has ",
       HumanBytes(device.capacity), ": ", HumanBytes(device.reserve), " reserve, ",
       HumanBytes(device.foreign), " used by other programs",
-      holders.empty() ? "" : absl::StrCat(", kept by ", absl::StrJoin(holders, ", ")));
+      holders.empty() ? "" : absl::StrCat(", kept by ", absl::StrJoin(holders, ", ")),
+      pinned.empty() ? "" : absl::StrCat(". Unpin ", absl::StrJoin(pinned, " or ")));
 }
 
 // Everyone but the model that comes in, as eviction may use them now.

@@ -128,6 +128,7 @@ absl::StatusOr<v1::Plan> PlanOf100(const v1::Model& model, const std::string& de
   plan.set_image_bytes(80 * kMiB);
   plan.set_chunk_bytes(8 * kMiB);
   plan.set_kv_smallest_bytes(10 * kMiB);
+  plan.set_context_length(4096);
   return plan;
 }
 
@@ -158,9 +159,32 @@ TEST(PlanCatalog, ShowsTheArithmetic) {
       std::string(entries[0].problem.message()),
       "a needs 100.0 MiB (fixed 10.0 MiB + weights 80.0 MiB + smallest KV pool 10.0 MiB), but "
       "cpu has 100.0 MiB, of which 4.00 MiB are kept in reserve: 96.0 MiB can be leased. Use a "
-      "larger device, a shorter context_length or a quantized model");
+      "larger device or a context_length below 4096");
   const auto host = PlanCatalog({Named("a")}, {{"cpu", 200 << 20, 0}}, 70 << 20, PlanOf100);
   EXPECT_THAT(std::string(host[0].problem.message()), HasSubstr("host budget is 70.0 MiB"));
+}
+
+// A device of `device` bytes for a plan of 10 MiB fixed, 40 M weights in 80 MiB, 10 MiB of KV.
+std::string Advice(uint64_t device, uint64_t host = 1 << 30) {
+  auto plan = [](const v1::Model& model, const std::string& name) -> absl::StatusOr<v1::Plan> {
+    absl::StatusOr<v1::Plan> plan = PlanOf100(model, name);
+    plan->set_parameters(40'000'000);
+    return plan;
+  };
+  const std::string message(
+      PlanCatalog({Named("a")}, {{"cpu", device, 0}}, host, plan)[0].problem.message());
+  return message.substr(std::min(message.size(), message.rfind(". ") + 2));
+}
+
+TEST(PlanCatalog, AdvisesWhatHelps) {
+  EXPECT_EQ(Advice(9 << 20), "Use a larger device");  // the fixed bytes alone do not fit
+  EXPECT_EQ(Advice(95 << 20),
+            "Use a larger device or a context_length below 4096 or `quantize: FP8`");
+  EXPECT_EQ(Advice(80 << 20), "Use a larger device or `quantize: FP8`");
+  EXPECT_EQ(Advice(45 << 20), "Use a larger device or `quantize: INT4`");
+  EXPECT_EQ(Advice(30 << 20), "Use a larger device");
+  EXPECT_EQ(Advice(1 << 30, 70 << 20), "Raise host_memory or use `quantize: FP8`");
+  EXPECT_EQ(Advice(1 << 30, 10 << 20), "Raise host_memory");
 }
 
 TEST(PlanCatalog, SumsThatOverflowDoNotFit) {

@@ -5,46 +5,12 @@
 #include <gtest/gtest.h>
 
 #include "supervisor/retry_after.h"
-#include "tests/support/router_harness.h"
+#include "tests/supervisor/router_fixture.h"
 
 namespace switchyard::supervisor {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
-// Three models of 100 MiB (10 fixed, 80 weights in 10 chunks, 10 smallest KV).
-class RouterTest : public ::testing::Test {
- protected:
-  static std::vector<ModelEntry> Catalog() {
-    std::vector<ModelEntry> catalog;
-    for (const char* name : {"a", "b", "c"}) {
-      catalog.push_back(FakeModel(name, 10 * kMiB, 8 * kMiB, 10, 10 * kMiB, 40 * kMiB));
-    }
-    return catalog;
-  }
-  void Begin(uint64_t capacity, uint64_t host = 1024 * kMiB,
-             std::vector<ModelEntry> catalog = Catalog()) {
-    options_.devices = {Device{"cpu", capacity, 0}};
-    options_.host_budget_bytes = host;
-    h_ = std::make_unique<RouterHarness>(1, WorldRules{}, options_, std::move(catalog));
-    h_->router->Start();
-  }
-  void Settle() { h_->RunFor(5 * kSecond); }
-  bool Done(const std::shared_ptr<ClientView>& client) {
-    return h_->RunUntil([&] { return client->finishes > 0; });
-  }
-  bool Done(const std::shared_ptr<OperatorView>& op) {
-    return h_->RunUntil([&] { return op->finishes > 0; });
-  }
-  void TearDown() override {
-    if (h_ == nullptr) return;
-    h_->DrainAndCheck(10 * kSecond);
-    EXPECT_EQ(h_->violation(), "");
-  }
-
-  RouterOptions options_;
-  std::unique_ptr<RouterHarness> h_;
-};
+class RouterTest : public RouterFixture {};
 
 TEST_F(RouterTest, StartsWorkersAndFillsMasters) {
   Begin(300 * kMiB);
@@ -259,25 +225,6 @@ TEST_F(RouterTest, ARequestThatLostNothingIsResubmittedOnce) {
   h_->world.WorkerOf("b")->Die("test");
   ASSERT_TRUE(Done(waits));
   EXPECT_TRUE(waits->status.ok()) << waits->status;
-}
-
-TEST_F(RouterTest, FiveFailuresInARowAndAnOperatorRevives) {
-  Begin(300 * kMiB);
-  Settle();
-  h_->world.rules.faults.dies_at_start = 1;
-  h_->world.WorkerOf("a")->Die("test");
-  Settle();
-  auto client = h_->Generate("a", 1);
-  ASSERT_TRUE(Done(client));
-  EXPECT_EQ(client->status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
-  EXPECT_NE(h_->StatusOf("a").error().find("last words"), std::string::npos);
-  EXPECT_FALSE(h_->world.health["model/a"]);
-  h_->world.rules.faults.dies_at_start = 0;
-  auto op = h_->Switch("a", false);
-  ASSERT_TRUE(Done(op));
-  EXPECT_TRUE(op->status.ok()) << op->status;
-  EXPECT_TRUE(h_->world.health["model/a"]);
 }
 
 TEST_F(RouterTest, AHungWorkerIsReplaced) {

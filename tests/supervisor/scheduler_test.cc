@@ -125,7 +125,7 @@ TEST(Scheduler, RefusesWithTheArithmetic) {
   EXPECT_EQ(d.refusals[0].reason,
             "b needs 240 B (fixed 10 B + weights 200 B + smallest KV pool 30 B), but cpu has "
             "500 B: 0 B reserve, 15 B used by other programs, kept by a (pinned) 240 B, "
-            "c (its worker cannot be ended) 240 B");
+            "c (its worker cannot be ended) 240 B. Unpin a");
 }
 
 TEST(Scheduler, BytesOnTheirWayBackAreAwaitedNotTakenTwice) {

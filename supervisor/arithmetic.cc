@@ -1,0 +1,50 @@
+#include "supervisor/arithmetic.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/human.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+// The `quantize:` that brings the image under `bytes`, as far as can be told from the plan, or "".
+// FP8 takes a byte a weight, INT4 half of one, and scales a thirty-second; weights that take no
+// more than about a byte are quantized already, and cannot be once more.
+std::string HelpfulQuantization(const v1::Plan& plan, uint64_t bytes) {
+  const uint64_t weights = plan.parameters();
+  if (weights == 0 || plan.image_bytes() / 5 * 4 <= weights) return "";
+  if (weights + weights / 32 <= bytes) return "`quantize: FP8`";
+  if (weights / 2 + weights / 32 <= bytes) return "`quantize: INT4`";
+  return "";
+}
+
+}  // namespace
+
+std::string SmallestLeaseText(const Needs& needs) {
+  return absl::StrCat(HumanBytes(needs.Smallest().total()), " (fixed ", HumanBytes(needs.fixed),
+                      " + weights ", HumanBytes(needs.image), " + smallest KV pool ",
+                      HumanBytes(needs.kv_smallest), ")");
+}
+
+// 1. The fixed bytes alone do not fit: nothing about the model can be made smaller than that.
+// 2. Fixed bytes and weights fit: it is the context that is too long.
+// 3. Else weights have to shrink, and still leave room for the smallest pool.
+std::string DeviceAdvice(const v1::Plan& plan, uint64_t usable) {
+  std::string advice = "Use a larger device";
+  if (plan.fixed_bytes() >= usable) return advice;  // 1
+  const uint64_t left = usable - plan.fixed_bytes();
+  if (plan.image_bytes() < left) {  // 2
+    absl::StrAppend(&advice, " or a context_length below ", plan.context_length());
+  }
+  if (plan.kv_smallest_bytes() < left) {  // 3
+    const std::string quantize = HelpfulQuantization(plan, left - plan.kv_smallest_bytes());
+    if (!quantize.empty()) absl::StrAppend(&advice, " or ", quantize);
+  }
+  return advice;
+}
+
+std::string HostAdvice(const v1::Plan& plan, uint64_t budget) {
+  const std::string quantize = HelpfulQuantization(plan, budget);
+  return absl::StrCat("Raise host_memory", quantize.empty() ? "" : " or use ", quantize);
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "supervisor/bytes.h"
+#include "switchyard/v1/model.pb.h"
+
+// What people are told of sizes, and of what would help.
+namespace switchyard::supervisor {
+
+// "100 MiB (fixed 10 MiB + weights 80 MiB + smallest KV pool 10 MiB)".
+std::string SmallestLeaseText(const Needs& needs);
+
+// What makes a model fit that needs more than the `usable` bytes of a device: only what helps.
+std::string DeviceAdvice(const v1::Plan& plan, uint64_t usable);
+// The same for an image that is larger than the host budget.
+std::string HostAdvice(const v1::Plan& plan, uint64_t budget);
+
+}  // namespace switchyard::supervisor

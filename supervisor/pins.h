@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "supervisor/bytes.h"
+#include "supervisor/ports.h"
+
+namespace switchyard::supervisor {
+
+struct PinnedModel {
+  std::string name;
+  Needs needs;
+};
+
+// Whether `more` can be kept on `device` beside those that are pinned there, each with the smallest
+// lease that it runs with. FAILED_PRECONDITION shows the arithmetic. What strangers use now is left
+// out: it comes and goes.
+absl::Status CheckPins(const Device& device, const std::vector<PinnedModel>& pinned,
+                       const PinnedModel& more);
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,152 @@
+// What becomes of a model whose workers fail, and what is told of it.
+
+#include "supervisor/backoff.h"
+#include "tests/supervisor/router_fixture.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+class RouterFailures : public RouterFixture {
+ protected:
+  // Kills the worker of `a` and waits until it has been noticed.
+  void Kill() {
+    const uint32_t before = h_->StatusOf("a").restarts();
+    ASSERT_TRUE(h_->RunUntil([&] { return h_->world.WorkerOf("a") != nullptr; }));
+    h_->world.WorkerOf("a")->Die("test");
+    ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() > before; }));
+  }
+  absl::Status Ask() {
+    auto client = h_->Generate("a", 2);
+    return Done(client) ? client->status : absl::DeadlineExceededError("no answer");
+  }
+  void FailForGood() {
+    h_->world.rules.faults.dies_at_start = 1;
+    Kill();
+    ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::FAILED; }));
+  }
+};
+
+TEST_F(RouterFailures, FiveFailuresInARowAndAnOperatorRevives) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  h_->world.WorkerOf("a")->Die("test");
+  h_->RunFor(20 * kSecond);
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  EXPECT_NE(h_->StatusOf("a").error().find("last words"), std::string::npos);
+  EXPECT_FALSE(h_->world.health["model/a"]);
+  h_->world.rules.faults.dies_at_start = 0;
+  auto op = h_->Switch("a", false);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  EXPECT_TRUE(h_->world.health["model/a"]);
+}
+
+TEST_F(RouterFailures, AFinishedRequestBreaksTheRow) {
+  Begin(300 * kMiB);
+  for (int i = 0; i < 2 * kFailuresUntilFailed; ++i) {
+    EXPECT_EQ(Ask(), absl::OkStatus()) << i;
+    Kill();
+    EXPECT_NE(h_->StatusOf("a").state(), v1::FAILED) << i;
+  }
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+TEST_F(RouterFailures, TheRefusalSaysWhatIsTrue) {
+  Begin(300 * kMiB);
+  Settle();
+  FailForGood();
+  const absl::Status status = Ask();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  const std::string message(status.message());
+  EXPECT_NE(message.find("failed 5 times with no request finished in between"), std::string::npos)
+      << message;
+  EXPECT_NE(message.find("every 5 minutes"), std::string::npos) << message;
+  EXPECT_NE(message.find("last words"), std::string::npos) << message;
+  h_->world.rules.faults.dies_at_start = 0;
+}
+
+TEST_F(RouterFailures, AFailedModelIsProbedEveryFiveMinutes) {
+  Begin(300 * kMiB);
+  Settle();
+  FailForGood();
+  const uint64_t launches = h_->world.launches;
+  h_->RunFor(kProbeFailedEvery + kSecond);
+  EXPECT_EQ(h_->world.launches, launches + 1);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  h_->world.rules.faults.dies_at_start = 0;
+  h_->RunFor(kProbeFailedEvery + 5 * kSecond);
+  EXPECT_NE(h_->StatusOf("a").state(), v1::FAILED);
+  EXPECT_TRUE(h_->world.health["model/a"]);
+  // It has not shown yet that it works: once more, and it has failed again.
+  Kill();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  h_->RunFor(kProbeFailedEvery + 5 * kSecond);
+  EXPECT_EQ(Ask(), absl::OkStatus());
+  Kill();
+  EXPECT_NE(h_->StatusOf("a").state(), v1::FAILED);
+}
+
+TEST_F(RouterFailures, AnOperatorRevivesAModelWhileItIsProbed) {
+  Begin(300 * kMiB);
+  Settle();
+  FailForGood();
+  const uint64_t launches = h_->world.launches;
+  h_->world.rules.faults.dies_at_start = 0;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.launches > launches; }));
+  auto op = h_->Switch("a", false);
+  ASSERT_TRUE(Done(op));
+  EXPECT_EQ(op->status, absl::OkStatus());
+}
+
+TEST_F(RouterFailures, AnErrorThatIsOvercomeIsHistory) {
+  Begin(300 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").last_failure(), "");
+  Kill();
+  EXPECT_NE(h_->StatusOf("a").error().find("last words"), std::string::npos);
+  h_->RunFor(30 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("last words"), std::string::npos);
+  EXPECT_NEAR(h_->StatusOf("a").last_failure_age_s(), 30, 2);
+}
+
+// Not only when somebody asks: a model is warm as long as it has a master.
+TEST_F(RouterFailures, ALostWorkerComesBackUnasked) {
+  Begin(300 * kMiB);
+  Settle();
+  Kill();
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+}
+
+TEST(Backoff, DoublesUpToAMinuteLessItsJitter) {
+  EXPECT_EQ(BackoffDelay(0, 0), 0);
+  EXPECT_EQ(BackoffDelay(1, 0), kSecond / 2);
+  EXPECT_EQ(BackoffDelay(4, 0), 4 * kSecond);
+  EXPECT_EQ(BackoffDelay(8, 0), 60 * kSecond);
+  EXPECT_EQ(BackoffDelay(1000, 0), 60 * kSecond);
+  EXPECT_EQ(BackoffDelay(4, 1), 3 * kSecond);
+  double least = 1, most = 0;
+  for (uint64_t failure = 0; failure < 100; ++failure) {
+    const double jitter = BackoffJitter("a", failure);
+    ASSERT_GE(jitter, 0);
+    ASSERT_LT(jitter, 1);
+    least = std::min(least, jitter);
+    most = std::max(most, jitter);
+  }
+  EXPECT_LT(least, 0.1);
+  EXPECT_GT(most, 0.9);
+  EXPECT_NE(BackoffJitter("a", 1), BackoffJitter("b", 1));
+}
+
+TEST(Backoff, TenMinutesOfHealthStartAfresh) {
+  EXPECT_EQ(FailuresAfter(3, kHealthyAfter - 1), 4);
+  EXPECT_EQ(FailuresAfter(3, kHealthyAfter), 1);
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

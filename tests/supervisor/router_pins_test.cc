@@ -1,0 +1,107 @@
+// Pin keeps its promise or refuses, and operators' calls name their model.
+
+#include "supervisor/pins.h"
+#include "tests/supervisor/router_fixture.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+class RouterPins : public RouterFixture {
+ protected:
+  absl::Status Unload(const std::string& model) {
+    std::optional<absl::Status> status;
+    h_->router->Unload(model,
+                       [&](absl::StatusOr<v1::UnloadReply> reply) { status = reply.status(); });
+    h_->RunUntil([&] { return status.has_value(); });
+    return status.value_or(absl::DeadlineExceededError("no answer"));
+  }
+  bool Resident(const std::string& model) { return h_->StatusOf(model).state() == v1::RESIDENT; }
+};
+
+TEST_F(RouterPins, APinnedModelBecomesResident) {
+  Begin(150 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  EXPECT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }));
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "b");  // as after a Load
+  EXPECT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+}
+
+TEST_F(RouterPins, MoreThanFitsTogetherIsRefusedWithTheArithmetic) {
+  Begin(150 * kMiB);
+  Settle();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  EXPECT_EQ(h_->router->Pin("b", true),
+            absl::FailedPreconditionError(
+                "b cannot be pinned: it needs 100.0 MiB (fixed 10.0 MiB + weights 80.0 MiB + "
+                "smallest KV pool 10.0 MiB) beside what is pinned already, a 100.0 MiB (fixed "
+                "10.0 MiB + weights 80.0 MiB + smallest KV pool 10.0 MiB), together 200.0 MiB, "
+                "but cpu has 150.0 MiB, of which 0 B are kept in reserve: 150.0 MiB can be "
+                "leased. Unpin another one first"));
+  EXPECT_FALSE(h_->StatusOf("b").pinned());
+  ASSERT_EQ(h_->router->Pin("a", false), absl::OkStatus());
+  EXPECT_EQ(h_->router->Pin("b", true), absl::OkStatus());
+}
+
+TEST_F(RouterPins, UnpinningAFailedModelWorks) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  h_->world.WorkerOf("a")->Die("test");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::FAILED; }));
+  EXPECT_EQ(h_->router->Pin("a", true).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(h_->router->Pin("a", false), absl::OkStatus());
+  EXPECT_FALSE(h_->StatusOf("a").pinned());
+}
+
+TEST_F(RouterPins, APinnedModelIsNotUnloaded) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  const absl::Status status = Unload("a");
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(status.message().find("unpin it first"), absl::string_view::npos) << status;
+  ASSERT_EQ(h_->router->Pin("a", false), absl::OkStatus());
+  EXPECT_EQ(Unload("a"), absl::OkStatus());
+}
+
+TEST_F(RouterPins, OperatorsNameTheirModel) {
+  Begin(300 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->router->Pin("", true).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Unload("").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(h_->Switch("")->status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(h_->Switch("", false)->status.code(), absl::StatusCode::kInvalidArgument);
+  absl::Status prefetch;
+  h_->router->Prefetch("",
+                       [&](absl::StatusOr<v1::PrefetchReply> reply) { prefetch = reply.status(); });
+  EXPECT_EQ(prefetch.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(h_->world.WorkerOf("a"), nullptr);
+}
+
+TEST_F(RouterPins, AStrangeNameIsShownEscapedAndCut) {
+  Begin(300 * kMiB);
+  EXPECT_EQ(h_->Generate("a\n\x1b[31m", 1)->status,
+            absl::NotFoundError("there is no model named a\\n\\x1b[31m"));
+  const absl::Status status = h_->Generate(std::string(100'000, 'x'), 1)->status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_LT(status.message().size(), 120u);
+}
+
+// Its fixed bytes went to another model, but a worker without a lease costs none.
+TEST_F(RouterPins, AModelWhoseFixedBytesWereTakenStaysWarm) {
+  Begin(105 * kMiB);
+  for (const char* name : {"a", "b"}) {
+    auto client = h_->Generate(name, 3);
+    ASSERT_TRUE(Done(client)) << name;
+  }
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  EXPECT_EQ(h_->StatusOf("a").master_bytes(), 80 * kMiB);
+  EXPECT_EQ(h_->router->GetStatus().devices(0).leases_size(), 1);
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor
