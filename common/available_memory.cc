@@ -6,7 +6,9 @@
 #include <sstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "common/control_groups.h"
+#include "common/status_macros.h"
 
 namespace switchyard {
 namespace {
@@ -39,6 +41,17 @@ void Tighten(const std::string& directory, const char* limit_file, const char* u
   *available = std::min(*available, *limit > held ? *limit - held : 0);
 }
 
+absl::StatusOr<uint64_t> ReadMeminfo(const std::string& wanted) {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string key;
+    uint64_t kib = 0;
+    if (words >> key >> kib && key == wanted) return kib * 1024;
+  }
+  return absl::UnavailableError(absl::StrCat("/proc/meminfo does not tell ", wanted));
+}
+
 void TightenByControlGroups(uint64_t* available) {
   VisitControlGroups("memory", [&](const std::string& directory, bool v2) {
     if (v2) {
@@ -52,18 +65,18 @@ void TightenByControlGroups(uint64_t* available) {
 }  // namespace
 
 absl::StatusOr<uint64_t> AvailableMemory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string key;
-    uint64_t kib = 0;
-    if (words >> key >> kib && key == "MemAvailable:") {
-      uint64_t available = kib * 1024;
-      TightenByControlGroups(&available);
-      return available;
-    }
-  }
-  return absl::UnavailableError("/proc/meminfo does not tell how much memory is available");
+  ASSIGN_OR_RETURN(uint64_t available, ReadMeminfo("MemAvailable:"));
+  TightenByControlGroups(&available);
+  return available;
+}
+
+absl::StatusOr<uint64_t> TotalMemory() {
+  ASSIGN_OR_RETURN(uint64_t total, ReadMeminfo("MemTotal:"));
+  VisitControlGroups("memory", [&](const std::string& directory, bool v2) {
+    const auto limit = ReadNumber(directory + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+    if (limit) total = std::min(total, *limit);
+  });
+  return total;
 }
 
 }  // namespace switchyard

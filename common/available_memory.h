@@ -10,4 +10,8 @@ namespace switchyard {
 // of MemAvailable and what each group on the way up leaves of its limit.
 absl::StatusOr<uint64_t> AvailableMemory();
 
+// Bytes of memory that there are: of this machine, or the smallest limit of the control groups that
+// we are in.
+absl::StatusOr<uint64_t> TotalMemory();
+
 }  // namespace switchyard

@@ -9,32 +9,37 @@
 
 #include "common/log.h"
 #include "supervisor/check_command.h"
+#include "supervisor/config_check.h"
 #include "supervisor/options.h"
+#include "supervisor/protobuf_log.h"
 #include "supervisor/supervisor.h"
 
 namespace switchyard::supervisor {
 namespace {
 
-int Fail(const absl::Status& status) {
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+
+int Fail(const absl::Status& status, int code = kFailed) {
   std::fprintf(stderr, "switchyard-supervisor: %s\n", std::string(status.message()).c_str());
-  return 1;
+  return code;
 }
 
-int Check(const Options& options) {
-  const v1::SupervisorConfig& config = options.config;
-  auto budget = FindBudget(
-      {config.devices().begin(), config.devices().end()}, config.host_memory(),
-      config.has_reserve_bytes() ? std::optional<uint64_t>(config.reserve_bytes()) : std::nullopt);
-  if (!budget.ok()) return Fail(budget.status());
-  auto catalog = ReadCatalog(options.models_dir, *budget, /*stop_fd=*/-1);
+int CodeOf(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) ? kWrongUsage : kFailed;
+}
+
+int Check(const Options& options, const Budget& budget) {
+  auto catalog = ReadCatalog(options.models_dir, budget, /*stop_fd=*/-1);
   if (!catalog.ok()) return Fail(catalog.status());
   const std::string text =
-      options.json ? CheckJson(*budget, *catalog) : CheckTable(*budget, *catalog);
+      options.json ? CheckJson(budget, *catalog) : CheckTable(budget, *catalog);
   std::fputs(text.c_str(), stdout);
   for (const ModelEntry& entry : *catalog) {
-    if (!entry.problem.ok()) return 1;
+    if (!entry.problem.ok()) return kFailed;
   }
-  return 0;
+  const absl::Status known = CheckDefaultModel(options.config.default_model(), *catalog);
+  return known.ok() ? 0 : Fail(known);
 }
 
 // Connections and masters are descriptors; the soft limit is often 1,024.
@@ -52,12 +57,20 @@ int Main(int argc, char** argv) {
     std::fputs(early.text.c_str(), early.code == 0 ? stdout : stderr);
     return early.code;
   }
-  if (options.check) return Check(options);
-
   InitLog("supervisor");
+  QuietProtobufLog();
+  const auto budget = ConfiguredBudget(options.config);
+  if (!budget.ok()) return Fail(budget.status(), CodeOf(budget.status()));
+  const absl::Status room = CheckMemory(*budget);
+  if (options.check) {
+    if (!room.ok()) LogWarning(room.message());  // it may plan for another one
+    return Check(options, *budget);
+  }
+  if (!room.ok()) return Fail(room, CodeOf(room));
+
   std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
-  auto supervisor = Supervisor::Start(options);
+  auto supervisor = Supervisor::Start(options, *budget);
   if (absl::IsCancelled(supervisor.status())) {  // a signal: a clean end
     LogInfo(std::string(supervisor.status().message()));
     return 0;

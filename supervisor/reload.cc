@@ -2,10 +2,36 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "supervisor/plan_runner.h"
 
 namespace switchyard::supervisor {
+namespace {
+
+template <typename Names>
+std::string Listed(const char* what, const Names& names) {
+  return names.empty() ? "" : absl::StrCat("; ", what, " ", absl::StrJoin(names, ", "));
+}
+
+void LogReload(const absl::StatusOr<v1::ReloadConfigReply>& reply) {
+  if (!reply.ok()) return LogError("models.d is not changed: ", reply.status().message());
+  const std::string changes =
+      absl::StrCat(Listed("added", reply->added()), Listed("changed", reply->changed()),
+                   Listed("removed", reply->removed()));
+  LogInfo("models.d read again", changes.empty() ? "; nothing has changed" : changes);
+}
+
+}  // namespace
+
+void LogProblems(const std::vector<ModelEntry>& catalog) {
+  for (const ModelEntry& entry : catalog) {
+    if (entry.problem.ok()) continue;
+    LogWarning("model ", entry.model.name(), " cannot be served: ", entry.problem.message());
+  }
+}
 
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
                                                     const Budget& budget, int stop_fd) {
@@ -57,11 +83,11 @@ void Reloader::StartNext() {
 void Reloader::Finish(absl::StatusOr<std::vector<ModelEntry>> catalog) {
   auto reply = std::move(waiting_.front());
   waiting_.pop_front();
-  if (catalog.ok()) {
-    reply(router_->Reload(*std::move(catalog)));
-  } else {
-    reply(catalog.status());
-  }
+  if (catalog.ok()) LogProblems(*catalog);
+  absl::StatusOr<v1::ReloadConfigReply> done =
+      catalog.ok() ? router_->Reload(*std::move(catalog)) : catalog.status();
+  LogReload(done);
+  reply(std::move(done));
   if (!waiting_.empty()) StartNext();
 }
 

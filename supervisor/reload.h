@@ -20,9 +20,12 @@ namespace switchyard::supervisor {
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
                                                     const Budget& budget, int stop_fd);
 
+// Writes why models of the catalog cannot be served.
+void LogProblems(const std::vector<ModelEntry>& catalog);
+
 // Reads models.d again while others are served: on a thread of its own, one reload at a time, and
 // the router gets the result on the loop. A bad directory changes nothing. Destruction cuts a
-// reload short.
+// reload short. What has changed, or why nothing has, is written to the log.
 class Reloader {
  public:
   static absl::StatusOr<std::unique_ptr<Reloader>> Create(EventLoop* loop, Router* router,

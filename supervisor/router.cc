@@ -22,10 +22,6 @@ Router::Impl::Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports
   for (ModelEntry& entry : catalog) AddModel(std::move(entry));
   state_.default_model = options_.default_model;
   ChooseDefault();
-  if (!options_.default_model.empty() && state_.default_model != options_.default_model) {
-    LogWarning("default_model: there is no model named ", options_.default_model, "; it is ",
-               state_.default_model);
-  }
   state_.started_at = Now();
 }
 

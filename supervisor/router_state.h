@@ -177,7 +177,7 @@ struct ModelRecord {
   size_t device = 0;
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
-  bool residency_wanted = false;  // pinned in the configuration, and not there yet
+  bool residency_wanted = false;  // pinned, and not there yet
   bool blocked = false;           // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;

@@ -15,6 +15,8 @@
 namespace switchyard::supervisor {
 namespace {
 
+constexpr int kMostTries = 100;
+
 std::string Environment(const char* name, const std::string& otherwise) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : otherwise;
@@ -27,6 +29,17 @@ std::string ReadOwner(int lock) {
   const ssize_t got = ::pread(lock, text, sizeof(text) - 1, 0);
   std::string pid(absl::StripAsciiWhitespace(got > 0 ? text : ""));
   return pid.empty() ? "unknown" : pid;
+}
+
+std::string LockPath(const std::string& directory) { return directory + "/lock"; }
+
+// Whether `path` still names the file that `fd` is open on. A supervisor that ends removes its lock
+// file: whoever had opened it before locks a file that nobody else can find.
+bool IsAt(int fd, const std::string& path) {
+  struct stat ours {
+  }, there{};
+  return ::fstat(fd, &ours) == 0 && ::lstat(path.c_str(), &there) == 0 &&
+         ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
 // The name of a temporary directory can be guessed, and /tmp is everyone's: whoever made it first
@@ -58,33 +71,53 @@ std::string DefaultCacheDir() {
 absl::StatusOr<std::unique_ptr<StateDir>> StateDir::Lock(const std::string& path, bool temporary) {
   std::error_code error;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+  // Another supervisor that ends may take the lock file or the directory from under us at any
+  // point; whoever tries again finds them gone, and makes new ones.
+  for (int i = 0; i < kMostTries; ++i) {
+    ASSIGN_OR_RETURN(auto locked, TryLock(path, temporary));
+    if (locked != nullptr) return locked;
+  }
+  return absl::UnavailableError(absl::StrCat("the state directory ", path,
+                                             " comes and goes: do others start and stop there?"));
+}
+
+// nullptr: what was locked is not there any more.
+absl::StatusOr<std::unique_ptr<StateDir>> StateDir::TryLock(const std::string& path,
+                                                            bool temporary) {
+  const bool created = ::mkdir(path.c_str(), 0700) == 0;
+  if (!created && errno != EEXIST) {
     return ErrnoStatus(absl::StrCat("creating the state directory ", path).c_str());
   }
   if (temporary) RETURN_IF_ERROR(CheckOurs(path));
-  const std::string lock_path = path + "/lock";
+  const std::string lock_path = LockPath(path);
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!lock.valid() && errno == ENOENT) return nullptr;
   if (!lock.valid()) return ErrnoStatus(absl::StrCat("opening ", lock_path).c_str());
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return absl::AlreadyExistsError(absl::StrCat(
         "another supervisor, process ", ReadOwner(lock.get()), ", uses the state directory ", path,
         ": stop it, or give this one another --listen or --state-dir"));
   }
+  if (!IsAt(lock.get(), lock_path)) return nullptr;
   const std::string pid = absl::StrCat(::getpid(), "\n");
   if (::ftruncate(lock.get(), 0) != 0 ||
       ::pwrite(lock.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
     return ErrnoStatus(absl::StrCat("writing ", lock_path).c_str());
   }
-  return std::unique_ptr<StateDir>(new StateDir(path, temporary, std::move(lock)));
+  return std::unique_ptr<StateDir>(new StateDir(path, temporary, created, std::move(lock)));
 }
 
-// The lock file itself stays, but in a temporary directory: whoever opened it meanwhile would hold
-// a lock that the next one cannot see.
+// The lock file goes last of what is ours, and while we hold its lock: from then on another may
+// lock a new one, and everything in the directory is that one's.
 StateDir::~StateDir() {
   ::unlink(socket_path().c_str());
-  if (!temporary_) return;
-  std::error_code error;
-  std::filesystem::remove_all(path_, error);
+  if (temporary_) {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+    return;
+  }
+  ::unlink(LockPath(path_).c_str());
+  if (created_) ::rmdir(path_.c_str());  // fails if anything is in it
 }
 
 }  // namespace switchyard::supervisor

@@ -11,6 +11,7 @@
 #include "common/human.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "supervisor/config_check.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -40,29 +41,25 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options) {
+absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options,
+                                                              const Budget& budget) {
   HeldSignals signals;
   std::unique_ptr<Supervisor> supervisor(new Supervisor(options));
-  RETURN_IF_ERROR(supervisor->Init(signals));
+  RETURN_IF_ERROR(supervisor->Init(budget, signals));
   return supervisor;
 }
 
-absl::Status Supervisor::Init(HeldSignals& signals) {
+absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals) {
   ASSIGN_OR_RETURN(state_dir_, StateDir::Lock(options_.state_dir, options_.state_dir_is_temporary));
   RETURN_IF_ERROR(Listen());
-  const v1::SupervisorConfig& config = options_.config;
-  ASSIGN_OR_RETURN(
-      const Budget budget,
-      FindBudget({config.devices().begin(), config.devices().end()}, config.host_memory(),
-                 config.has_reserve_bytes() ? std::optional<uint64_t>(config.reserve_bytes())
-                                            : std::nullopt));
   RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd()));
-  ASSIGN_OR_RETURN(
-      server_,
-      Server::Start(
-          &loop_, router_.get(), &health_,
-          [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); },
-          {config.control() == v1::SupervisorConfig::UNIX_ONLY, RouterOptions().sink_limit_bytes}));
+  ASSIGN_OR_RETURN(server_,
+                   Server::Start(&loop_, router_.get(), &health_,
+                                 [this](Reply<v1::ReloadConfigReply> reply) {
+                                   reloader_->Reload(std::move(reply));
+                                 },
+                                 {options_.config.control() == v1::SupervisorConfig::UNIX_ONLY,
+                                  RouterOptions().sink_limit_bytes}));
   Serve();
   signals.PassOn();
   return absl::OkStatus();
@@ -78,15 +75,13 @@ absl::Status Supervisor::Listen() {
 absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
   ASSIGN_OR_RETURN(std::vector<ModelEntry> catalog,
                    ReadCatalog(options_.models_dir, budget, stop_fd));
+  RETURN_IF_ERROR(CheckDefaultModel(options_.config.default_model(), catalog));
   for (const Device& device : budget.devices) {
     LogInfo("device ", device.name, ": ", HumanBytes(device.capacity_bytes), ", ",
             HumanBytes(device.reserve_bytes), " in reserve");
   }
   LogInfo("host memory for masters: ", HumanBytes(budget.host_bytes));
-  for (const ModelEntry& entry : catalog) {
-    if (entry.problem.ok()) continue;
-    LogWarning("model ", entry.model.name(), " cannot be served: ", entry.problem.message());
-  }
+  LogProblems(catalog);
   ASSIGN_OR_RETURN(launcher_, ProcessLauncher::Create(&loop_, &masters_));
   router_ = std::make_unique<Router>(MakeRouterOptions(options_.config, budget), std::move(catalog),
                                      Router::Ports{launcher_.get(), &masters_, &loop_, &health_});
@@ -132,14 +127,7 @@ void Supervisor::Serve() {
                                                        unix_socket, &*connections_, accepted));
   loop_.OnSignals({SIGTERM, SIGINT}, [this](int) { OnStopSignal(); });
   loop_.OnSignals({SIGHUP}, [this](int) {
-    reloader_->Reload([](absl::StatusOr<v1::ReloadConfigReply> reply) {
-      if (reply.ok()) {
-        LogInfo("models.d read again: ", reply->added_size(), " added, ", reply->changed_size(),
-                " changed, ", reply->removed_size(), " removed");
-      } else {
-        LogError("models.d is not changed: ", reply.status().message());
-      }
-    });
+    reloader_->Reload([](const absl::StatusOr<v1::ReloadConfigReply>&) {});
   });
 }
 

@@ -28,7 +28,8 @@ class Supervisor {
   // Locks, listens, reads the catalog and starts: in that order, so that a second supervisor is
   // refused before it touches anything. CANCELLED, with nothing left behind, if SIGTERM or SIGINT
   // comes while models are planned.
-  static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options);
+  static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options,
+                                                           const Budget& budget);
 
   // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d again.
   void Run();
@@ -37,7 +38,7 @@ class Supervisor {
 
  private:
   explicit Supervisor(const Options& options) : options_(options), address_(options.listen) {}
-  absl::Status Init(HeldSignals& signals);
+  absl::Status Init(const Budget& budget, HeldSignals& signals);
   absl::Status Listen();
   absl::Status StartRouter(const Budget& budget, int stop_fd);
   void WatchGpus(const Budget& budget);

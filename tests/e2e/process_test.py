@@ -29,10 +29,40 @@ class StartTest(unittest.TestCase):
                      ["--models-dir", models, "--listen", "nonsense"],
                      ["--models-dir", models, "--listen", "0.0.0.0:7411"],
                      ["--models-dir", models, "--device", "cpu=banana"],
-                     ["--models-dir", models, "--host-memory", "-1"]):
-            result = self.run_supervisor(*args)
-            self.assertEqual(result.returncode, 2, (args, result.stderr))
-            self.assertTrue(result.stderr)
+                     ["--models-dir", models, "--host-memory", "-1"],
+                     ["--models-dir", models, "--device", "cpu=0"],
+                     ["--models-dir", models, "--device", "cpu=-5"],
+                     ["--models-dir", models, "--device", "no-such-gpu"],
+                     ["--models-dir", models, "--device", "cpu", "--device", "cpu"]):
+            for mode in ([], ["--check"]):
+                result = self.run_supervisor(*mode, *args)
+                self.assertEqual(result.returncode, 2, (args, result.stderr))
+                self.assertTrue(result.stderr)
+
+    def test_more_memory_than_there_is(self):
+        args = ["--models-dir", FakeModels(["alpha"]).path, "--device", "cpu=999TiB"]
+        result = self.run_supervisor(*args)
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stderr, "999.0 TiB is more than the .* GiB of memory")
+        # Checking may be planning for another machine: told, but no error.
+        os.environ["SWITCHYARD_WORKER"] = str(BIN / "fake-worker")
+        self.addCleanup(os.environ.pop, "SWITCHYARD_WORKER")
+        result = self.run_supervisor("--check", *args)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("999.0 TiB is more than", result.stderr)
+
+    def test_a_default_model_that_is_none(self):
+        s = fake(config='default_model: "nobody"')
+        with self.assertRaisesRegex(AssertionError, "default_model: .* nobody"):
+            s.start()
+        self.assertEqual(s.process.returncode, 1)
+        s.process.stdout.close()
+
+    def test_a_clean_stop_leaves_no_state(self):
+        with fake() as s:
+            self.assertTrue(os.path.exists(os.path.join(s.state_dir, "lock")))
+            self.assertEqual(s.stop(), 0)
+            self.assertFalse(os.path.exists(s.state_dir))
 
     def test_wide_address_says_what_is_missing(self):
         result = self.run_supervisor("--models-dir", FakeModels().path, "--listen", "0.0.0.0:0")
@@ -169,6 +199,7 @@ class WorkerLossTest(unittest.TestCase):
             s.generate("alpha")
             code = code_of(lambda: s.generate("beta"))
             self.assertIn(code, (Code.OK, Code.UNAVAILABLE, Code.ABORTED), phase)
+            self.assertIn("as told", s.model("beta").last_failure, phase)
             self.assertEqual(len(s.generate("beta")[1]), 8, phase)
             self.assertEqual(len(s.generate("alpha")[1]), 8, phase)
 
@@ -273,6 +304,22 @@ class RequestTest(unittest.TestCase):
     def test_a_string_that_is_not_utf8(self):
         payload = b"\x0a\x05alpha" + b"\x12\x02\xff\xfe"
         self.assertEqual(code_of(lambda: self.raw("Generate", payload)), Code.INVALID_ARGUMENT)
+        self.assertNotIn("libprotobuf", self.s.read_log())
+
+    def test_a_name_without_end(self):
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.s.generate("\x1b" + "x" * 100_000)
+        self.assertEqual(caught.exception.code(), Code.NOT_FOUND)
+        self.assertIn("named \\x1bxxx", caught.exception.details())
+        self.assertLess(len(caught.exception.details()), 120)
+
+    def test_control_names_its_model(self):
+        c = self.s.control
+        for call in (lambda: c.Switch(control.SwitchRequest()), lambda: c.Load(control.LoadRequest()),
+                     lambda: c.Unload(control.UnloadRequest()),
+                     lambda: c.Prefetch(control.PrefetchRequest()),
+                     lambda: c.Pin(control.PinRequest(pinned=True))):
+            self.assertEqual(code_of(call), Code.INVALID_ARGUMENT)
 
     def test_bytes_that_are_no_message(self):
         self.assertEqual(code_of(lambda: self.raw("Generate", b"\xff" * 100)),
@@ -432,6 +479,7 @@ class ReloadTest(unittest.TestCase):
             models.remove("gamma")
             reply = s.control.ReloadConfig(control.ReloadConfigRequest(), timeout=20)
             self.assertEqual((list(reply.added), list(reply.removed)), (["delta"], ["gamma"]))
+            self.assertIn("models.d read again; added delta; removed gamma", s.read_log())
             self.assertEqual(len(s.generate("delta")[1]), 8)
             self.assertEqual(code_of(lambda: s.generate("gamma")), Code.NOT_FOUND)
 

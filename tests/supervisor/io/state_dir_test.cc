@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
 
 #include "tests/support/temp_dir.h"
 
@@ -21,7 +25,52 @@ TEST(StateDir, TheSecondIsRefusedWithTheFirstsPid) {
   EXPECT_NE(second.status().message().find(std::to_string(::getpid())), absl::string_view::npos);
   first->reset();
   EXPECT_TRUE(StateDir::Lock(path, false).ok());
-  EXPECT_TRUE(std::filesystem::exists(path + "/lock"));
+}
+
+TEST(StateDir, WhatItMadeItRemoves) {
+  testing::TempDir directory;
+  const std::string path = directory / "state";
+  ASSERT_TRUE(StateDir::Lock(path, false).ok());
+  EXPECT_FALSE(std::filesystem::exists(path));
+  // But not a directory that was there, nor what else is in one.
+  std::filesystem::create_directory(path);
+  ASSERT_TRUE(StateDir::Lock(path, false).ok());
+  EXPECT_TRUE(std::filesystem::is_empty(path));
+  std::filesystem::remove(path);
+  auto locked = StateDir::Lock(path, false);
+  ASSERT_TRUE(locked.ok());
+  std::ofstream(path + "/notes") << "mine";
+  locked->reset();
+  EXPECT_TRUE(std::filesystem::exists(path + "/notes"));
+  EXPECT_FALSE(std::filesystem::exists(path + "/lock"));
+}
+
+// Whoever had the lock file open when it was removed must not take its lock for the one that
+// counts.
+TEST(StateDir, NeverTwoHoldersWhileOthersComeAndGo) {
+  testing::TempDir directory;
+  const std::string path = directory / "state";
+  std::atomic<int> holders = 0, most = 0, times = 0;
+  auto come_and_go = [&] {
+    for (int i = 0; i < 3000; ++i) {
+      auto locked = StateDir::Lock(path, false);
+      if (!locked.ok()) {
+        EXPECT_TRUE(absl::IsAlreadyExists(locked.status())) << locked.status();
+        continue;
+      }
+      const int now = ++holders;
+      if (now > most) most = now;
+      EXPECT_TRUE(std::filesystem::exists(path + "/lock"));
+      ++times;
+      --holders;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) threads.emplace_back(come_and_go);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(most, 1);
+  EXPECT_GT(times, 1);
+  EXPECT_FALSE(std::filesystem::exists(path + "/lock"));
 }
 
 TEST(StateDir, ATemporaryOneLeavesNothing) {

@@ -1,0 +1,54 @@
+#include "supervisor/config_check.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "common/available_memory.h"
+#include "common/human.h"
+#include "common/status_macros.h"
+
+namespace switchyard::supervisor {
+
+absl::StatusOr<Budget> ConfiguredBudget(const v1::SupervisorConfig& config) {
+  std::optional<uint64_t> reserve;
+  if (config.has_reserve_bytes()) reserve = config.reserve_bytes();
+  ASSIGN_OR_RETURN(const Budget budget,
+                   FindBudget({config.devices().begin(), config.devices().end()},
+                              config.host_memory(), reserve));
+  for (const Device& device : budget.devices) {
+    if (device.reserve_bytes <= device.capacity_bytes) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "device ", device.name, ": a reserve of ", HumanBytes(device.reserve_bytes),
+        " (reserve_bytes) is more than its capacity of ", HumanBytes(device.capacity_bytes)));
+  }
+  return budget;
+}
+
+absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes) {
+  for (const Device& device : budget.devices) {
+    if (device.name != "cpu" || device.capacity_bytes <= memory_bytes) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("device cpu: ", HumanBytes(device.capacity_bytes), " is more than the ",
+                     HumanBytes(memory_bytes), " of memory that this machine has"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMemory(const Budget& budget) {
+  ASSIGN_OR_RETURN(const uint64_t memory, TotalMemory());
+  return CheckMemory(budget, memory);
+}
+
+absl::Status CheckDefaultModel(const std::string& default_model,
+                               const std::vector<ModelEntry>& catalog) {
+  if (default_model.empty()) return absl::OkStatus();
+  const bool known = std::any_of(catalog.begin(), catalog.end(), [&](const ModelEntry& entry) {
+    return entry.model.name() == default_model;
+  });
+  if (known) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat("default_model: there is no model named ", ShownName(default_model)));
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "supervisor/catalog.h"
+#include "supervisor/devices.h"
+
+namespace switchyard::supervisor {
+
+// The budget that `config` asks for. INVALID_ARGUMENT if it asks for what cannot be: wrong usage.
+absl::StatusOr<Budget> ConfiguredBudget(const v1::SupervisorConfig& config);
+
+// Whether a machine with `memory_bytes` can have this budget: `cpu` is no larger than that. Not
+// asked by `switchyard check`, which may plan for another machine: it only tells.
+absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes);
+absl::Status CheckMemory(const Budget& budget);  // this machine
+
+// Whether `default_model`, if there is one, is in the catalog.
+absl::Status CheckDefaultModel(const std::string& default_model,
+                               const std::vector<ModelEntry>& catalog);
+
+}  // namespace switchyard::supervisor
