@@ -29,12 +29,18 @@ int CodeOf(const absl::Status& status) {
   return absl::IsInvalidArgument(status) ? kWrongUsage : kFailed;
 }
 
+// Output that was cut off, by a full disk say, must not look like success.
+int Print(const std::string& text, int code) {
+  const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+  return written ? code : Fail(absl::DataLossError("the output cannot be written"));
+}
+
 int Check(const Options& options, const Budget& budget) {
   auto catalog = ReadCatalog(options.models_dir, budget, /*stop_fd=*/-1);
   if (!catalog.ok()) return Fail(catalog.status());
   const std::string text =
       options.json ? CheckJson(budget, *catalog) : CheckTable(budget, *catalog);
-  std::fputs(text.c_str(), stdout);
+  if (const int failed = Print(text, 0); failed != 0) return failed;
   for (const ModelEntry& entry : *catalog) {
     if (!entry.problem.ok()) return kFailed;
   }
@@ -54,7 +60,8 @@ int Main(int argc, char** argv) {
   Options options;
   EarlyExit early;
   if (!ParseOptions(argc, argv, &options, &early)) {
-    std::fputs(early.text.c_str(), early.code == 0 ? stdout : stderr);
+    if (early.code == 0) return Print(early.text, 0);
+    std::fputs(early.text.c_str(), stderr);
     return early.code;
   }
   InitLog("supervisor");

@@ -308,6 +308,14 @@ class OutputTest(unittest.TestCase):
                 self.assertEqual(result.returncode, 1, (redirection, args, result.stderr))
                 self.assertRegex(result.stderr, r"\Aswitchyard: cannot write .*\n\Z", args)
 
+    def test_check_on_a_full_disk(self):
+        command = f"'{BIN}/switchyard' check --models-dir '{SOURCE}/models.d' --device cpu=200MB"
+        for arguments in ("", " --json"):
+            result = subprocess.run(f"{command}{arguments} > /dev/full", shell=True, text=True,
+                                    stderr=subprocess.PIPE, timeout=60)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("the output cannot be written", result.stderr)
+
     def test_a_stream_stops_where_it_cannot_be_written(self):
         # A million tokens of a millisecond: only what stops at the first one is here in time.
         result = self.run_with_output("> /dev/full", "generate", "--model", "alpha", "x",
