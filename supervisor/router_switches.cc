@@ -176,9 +176,9 @@ void Router::Impl::FailSwitch(const std::string& name, const absl::Status& statu
   event.set_bytes_total(it->last.bytes_total());
   event.set_error(ValidUtf8(std::string(status.message())));
   auto sinks = std::move(it->sinks);
-  state_.switches.erase(it);
-  dirty_ = true;
   if (sinks.empty()) LogWarning(name, " is pinned, but not loaded: ", status.message());
+  state_.switches.erase(it);  // `name` may have been its own
+  dirty_ = true;
   for (const auto& sink : sinks) {
     sink->Write(event);
     sink->Finish(status);
