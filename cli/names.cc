@@ -9,11 +9,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "cli/printable.h"
+#include "common/model_name.h"
 
 namespace switchyard::cli {
 namespace {
 
-constexpr size_t kLongestName = 64;
 constexpr std::string_view kUnix = "unix:";
 constexpr size_t kLongestPath = sizeof(sockaddr_un::sun_path) - 1;
 
@@ -36,16 +36,9 @@ bool IsPort(std::string_view text) {
 
 absl::Status CheckModelName(const std::string& name) {
   if (name.empty()) return absl::InvalidArgumentError("a model's name is empty");
-  const bool fits = name.size() <= kLongestName &&
-                    absl::ascii_isalnum(static_cast<unsigned char>(name[0])) &&
-                    std::all_of(name.begin(), name.end(), [](char c) {
-                      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
-                             c == '_' || c == '-';
-                    });
-  if (fits) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("no model is called \"", Printable(name),
-                   "\": a name is [A-Za-z0-9][A-Za-z0-9._-]*, at most 64 characters"));
+  if (ValidModelName(name)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("no model is called \"", Printable(name),
+                                                 "\": a name matches ", kModelNamePattern));
 }
 
 absl::Status CheckAddress(const std::string& address) {

@@ -9,7 +9,7 @@ namespace switchyard::cli {
 // What the command line may name, so that nothing else is asked for: a message without an answer
 // to it, or one that gRPC complains of in its own words, helps nobody.
 
-// [A-Za-z0-9][A-Za-z0-9._-]{0,63}
+// common/model_name.h
 absl::Status CheckModelName(const std::string& name);
 
 // HOST:PORT (an IPv6 host in brackets), or unix:PATH.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 
 namespace switchyard {
 
@@ -16,6 +17,9 @@ inline std::optional<uint64_t> CheckedMul(uint64_t a, uint64_t b) {
 }
 // Rounds up to a multiple of `unit` (unit > 0); the caller knows that it does not overflow.
 constexpr uint64_t RoundUp(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
-constexpr uint64_t CeilDiv(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit; }
+template <typename T>
+constexpr T CeilDiv(T n, std::type_identity_t<T> unit) {
+  return (n + unit - 1) / unit;
+}
 
 }  // namespace switchyard

@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <map>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/human.h"
 #include "common/json.h"
+#include "common/model_name.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"
 #include "supervisor/arithmetic.h"
@@ -88,8 +88,8 @@ absl::Status CheckDuration(const ParsedText& file, const char* field,
 
 absl::Status CheckModel(const ParsedText& file, const v1::Model& model) {
   if (!ValidModelName(model.name())) {
-    return file.Error("name", absl::StrCat("\"", ShownName(model.name()),
-                                           "\" does not match [A-Za-z0-9][A-Za-z0-9._-]{0,63}"));
+    return file.Error("name", absl::StrCat("\"", ShownName(model.name()), "\" does not match ",
+                                           kModelNamePattern));
   }
   if (model.checkpoint().empty()) return file.Error("checkpoint", "the directory is missing");
   RETURN_IF_ERROR(CheckMost(file, "context_length", model.context_length(), kMaxContext));
@@ -163,13 +163,6 @@ ModelEntry PlanModel(const v1::Model& model, const std::vector<Device>& devices,
 }
 
 }  // namespace
-
-bool ValidModelName(const std::string& name) {
-  if (name.empty() || name.size() > 64 || !absl::ascii_isalnum(name[0])) return false;
-  return std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-  });
-}
 
 std::string ShownName(const std::string& name) {
   return absl::Utf8SafeCHexEscape(ValidUtf8(name, 64));

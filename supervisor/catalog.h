@@ -33,9 +33,6 @@ std::string ModelText(const v1::Model& model);
 absl::StatusOr<v1::SupervisorConfig> LoadConfig(const std::string& path);
 absl::StatusOr<v1::SupervisorConfig> ParseConfig(const std::string& text, const std::string& path);
 
-// Whether `name` may name a model: [A-Za-z0-9][A-Za-z0-9._-]{0,63}.
-bool ValidModelName(const std::string& name);
-
 // A name from outside as a message can show it: escaped, and cut after 64 bytes.
 std::string ShownName(const std::string& name);
 
