@@ -96,8 +96,7 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& mo
   opened->request_limits = LimitsOfRequests(*opened);
   opened->plan = MakePlan(model, opened->arch, opened->image, limits, opened->device, ops,
                           FileBytes(tokenizer_path));
-  opened->plan.set_checkpoint_bytes(by_config ? opened->image.bytes
-                                              : opened->checkpoint.tensor_bytes());
+  if (!by_config) opened->plan.set_checkpoint_bytes(opened->checkpoint.tensor_bytes());
   return std::unique_ptr<const OpenedModel>(std::move(opened));
 }
 

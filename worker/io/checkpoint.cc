@@ -115,8 +115,14 @@ absl::Status Checkpoint::OpenFiles() {
 absl::Status Checkpoint::OpenShards(const nlohmann::json& index, const std::string& index_path) {
   ASSIGN_OR_RETURN(const auto shards, ReadWeightMap(index, index_path));
   for (const auto& [shard, names] : shards) {
-    ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(absl::StrCat(dir_, "/", shard)));
-    RETURN_IF_ERROR(AddFile(std::move(file)));
+    const std::string path = absl::StrCat(dir_, "/", shard);
+    absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path);
+    if (absl::IsNotFound(file.status())) {
+      return Invalid(path, absl::StrCat("is missing, but ", index_path,
+                                        " names it: the download is not complete"));
+    }
+    RETURN_IF_ERROR(file.status());
+    RETURN_IF_ERROR(AddFile(*std::move(file)));
     const SafetensorsFile& added = files_.back();
     for (const std::string& name : names) {
       const auto place = places_.find(name);

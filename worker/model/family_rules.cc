@@ -75,8 +75,8 @@ void ReadExperts(ConfigReader& config, MoeShape& moe, int32_t default_chosen, in
 void OnlyWay(ConfigReader& config, const char* key, const std::string& way) {
   const std::string asked = config.String(key, way);
   if (asked == way) return;
-  config.RefuseUnsupported(
-      absl::StrCat("\"", key, "\" is \"", asked, "\": only \"", way, "\" is supported"));
+  config.RefuseUnsupported(absl::StrCat("\"", key, "\" is \"", ValidUtf8(asked, 100), "\": only \"",
+                                        way, "\" is supported"));
 }
 
 // The rotary object of either style: `rope_scaling` wins where both are there.

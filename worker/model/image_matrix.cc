@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/checked.h"
 
 namespace switchyard::worker {
 namespace {
@@ -10,8 +11,6 @@ namespace {
 using kernels::DType;
 
 constexpr int64_t kBlock = 128;
-
-int64_t CeilOf(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
 bool IsPlain(DType type) {
   return type == DType::kF32 || type == DType::kBF16 || type == DType::kF16;
@@ -116,8 +115,8 @@ std::vector<ImageTensor> MatrixPieces(const ImageSlot& slot, const MatrixForm& f
   scales.quantize = false;
   if (form.dtype == DType::kF8E4M3) {
     scales.dtype = DType::kF32;
-    scales.n = form.group == 0 ? 1 : CeilOf(slot.n, kBlock);
-    scales.k = form.group == 0 ? slot.n : CeilOf(slot.k, kBlock);
+    scales.n = form.group == 0 ? 1 : CeilDiv(slot.n, kBlock);
+    scales.k = form.group == 0 ? slot.n : CeilDiv(slot.k, kBlock);
   } else {
     scales.dtype = form.dtype == DType::kInt4 ? DType::kF16 : DType::kMxfp4;
     scales.k = slot.k / form.group;
@@ -136,7 +135,7 @@ uint64_t PieceBytes(Piece piece, const MatrixForm& form, int64_t rows, int64_t k
     return static_cast<uint64_t>(rows) * static_cast<uint64_t>(kernels::DTypeBytes(form.dtype, k));
   }
   if (form.dtype == DType::kF8E4M3) {
-    const int64_t scales = form.group == 0 ? rows : CeilOf(rows, kBlock) * CeilOf(k, kBlock);
+    const int64_t scales = form.group == 0 ? rows : CeilDiv(rows, kBlock) * CeilDiv(k, kBlock);
     return 4 * static_cast<uint64_t>(scales);
   }
   const bool halves = piece == Piece::kScales && form.dtype == DType::kInt4;

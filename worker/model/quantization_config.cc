@@ -9,18 +9,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
+#include "worker/io/safetensors.h"
 #include "worker/model/config_reader.h"
 
 namespace switchyard::worker {
 namespace {
 
 constexpr int32_t kMaxGroup = 1 << 20;
-constexpr size_t kMaxKept = 65536;
-
-std::string Quoted(const std::string& text) {
-  return absl::StrCat("\"", ValidUtf8(text, 100), "\"");
-}
+constexpr size_t kMaxKept = 8192;
 
 // `*` stands for any characters. Linear but for the pattern's stars, so that a hostile one costs
 // little.
@@ -55,17 +51,11 @@ std::string GlobOf(const std::string& expression) {
   return ends ? glob : glob + "*";  // re.match asks for the beginning only
 }
 
-bool Names(const std::string& entry, const std::string& module) {
-  if (absl::StartsWith(entry, "re:")) {
-    const std::string glob = GlobOf(entry.substr(3));
-    return !glob.empty() && Matches(glob, module);
-  }
-  for (const char* before : {"", "*."}) {
-    for (const char* after : {"", ".*"}) {
-      if (Matches(absl::StrCat(before, entry, after), module)) return true;
-    }
-  }
-  return false;
+// An entry of the file as a glob over ".module."; empty: it cannot be one.
+std::string KeptGlob(const std::string& entry) {
+  if (!absl::StartsWith(entry, "re:")) return absl::StrCat("*.", entry, ".*");
+  const std::string glob = GlobOf(entry.substr(3));
+  return glob.empty() ? "" : absl::StrCat(".", glob, ".");
 }
 
 // -1, as some write it, is the whole row.
@@ -107,7 +97,7 @@ void ReadAwq(ConfigReader& config, QuantizationConfig& to) {
   const std::string version = absl::AsciiStrToLower(config.String("version", "gemm"));
   if (version != "gemm") {
     config.RefuseUnsupported(
-        absl::StrCat("AWQ \"version\" ", Quoted(version), " is not supported; known: gemm"));
+        absl::StrCat("AWQ \"version\" ", QuotedName(version), " is not supported; known: gemm"));
   }
   if (!config.Bool("zero_point", true)) {
     config.RefuseUnsupported("AWQ with \"zero_point\" false is not supported");
@@ -120,7 +110,7 @@ void ReadGptq(ConfigReader& config, QuantizationConfig& to) {
   to.group = ReadGroup(config, 128);
   const std::string format = config.String("checkpoint_format", "gptq");
   if (format != "gptq" && format != "gptq_v2") {
-    config.RefuseUnsupported(absl::StrCat("GPTQ \"checkpoint_format\" ", Quoted(format),
+    config.RefuseUnsupported(absl::StrCat("GPTQ \"checkpoint_format\" ", QuotedName(format),
                                           " is not supported; known: gptq, gptq_v2"));
   }
   to.zero_offset = format == "gptq" ? 1 : 0;
@@ -136,7 +126,7 @@ void ReadCompressedFloat(ConfigReader& weights, QuantizationConfig& to) {
   }
   to.format = WeightFormat::kFp8;
   if (strategy != "tensor" && strategy != "channel") {
-    weights.RefuseUnsupported(absl::StrCat("\"strategy\" ", Quoted(strategy),
+    weights.RefuseUnsupported(absl::StrCat("\"strategy\" ", QuotedName(strategy),
                                            " of fp8 weights is not supported; known: tensor, "
                                            "channel, block"));
   }
@@ -145,7 +135,7 @@ void ReadCompressedFloat(ConfigReader& weights, QuantizationConfig& to) {
 void ReadCompressedInteger(ConfigReader& weights, const std::string& format,
                            QuantizationConfig& to) {
   if (format != "pack-quantized") {
-    weights.RefuseUnsupported(absl::StrCat("integer weights in the format ", Quoted(format),
+    weights.RefuseUnsupported(absl::StrCat("integer weights in the format ", QuotedName(format),
                                            " are not supported; known: pack-quantized"));
   }
   ReadBits(weights, "num_bits", 4);
@@ -155,7 +145,7 @@ void ReadCompressedInteger(ConfigReader& weights, const std::string& format,
   if (strategy == "group") {
     to.group = ReadGroup(weights, 128);
   } else if (strategy != "channel") {
-    weights.RefuseUnsupported(absl::StrCat("\"strategy\" ", Quoted(strategy),
+    weights.RefuseUnsupported(absl::StrCat("\"strategy\" ", QuotedName(strategy),
                                            " of 4-bit weights is not supported; known: group, "
                                            "channel"));
   }
@@ -164,7 +154,7 @@ void ReadCompressedInteger(ConfigReader& weights, const std::string& format,
 void ReadCompressed(ConfigReader& config, const nlohmann::json& json, QuantizationConfig& to) {
   const std::string format = config.String("format", "dense");
   if (format != "float-quantized" && format != "naive-quantized" && format != "pack-quantized") {
-    config.RefuseUnsupported(absl::StrCat("compressed-tensors in the format ", Quoted(format),
+    config.RefuseUnsupported(absl::StrCat("compressed-tensors in the format ", QuotedName(format),
                                           " is not supported; known: float-quantized, "
                                           "naive-quantized, pack-quantized"));
     return;
@@ -187,7 +177,10 @@ void ReadCompressed(ConfigReader& config, const nlohmann::json& json, Quantizati
 
 void ReadKept(ConfigReader& config, QuantizationConfig& to) {
   for (const char* key : {"modules_to_not_convert", "ignore", "ignored_layers"}) {
-    for (std::string& name : config.Strings(key)) to.kept.push_back(std::move(name));
+    for (const std::string& entry : config.Strings(key)) {
+      std::string glob = KeptGlob(entry);
+      if (!glob.empty()) to.kept.push_back(std::move(glob));
+    }
   }
   if (to.kept.size() > kMaxKept) {
     config.Refuse(absl::StrCat(to.kept.size(), " modules are named as kept, at most ", kMaxKept));
@@ -214,7 +207,7 @@ absl::StatusOr<QuantizationConfig> ReadObject(const nlohmann::json& json, const 
     to.group = 32;
   } else {
     return absl::UnimplementedError(
-        absl::StrCat(where, ": the format ", method.empty() ? "without a name" : Quoted(method),
+        absl::StrCat(where, ": the format ", method.empty() ? "without a name" : QuotedName(method),
                      " is not supported; known: fp8, fbgemm_fp8, awq, gptq, compressed-tensors, "
                      "mxfp4"));
   }
@@ -246,8 +239,9 @@ const char* WeightFormatName(WeightFormat format) {
 }
 
 bool QuantizationConfig::Keeps(const std::string& module) const {
+  const std::string dotted = absl::StrCat(".", module, ".");
   return std::any_of(kept.begin(), kept.end(),
-                     [&](const std::string& entry) { return Names(entry, module); });
+                     [&](const std::string& glob) { return Matches(glob, dotted); });
 }
 
 absl::StatusOr<QuantizationConfig> ReadQuantizationConfig(const nlohmann::json& config) {

@@ -29,8 +29,8 @@ struct QuantizationConfig {
   int32_t group = 0;        // 4-bit formats: columns of a scale; 0: the whole row
   bool zeros = false;       // kPacked: zero points are stored
   int32_t zero_offset = 0;  // kGptq: what is stored is the zero point less this
-  // Modules that stay as they were: names, parts of names that end or begin at a dot, globs with
-  // `*`, and "re:" expressions of no more than `.*`.
+  // Modules that stay as they were: globs over a module's name between two dots. Names in the file
+  // may be parts of names that end or begin at a dot, or "re:" expressions of no more than `.*`.
   std::vector<std::string> kept;
 
   // True where `kept` says so without doubt.

@@ -19,21 +19,54 @@ bool IsFloat(TensorType type) {
   return type == TensorType::kF32 || type == TensorType::kBF16 || type == TensorType::kF16;
 }
 
-int64_t CeilOf(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
-
 // Rows, and what is in front of them, of a part whose shape may be transposed.
 int64_t RowsOf(const ImageSlot& slot, const SlotPart& part) {
   if (part.shape.size() == 3) return slot.batch * slot.n;
   return part.shape.empty() ? 1 : part.shape[0];
 }
 
+// Experts in one tensor are [in][out]: of the quantized formats only MXFP4 has a layout for them.
+absl::Status CheckExperts(WeightFormat format, const SlotPart& part) {
+  if (format == WeightFormat::kPlain || format == WeightFormat::kMxfp4 || part.shape.size() != 3) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("tensor ", QuotedName(part.tensor), ": ", WeightFormatName(format),
+                   " of experts in one tensor is not supported; one tensor an expert is"));
+}
+
+// Columns of a scale in the 4-bit integer formats, of n rows of k weights.
+absl::StatusOr<int32_t> Int4GroupOf(const QuantizationConfig& config, const std::string& base,
+                                    int64_t n, int64_t k) {
+  const int64_t group = config.group > 0 ? config.group : k;
+  if (k % group != 0 || group % 32 != 0) {
+    return Refuse(absl::StrCat("module ", QuotedName(base), ": rows of ", k,
+                               " weights in groups of ", group,
+                               "; groups must divide rows, and be multiples of 32"));
+  }
+  if (config.format != WeightFormat::kPacked && n % 8 != 0) {
+    return Refuse(absl::StrCat("module ", QuotedName(base), ": ", n,
+                               " rows are no multiple of 8, as ", WeightFormatName(config.format),
+                               " needs them"));
+  }
+  return static_cast<int32_t>(group);
+}
+
+absl::Status CheckMxfp4Rows(const std::string& base, int64_t k) {
+  if (k % 32 == 0) return absl::OkStatus();
+  return Refuse(absl::StrCat("module ", QuotedName(base), ": rows of ", k,
+                             " weights are no multiple of 32, as MXFP4 needs them"));
+}
+
 class Finder {
  public:
   Finder(const Checkpoint& checkpoint, const QuantizationConfig& config, const ImageSlot& slot,
          const SlotPart& part)
-      : checkpoint_(checkpoint), config_(config), part_(part), base_(part.tensor), k_(slot.k) {
-    constexpr char kSuffix[] = ".weight";
-    if (absl::EndsWith(base_, kSuffix)) base_.resize(base_.size() - sizeof(kSuffix) + 1);
+      : checkpoint_(checkpoint),
+        config_(config),
+        part_(part),
+        base_(absl::StripSuffix(part.tensor, ".weight")),
+        k_(slot.k) {
     matrix_.n = RowsOf(slot, part);
     batch_ = slot.batch;
     role_ = slot.role;
@@ -47,6 +80,7 @@ class Finder {
       return Refuse(absl::StrCat("module ", QuotedName(base_), " is ", WeightFormatName(format),
                                  ", but config.json lists it among those that are not quantized"));
     }
+    RETURN_IF_ERROR(CheckExperts(format, part_));
     RETURN_IF_ERROR(Read(format));
     return std::move(matrix_);
   }
@@ -191,7 +225,7 @@ class Finder {
     matrix_.group = 128;
     const std::string inverse = base_ + ".weight_scale_inv";
     const std::string name = Has(inverse) != nullptr ? inverse : base_ + ".weight_scale";
-    const Shape blocks = {CeilOf(matrix_.n, 128), CeilOf(k_, 128)};
+    const Shape blocks = {CeilDiv(matrix_.n, 128), CeilDiv(k_, 128)};
     ASSIGN_OR_RETURN(matrix_.scales.tensor, NeedScales(Has(name) ? name : inverse, blocks));
     matrix_.scales.transform = Transform::kScalesToF32;
     return absl::OkStatus();
@@ -199,11 +233,8 @@ class Finder {
 
   absl::Status SetInt4Group() {
     matrix_.dtype = DType::kInt4;
-    matrix_.group = config_.group > 0 ? config_.group : static_cast<int32_t>(k_);
-    if (k_ % matrix_.group == 0 && matrix_.group % 32 == 0) return absl::OkStatus();
-    return Refuse(absl::StrCat("module ", QuotedName(base_), ": rows of ", k_,
-                               " weights in groups of ", matrix_.group,
-                               "; groups must divide rows, and be multiples of 32"));
+    ASSIGN_OR_RETURN(matrix_.group, Int4GroupOf(config_, base_, matrix_.n, k_));
+    return absl::OkStatus();
   }
 
   // AWQ and GPTQ keep input features in rows.
@@ -211,11 +242,6 @@ class Finder {
     const bool awq = format == WeightFormat::kAwq;
     RETURN_IF_ERROR(SetInt4Group());
     const int64_t n = matrix_.n, groups = k_ / matrix_.group;
-    if (n % 8 != 0) {
-      return Refuse(absl::StrCat("module ", QuotedName(base_), ": ", n,
-                                 " rows are no multiple of 8, as ", WeightFormatName(format),
-                                 " needs them"));
-    }
     ASSIGN_OR_RETURN(
         matrix_.data.tensor,
         Need(base_ + ".qweight", awq ? Shape{k_, n / 8} : Shape{k_ / 8, n}, TensorType::kI32));
@@ -240,7 +266,7 @@ class Finder {
     matrix_.scales.transform = Transform::kScalesToF16;
     if (config_.zeros) {
       ASSIGN_OR_RETURN(matrix_.zeros.tensor, Need(base_ + ".weight_zero_point",
-                                                  {CeilOf(n, 8), groups}, TensorType::kI32));
+                                                  {CeilDiv(n, 8), groups}, TensorType::kI32));
       matrix_.zeros.transform = Transform::kPackedZeros;
     }
     Leave(".weight_shape");  // what config.json says already
@@ -269,10 +295,7 @@ class Finder {
   absl::Status ReadMxfp4() {
     matrix_.dtype = DType::kMxfp4;
     matrix_.group = 32;
-    if (k_ % 32 != 0) {
-      return Refuse(absl::StrCat("module ", QuotedName(base_), ": rows of ", k_,
-                                 " weights are no multiple of 32, as MXFP4 needs them"));
-    }
+    RETURN_IF_ERROR(CheckMxfp4Rows(base_, k_));
     const int64_t rows = matrix_.n / batch_;
     ASSIGN_OR_RETURN(matrix_.data.tensor,
                      Need(base_ + "_blocks", {batch_, rows, k_ / 32, 16}, TensorType::kU8));
@@ -313,6 +336,7 @@ absl::StatusOr<StoredMatrix> AssumeStored(const QuantizationConfig& config, cons
     return matrix;
   }
   matrix.format = config.format;
+  RETURN_IF_ERROR(CheckExperts(config.format, part));
   switch (config.format) {
     case WeightFormat::kPlain:
       break;
@@ -324,18 +348,15 @@ absl::StatusOr<StoredMatrix> AssumeStored(const QuantizationConfig& config, cons
     case WeightFormat::kMxfp4:
       matrix.dtype = DType::kMxfp4;
       matrix.group = 32;
+      RETURN_IF_ERROR(CheckMxfp4Rows(base, slot.k));
       break;
     case WeightFormat::kAwq:
     case WeightFormat::kGptq:
     case WeightFormat::kPacked:
       matrix.dtype = DType::kInt4;
-      matrix.group = config.group > 0 ? config.group : static_cast<int32_t>(slot.k);
+      ASSIGN_OR_RETURN(matrix.group, Int4GroupOf(config, base, matrix.n, slot.k));
       if (config.format != WeightFormat::kPacked || config.zeros) matrix.zeros.tensor = base;
       break;
-  }
-  if (matrix.dtype != DType::kF8E4M3 && matrix.group > 0 && slot.k % matrix.group != 0) {
-    return Refuse(absl::StrCat("module ", QuotedName(base), ": rows of ", slot.k,
-                               " weights in groups of ", matrix.group));
   }
   return matrix;
 }

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -28,6 +29,16 @@ class CheckpointTest : public testing::Test {
 
   TempDir dir_;
 };
+
+// Not NOT_FOUND: a plan would take that for a checkpoint whose weights are still to be had.
+TEST_F(CheckpointTest, AShardThatIsMissingIsNamed) {
+  WriteShards(R"({"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"})");
+  ASSERT_EQ(::unlink((dir_ / "two.safetensors").c_str()), 0);
+  const absl::Status status = OpenStatus();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("two.safetensors"), absl::string_view::npos) << status;
+  EXPECT_NE(status.message().find("not complete"), absl::string_view::npos) << status;
+}
 
 TEST_F(CheckpointTest, OneFile) {
   WriteSafetensors(dir_ / "model.safetensors", {{"a", "F32", {2}, FloatBytes({1, 2})}});

@@ -98,9 +98,10 @@ TEST(QuantizationConfig, RefusesByName) {
 }
 
 TEST(QuantizationConfig, ModulesThatAreKept) {
-  QuantizationConfig config;
-  config.kept = {"lm_head", "model.layers.*.self_attn", "re:.*mlp\\.gate$", "re:vision.*",
-                 "re:(a|b)"};
+  const auto read = Read(Config(R"json({"quant_method":"fp8","ignore":["lm_head",
+      "model.layers.*.self_attn","re:.*mlp\\.gate$","re:vision.*","re:(a|b)"]})json"));
+  ASSERT_TRUE(read.ok()) << read.status();
+  const QuantizationConfig& config = *read;
   for (const char* module : {"lm_head", "model.layers.3.self_attn.q_proj", "vision_tower.x",
                              "model.layers.1.mlp.gate", "model.lm_head"}) {
     EXPECT_TRUE(config.Keeps(module)) << module;
