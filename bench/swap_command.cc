@@ -9,6 +9,7 @@
 #include "bench/limits.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
+#include "common/status_macros.h"
 #include "common/usable_cores.h"
 #include "worker/backend.h"
 #include "worker/device/device.h"
@@ -31,7 +32,7 @@ void AddOptions(CLI::App& app) {
   app.add_option("--chunk-mib", options.chunk_mebibytes, "size of a chunk")
       ->check(CLI::PositiveNumber);
   app.add_option("--device", options.device, "cpu, or a GPU's UUID or index");
-  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--threads", options.threads, "0: one per usable core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "one JSON document");
@@ -86,38 +87,33 @@ class Swapper {
 };
 
 // A GPU's limit is the copy itself: from registered memory, in pieces that saturate the bus, into
-// memory that is there already.
-double MeasureUpload(worker::Device& device, const Buffer& from, int64_t bytes) {
+// `bytes` of memory that are there already. GB/s.
+absl::StatusOr<double> MeasureUpload(worker::Device& device, const Buffer& from, void* to,
+                                     int64_t bytes) {
   constexpr int64_t kPiece = 16 << 20;
-  auto target = device.Allocate(static_cast<uint64_t>(bytes));
-  if (!target.ok()) return 0;
   const double start = Now();
   for (int64_t at = 0; at < bytes; at += kPiece) {
-    const int64_t piece = std::min(kPiece, bytes - at);
-    device
-        .Upload(static_cast<char*>((*target)->data()) + at, from.data() + at,
-                static_cast<uint64_t>(piece), device.copy_stream())
-        .IgnoreError();
+    const auto piece = static_cast<uint64_t>(std::min(kPiece, bytes - at));
+    RETURN_IF_ERROR(
+        device.Upload(static_cast<char*>(to) + at, from.data() + at, piece, device.copy_stream()));
   }
-  device.Synchronize(device.copy_stream()).IgnoreError();
+  RETURN_IF_ERROR(device.Synchronize(device.copy_stream()));
   return static_cast<double>(bytes) / 1e9 / (Now() - start);
 }
 
-int RunOnGpu() {
-  auto backend = worker::OpenBackend(options.device, 0);
-  if (!backend.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(backend.status().message()).c_str());
-    return 1;
-  }
-  worker::Device& device = *backend->device;
+absl::Status MeasureOnGpu() {
+  ASSIGN_OR_RETURN(worker::Backend backend, worker::OpenBackend(options.device, 1));
+  worker::Device& device = *backend.device;
   const Buffer master(options.mebibytes << 20);
   const auto bytes = static_cast<uint64_t>(master.bytes());
   const double gigabytes = static_cast<double>(bytes) / 1e9;
-  device.RegisterHost(master.data(), bytes).IgnoreError();
+  RETURN_IF_ERROR(device.RegisterHost(master.data(), bytes));
   Swapper swapper(device, master);
+  const int64_t copied = std::min<int64_t>(master.bytes(), 8ll << 30);
+  ASSIGN_OR_RETURN(auto target, device.Allocate(static_cast<uint64_t>(copied)));
   std::vector<double> grow, shrink, copy;
   double first = 0;
-  for (int i = 0; i <= options.runs && swapper.status().ok(); ++i) {
+  for (int i = 0; i <= options.runs; ++i) {
     const double seconds = swapper.Grow();
     if (i == 0) {
       first = gigabytes / seconds;
@@ -125,11 +121,9 @@ int RunOnGpu() {
       grow.push_back(seconds);
     }
     shrink.push_back(swapper.Shrink());
-    copy.push_back(MeasureUpload(device, master, std::min<int64_t>(master.bytes(), 8ll << 30)));
-  }
-  if (!swapper.status().ok()) {
-    std::fprintf(stderr, "%s\n", std::string(swapper.status().message()).c_str());
-    return 1;
+    RETURN_IF_ERROR(swapper.status());
+    ASSIGN_OR_RETURN(const double rate, MeasureUpload(device, master, target->data(), copied));
+    copy.push_back(rate);
   }
   Report report("swap of " + std::to_string(options.mebibytes) + " MiB in chunks of " +
                     std::to_string(options.chunk_mebibytes) + " MiB, " + options.device,
@@ -140,8 +134,13 @@ int RunOnGpu() {
   report.Add("while it is being registered", first, "GB/s");
   report.Add("release", Median(shrink) * 1e3, "ms");
   report.Print();
-  device.UnregisterHost(master.data()).IgnoreError();
-  return 0;
+  return device.UnregisterHost(master.data());
+}
+
+int RunOnGpu() {
+  const absl::Status status = MeasureOnGpu();
+  if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return status.ok() ? 0 : 1;
 }
 
 int Run() {

@@ -45,8 +45,11 @@ absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& dev
 
 bool HaveCuda() { return false; }
 
-// Devices other than `cpu` have been refused by TraitsOf.
-absl::StatusOr<Backend> OpenBackend(const std::string&, int threads) {
+absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads) {
+  if (device != "cpu") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("device \"", device, "\": this build drives only \"cpu\""));
+  }
   return Backend{MakeCpuDevice(threads), kernels::MakeCpuOps(threads)};
 }
 

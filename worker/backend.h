@@ -18,7 +18,7 @@ struct Backend {
   std::unique_ptr<kernels::Ops> ops;
 };
 // `device`: "cpu" or a GPU's UUID; once in a process where it is a GPU's, before there are threads.
-// `threads`: of `cpu`; 0 is one per core. FAILED_PRECONDITION names what the GPU or the driver
+// `threads`: of `cpu`, at least 1. FAILED_PRECONDITION names what the GPU or the driver
 // lacks. No context is made and no memory taken yet.
 absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads);
 

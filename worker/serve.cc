@@ -67,11 +67,16 @@ absl::StatusOr<std::string> PlanAsText(const v1::Plan& plan, bool json) {
   return absl::StrCat(text, "\n");
 }
 
+// The ops that a plan is made with go with their threads when it is made.
+absl::StatusOr<std::unique_ptr<const OpenedModel>> Open(const Options& options, OpenFor purpose) {
+  ASSIGN_OR_RETURN(auto ops, PlanningOps(options.device, options.threads));
+  return OpenModel(options.model, options.device, *ops, purpose);
+}
+
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
-  ASSIGN_OR_RETURN(auto ops, PlanningOps(options.device, options.threads));
-  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *ops, OpenFor::kPlan));
+  ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     return ErrnoStatus("writing the plan");
@@ -81,10 +86,9 @@ absl::Status RunPlan(const Options& options) {
 
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
-  WatchDeathPipe(UniqueFd(kDeathPipe));
-  ASSIGN_OR_RETURN(auto planning, PlanningOps(options.device, options.threads));
-  ASSIGN_OR_RETURN(auto model, OpenModel(options.model, options.device, *planning));
   ASSIGN_OR_RETURN(Backend backend, OpenBackend(options.device, options.threads));
+  WatchDeathPipe(UniqueFd(kDeathPipe));
+  ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
 
   Flag ended;
   std::unique_ptr<Session> session;

@@ -120,8 +120,8 @@ class CudaDevice final : public Device {
     return CudaStatus(cudaMemcpyAsync(to, from, bytes, kind, Of(stream)), "copying");
   }
 
-  std::once_flag once_;
-  absl::Status opened_;
+  std::mutex open_mu_;
+  bool open_ = false;
   CudaDriver driver_;
   cudaStream_t compute_ = nullptr;
   cudaStream_t copy_ = nullptr;
@@ -129,8 +129,12 @@ class CudaDevice final : public Device {
 };
 
 absl::Status CudaDevice::Open() {
-  std::call_once(once_, [this] { opened_ = OpenOnce(); });
-  RETURN_IF_ERROR(opened_);
+  {
+    // What fails now, for want of memory say, may succeed when it is asked for again.
+    std::lock_guard lock(open_mu_);
+    if (!open_) RETURN_IF_ERROR(OpenOnce());
+    open_ = true;
+  }
   // The driver's own calls use the context that is current on their thread.
   return CudaStatus(cudaSetDevice(0), "opening the GPU");
 }
@@ -151,10 +155,11 @@ absl::Status CudaDevice::OpenOnce() {
         absl::StrCat("this GPU's memory comes in units of ", HumanBytes(granularity),
                      ", which do not make ", HumanBytes(kCudaPageBytes)));
   }
-  RETURN_IF_ERROR(
-      CudaStatus(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking), "opening a stream"));
-  RETURN_IF_ERROR(
-      CudaStatus(cudaStreamCreateWithFlags(&copy_, cudaStreamNonBlocking), "opening a stream"));
+  for (cudaStream_t* stream : {&compute_, &copy_}) {
+    if (*stream != nullptr) continue;
+    RETURN_IF_ERROR(
+        CudaStatus(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "opening a stream"));
+  }
   host_.Start();
   return absl::OkStatus();
 }

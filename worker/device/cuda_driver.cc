@@ -46,7 +46,8 @@ absl::Status CudaStatus(CUresult result, const char* what) {
   if (result == CUDA_ERROR_OUT_OF_MEMORY) {
     return absl::ResourceExhaustedError(absl::StrCat(what, ": the device has no memory left"));
   }
-  return absl::InternalError(absl::StrCat(what, ": CUDA driver error ", static_cast<int>(result)));
+  return absl::InternalError(absl::StrCat(what, ": CUDA driver error ", static_cast<int>(result),
+                                          " (CUresult in cuda.h)"));
 }
 
 absl::StatusOr<CudaDriver> CudaDriver::Load() {

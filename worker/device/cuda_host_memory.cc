@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/checked.h"
 #include "common/human.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -29,7 +30,7 @@ constexpr int kTouchingThreads = 4;
 // Maps the pages into this process, several threads at once: the driver would fault them in one by
 // one. Advice: where the kernel does not know it, registering does the same, slowly.
 void TouchPages(std::byte* data, uint64_t bytes, bool read_only) {
-  const uint64_t part = (bytes / kTouchingThreads + 4095) / 4096 * 4096;
+  const uint64_t part = RoundUp(CeilDiv(bytes, kTouchingThreads), 4096);
   std::vector<std::thread> threads;
   for (uint64_t at = 0; at < bytes; at += part) {
     threads.emplace_back([=] {
@@ -81,13 +82,17 @@ absl::Status CudaHostMemory::Unregister(const void* data) {
   if (range == ranges_.end()) return absl::OkStatus();
   range->dropped = true;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return !range->busy; });
+  changed_.wait(lock, [&] { return !range->busy && range->waiting == 0; });
+  std::list<Range> gone;
+  gone.splice(gone.end(), ranges_, range);
+  // Steps and other models' copies need the lock, and a master has hundreds of slices.
+  lock.unlock();
   absl::Status status;
-  for (uint64_t at = 0; at < range->done; at += kSliceBytes) {
-    absl::Status gone = CudaStatus(cudaHostUnregister(range->data + at), "cudaHostUnregister");
-    if (status.ok()) status = gone;
+  for (uint64_t at = 0; at < gone.front().done; at += kSliceBytes) {
+    absl::Status unregistered =
+        CudaStatus(cudaHostUnregister(gone.front().data + at), "cudaHostUnregister");
+    if (status.ok()) status = unregistered;
   }
-  ranges_.erase(range);
   return status;
 }
 
@@ -110,9 +115,11 @@ absl::Status CudaHostMemory::ForEachPiece(
         const uint64_t offset = begin + at - range->data;
         const uint64_t slice_end = std::min((offset / kSliceBytes + 1) * kSliceBytes, range->bytes);
         piece = std::min(piece, slice_end - offset);
+        ++range->waiting;
         changed_.wait(lock, [&] {
           return range->done >= slice_end || range->failed || range->dropped || !started_;
         });
+        if (--range->waiting == 0 && range->dropped) changed_.notify_all();
       }
     }
     RETURN_IF_ERROR(copy(at, piece));

@@ -15,9 +15,10 @@
 namespace switchyard::worker {
 
 // Registers ranges of host memory with CUDA, slice by slice: small ranges at once, masters on a
-// thread of its own, so that neither serving nor a switch waits for the whole. A copy waits for the
-// slices that it touches and no more. Ranges that come before there is a context wait for Start.
-// Memory that cannot be registered is copied all the same, at the rate of pageable memory.
+// thread of its own, so that neither serving nor a switch waits for the whole. A copy waits
+// until registration, which goes from the front, has passed what it reads. Ranges that come before
+// there is a context wait for Start. Memory that cannot be registered is copied all the same, at
+// the rate of pageable memory.
 class CudaHostMemory {
  public:
   CudaHostMemory() = default;
@@ -45,6 +46,7 @@ class CudaHostMemory {
     bool dropped = false;    // about to be unregistered
     bool busy = false;       // the thread is working on a slice
     bool read_only = false;  // the mapping is
+    int waiting = 0;         // copies that wait for slices
     bool settled() const { return failed || done == bytes; }
   };
 

@@ -79,7 +79,7 @@ class Device {
   virtual absl::Status UnregisterHost(const void* data) = 0;
 };
 
-// `threads`: for copies; 0 is one per core.
+// `threads`: for copies; 0 is one per usable core.
 std::unique_ptr<Device> MakeCpuDevice(int threads);
 
 }  // namespace switchyard::worker
