@@ -31,7 +31,7 @@ void AddOptions(CLI::App& app) {
       ->check(CLI::Range(1, 256));
   app.add_option("--prompt", options.prompt, "tokens of each prompt")->check(CLI::PositiveNumber);
   app.add_option("--tokens", options.tokens, "tokens of each output")->check(CLI::Range(2, 65536));
-  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--threads", options.threads, "0: one per usable core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "one JSON document");

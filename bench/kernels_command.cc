@@ -18,7 +18,7 @@ struct {
 } options;
 
 void AddOptions(CLI::App& app) {
-  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--threads", options.threads, "0: one per usable core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
   app.add_option("--only", options.only, "decode, prefill or other");

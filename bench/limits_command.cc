@@ -21,7 +21,7 @@ struct {
 void AddOptions(CLI::App& app) {
   app.add_option("--mib", options.mebibytes, "size of the buffer; many times the last-level cache")
       ->check(CLI::PositiveNumber);
-  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--threads", options.threads, "0: one per usable core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "one JSON document");

@@ -41,7 +41,7 @@ void AddOptions(CLI::App& app) {
   app.add_flag("--untied", options.untied);
   app.add_option("--shard-gib", options.shard_gib)->check(CLI::PositiveNumber);
   app.add_option("--seed", options.seed);
-  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--threads", options.threads, "0: one per usable core");
   app.add_flag("--json", options.json, "one JSON document");
 }
 

@@ -25,7 +25,7 @@ void AddOptions(CLI::App& app) {
   app.add_option("dir", options.dir, "checkpoint (see make-model)")->required();
   app.add_option("--prompt", options.prompt, "tokens")->check(CLI::PositiveNumber);
   app.add_option("--chunk", options.chunk, "tokens of a step; 0: as a worker does");
-  app.add_option("--threads", options.threads, "0: one per core");
+  app.add_option("--threads", options.threads, "0: one per usable core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "one JSON document");
