@@ -31,12 +31,13 @@ void Generation::Add(const v1::GenerateEvent& event) {
   ids_.insert(ids_.end(), event.ids().begin(), event.ids().end());
   logprobs_.insert(logprobs_.end(), event.logprobs().begin(), event.logprobs().end());
   if (event.has_start()) start_ = event.start();
-  if (event.has_finish()) finish_ = event.finish();
+  if (!event.has_finish()) return;
+  finish_ = event.finish();
+  seed_ = finish_.seed();
 }
 
 void Generation::Cancel(std::optional<uint64_t> seed) {
-  seed_known_ = seed.has_value();
-  finish_.set_seed(seed.value_or(0));
+  if (!seed_) seed_ = seed;
   finish_.set_reason(v1::FINISH_CANCELLED);
   finish_.mutable_usage()->set_prompt_tokens(start_.prompt_ids_size());
   finish_.mutable_usage()->set_completion_tokens(static_cast<uint32_t>(ids_.size()));
@@ -65,7 +66,7 @@ Json Generation::ToJson() const {
             {"prefill_ms", timings.prefill_ms()},
             {"decode_ms", timings.decode_ms()},
             {"tokens_per_second", timings.tokens_per_second()}}},
-          {"seed", seed_known_ ? Json(finish_.seed()) : Json()}};
+          {"seed", seed_ ? Json(*seed_) : Json()}};
 }
 
 }  // namespace switchyard::cli

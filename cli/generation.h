@@ -25,7 +25,7 @@ class Generation {
   std::vector<switchyard::v1::TokenLogprob> logprobs_;
   switchyard::v1::GenerateEvent::Start start_;
   switchyard::v1::GenerateEvent::Finish finish_;
-  bool seed_known_ = true;
+  std::optional<uint64_t> seed_;
 };
 
 }  // namespace switchyard::cli

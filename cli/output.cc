@@ -31,6 +31,7 @@ void HoldStandardDescriptors(char** argv) {
     if (Inherited(fd)) continue;
     all = false;
     const int null = ::open("/dev/null", kModes[fd]);
+    if (null < 0) return;  // there is nothing to hold them with
     if (null != fd) {
       ::dup2(null, fd);
       ::close(null);

@@ -36,14 +36,15 @@ Json DeviceJson(const v1::DeviceStatus& device) {
 // The first line of an error; the rest (the last lines of a log) is in --json.
 std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-// What went wrong, told as past unless the model is failed now.
+// What is wrong now, else what went wrong.
 std::string FailureNote(const v1::ModelStatus& model) {
-  const std::string line = FirstLine(model.error());
-  if (model.state() == v1::FAILED) return line;
-  const std::string restarts =
-      model.restarts() > 0 ? absl::StrCat("restarts ", model.restarts()) : "";
-  if (line.empty()) return restarts;
-  return absl::StrCat(restarts, restarts.empty() ? "" : "; ", "last: ", line);
+  if (!model.error().empty()) return FirstLine(model.error());
+  std::vector<std::string> past;
+  if (model.restarts() > 0) past.push_back(absl::StrCat("restarts ", model.restarts()));
+  if (const std::string last = FirstLine(model.last_failure()); !last.empty()) {
+    past.push_back(absl::StrCat("last: ", last));
+  }
+  return absl::StrJoin(past, "; ");
 }
 
 std::string Notes(const v1::ModelStatus& model) {
@@ -125,7 +126,9 @@ Json ModelsJson(const Models& models) {
                      {"requests", model.requests()},
                      {"tokens", model.tokens()},
                      {"restarts", model.restarts()},
-                     {"idle_s", model.idle_s()}});
+                     {"idle_s", model.idle_s()},
+                     {"last_failure", model.last_failure()},
+                     {"last_failure_age_s", model.last_failure_age_s()}});
   }
   return array;
 }

@@ -48,7 +48,7 @@ void AcceptLoop::AcceptReady() {
   for (int i = 0; i < kBatch; ++i) {
     UniqueFd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (connection.valid()) {
-      Take(std::move(connection));
+      if (!Take(std::move(connection))) return Rest();
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
       RefuseForWantOfDescriptors();
       return;
@@ -58,29 +58,39 @@ void AcceptLoop::AcceptReady() {
   }
 }
 
-void AcceptLoop::Take(UniqueFd connection) {
-  if (options_.check_peer && !IsOurUserOrRoot(connection.get())) return;
+// False: for want of descriptors.
+bool AcceptLoop::Take(UniqueFd connection) {
+  if (options_.check_peer && !IsOurUserOrRoot(connection.get())) return true;
   if (connections_->size() >= options_.max_connections) {
     if (refused_++ % 1000 == 0) {
       LogWarning("refusing connections: ", connections_->size(), " are open, which is the limit (",
                  refused_, " refused so far)");
     }
-    return;
+    return true;
   }
   const int on = 1;  // a token must not wait for the acknowledgement of the one before it
   ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // no-op on Unix
-  if (!connections_->Add(connection.get()).ok()) return;
+  if (absl::Status added = connections_->Add(connection.get()); !added.ok()) {
+    LogWarning("refusing a connection: ", added.message());
+    return false;
+  }
   accepted_(std::move(connection));
+  return true;
 }
 
 // The connection that waits would make the listener readable for ever: it is accepted with the
-// reserve's number and closed. Then the loop rests a moment, since more may wait.
+// reserve's number and closed.
 void AcceptLoop::RefuseForWantOfDescriptors() {
   LogWarning("out of file descriptors: refusing a connection");
   reserve_.Reset();
   UniqueFd refused(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   refused.Reset();
   reserve_ = OpenReserve();
+  Rest();
+}
+
+// A moment, since more may wait.
+void AcceptLoop::Rest() {
   watch_.reset();
   retry_ = loop_->Start(kRetry, [this] {
     retry_ = 0;

@@ -25,8 +25,9 @@ class AcceptLoop {
 
  private:
   void AcceptReady();
-  void Take(UniqueFd connection);
+  bool Take(UniqueFd connection);
   void RefuseForWantOfDescriptors();
+  void Rest();
 
   EventLoop* const loop_;
   const Options options_;

@@ -1,5 +1,7 @@
 #include "supervisor/arithmetic.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/human.h"
 
@@ -23,6 +25,16 @@ std::string SmallestLeaseText(const Needs& needs) {
   return absl::StrCat(HumanBytes(needs.Smallest().total()), " (fixed ", HumanBytes(needs.fixed),
                       " + weights ", HumanBytes(needs.image), " + smallest KV pool ",
                       HumanBytes(needs.kv_smallest), ")");
+}
+
+uint64_t Usable(const Device& device) {
+  return device.capacity_bytes - std::min(device.reserve_bytes, device.capacity_bytes);
+}
+
+std::string UsableText(const Device& device) {
+  return absl::StrCat(device.name, " has ", HumanBytes(device.capacity_bytes), ", of which ",
+                      HumanBytes(device.reserve_bytes),
+                      " are kept in reserve: ", HumanBytes(Usable(device)), " can be leased");
 }
 
 // 1. The fixed bytes alone do not fit: nothing about the model can be made smaller than that.

@@ -249,16 +249,13 @@ Needs NeedsOf(const v1::Plan& plan) {
 
 absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host_budget) {
   const Needs needs = NeedsOf(plan);
-  const uint64_t usable =
-      device.capacity_bytes - std::min(device.reserve_bytes, device.capacity_bytes);
+  const uint64_t usable = Usable(device);
   uint64_t smallest = 0;
   if (__builtin_add_overflow(needs.fixed, needs.image, &smallest) ||
       __builtin_add_overflow(smallest, needs.kv_smallest, &smallest) || smallest > usable) {
     return absl::FailedPreconditionError(
-        absl::StrCat(plan.model(), " needs ", SmallestLeaseText(needs), ", but ", device.name,
-                     " has ", HumanBytes(device.capacity_bytes), ", of which ",
-                     HumanBytes(device.reserve_bytes), " are kept in reserve: ", HumanBytes(usable),
-                     " can be leased. ", DeviceAdvice(plan, usable)));
+        absl::StrCat(plan.model(), " needs ", SmallestLeaseText(needs), ", but ",
+                     UsableText(device), ". ", DeviceAdvice(plan, usable)));
   }
   if (needs.image > host_budget) {
     return absl::FailedPreconditionError(

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/available_memory.h"
 #include "common/human.h"
 #include "common/status_macros.h"
@@ -30,12 +31,16 @@ absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes) {
     if (device.name != "cpu" || device.capacity_bytes <= memory_bytes) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("device cpu: ", HumanBytes(device.capacity_bytes), " is more than the ",
-                     HumanBytes(memory_bytes), " of memory that this machine has"));
+                     HumanBytes(memory_bytes),
+                     " of memory that this machine has; give it less, as --device cpu=SIZE"));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckMemory(const Budget& budget) {
+  const bool has_cpu = std::any_of(budget.devices.begin(), budget.devices.end(),
+                                   [](const Device& device) { return device.name == "cpu"; });
+  if (!has_cpu) return absl::OkStatus();
   ASSIGN_OR_RETURN(const uint64_t memory, TotalMemory());
   return CheckMemory(budget, memory);
 }
@@ -43,12 +48,12 @@ absl::Status CheckMemory(const Budget& budget) {
 absl::Status CheckDefaultModel(const std::string& default_model,
                                const std::vector<ModelEntry>& catalog) {
   if (default_model.empty()) return absl::OkStatus();
-  const bool known = std::any_of(catalog.begin(), catalog.end(), [&](const ModelEntry& entry) {
-    return entry.model.name() == default_model;
-  });
-  if (known) return absl::OkStatus();
-  return absl::NotFoundError(
-      absl::StrCat("default_model: there is no model named ", ShownName(default_model)));
+  std::vector<std::string> names;
+  for (const ModelEntry& entry : catalog) names.push_back(entry.model.name());
+  if (std::find(names.begin(), names.end(), default_model) != names.end()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("default_model: there is no model named ",
+                                          ShownName(default_model), ", but ",
+                                          absl::StrJoin(names, ", ")));
 }
 
 }  // namespace switchyard::supervisor

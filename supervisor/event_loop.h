@@ -13,8 +13,8 @@
 namespace switchyard::supervisor {
 
 // Owns all state of the supervisor: everything that is handed to it runs one at a time, on the
-// loop's thread, or (what is dispatched) on the thread that brought it. Everything but Post,
-// Dispatch and Stop is called from within such a task, or before Run.
+// loop's thread, or (what is dispatched) on the thread that brought it. Everything but Post and
+// Dispatch is called from within such a task, or before Run.
 //
 // The loop's thread is the main thread, since workers must be spawned by a thread that lives as
 // long as the process (their parent-death signal is tied to it): see OnOwnThread.
@@ -34,7 +34,7 @@ class EventLoop final : public Timers {
 
   // Runs tasks, timers, signals and watches until Stop. On the thread that made the loop.
   void Run();
-  void Stop();  // from any thread
+  void Stop();
 
   // Runs `task` on the loop's thread, in the order of the calls. From any thread. Tasks that are
   // left when the loop has stopped are destroyed without being run.

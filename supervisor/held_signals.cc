@@ -7,20 +7,24 @@
 namespace switchyard::supervisor {
 
 HeldSignals::HeldSignals() {
-  sigset_t held;
-  sigemptyset(&held);
-  sigaddset(&held, SIGTERM);
-  sigaddset(&held, SIGINT);
-  stop_ = UniqueFd(::signalfd(-1, &held, SFD_NONBLOCK | SFD_CLOEXEC));
-  sigaddset(&held, SIGHUP);
-  ::pthread_sigmask(SIG_BLOCK, &held, &before_);
+  sigemptyset(&held_);
+  sigaddset(&held_, SIGTERM);
+  sigaddset(&held_, SIGINT);
+  stop_ = UniqueFd(::signalfd(-1, &held_, SFD_NONBLOCK | SFD_CLOEXEC));
+  sigaddset(&held_, SIGHUP);
+  ::pthread_sigmask(SIG_BLOCK, &held_, &before_);
 }
 
-void HeldSignals::PassOn() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+void HeldSignals::PassOn() {
+  stop_.Reset();
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
 
 HeldSignals::~HeldSignals() {
-  signalfd_siginfo come;
-  while (::read(stop_.get(), &come, sizeof(come)) > 0) {
+  const timespec no_time{};
+  if (stop_.valid()) {
+    while (::sigtimedwait(&held_, nullptr, &no_time) > 0) {
+    }
   }
   PassOn();
 }

@@ -20,7 +20,7 @@ class HeldSignals {
   void PassOn();
 
  private:
-  sigset_t before_;
+  sigset_t held_, before_;
   UniqueFd stop_;
 };
 

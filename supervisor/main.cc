@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "supervisor/check_command.h"
 #include "supervisor/config_check.h"
+#include "supervisor/held_signals.h"
 #include "supervisor/options.h"
 #include "supervisor/protobuf_log.h"
 #include "supervisor/supervisor.h"
@@ -66,6 +67,9 @@ int Main(int argc, char** argv) {
   }
   InitLog("supervisor");
   QuietProtobufLog();
+  // Before anything that may start threads, the GPUs' driver for one: they inherit the mask.
+  HeldSignals signals;
+  if (options.check) signals.PassOn();
   const auto budget = ConfiguredBudget(options.config);
   if (!budget.ok()) return Fail(budget.status(), CodeOf(budget.status()));
   const absl::Status room = CheckMemory(*budget);
@@ -77,7 +81,7 @@ int Main(int argc, char** argv) {
 
   std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
-  auto supervisor = Supervisor::Start(options, *budget);
+  auto supervisor = Supervisor::Start(options, *budget, signals);
   if (absl::IsCancelled(supervisor.status())) {  // a signal: a clean end
     LogInfo(std::string(supervisor.status().message()));
     return 0;

@@ -89,7 +89,12 @@ const ModelRecord* Router::Impl::Find(const std::string& name) const {
 
 absl::StatusOr<ModelRecord*> Router::Impl::Resolve(const std::string& name) {
   if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
-  ModelRecord* model = Find(name.empty() ? state_.default_model : name);
+  return Lookup(name);
+}
+
+absl::StatusOr<ModelRecord*> Router::Impl::Lookup(const std::string& name) const {
+  const auto found = state_.models.find(name.empty() ? state_.default_model : name);
+  ModelRecord* model = found == state_.models.end() ? nullptr : found->second.get();
   if (model == nullptr || model->leave == Leave::kRemove) {
     return absl::NotFoundError(name.empty()
                                    ? std::string("there is no default model")
@@ -101,7 +106,8 @@ absl::StatusOr<ModelRecord*> Router::Impl::Resolve(const std::string& name) {
 // For what an operator must name, so that a forgotten argument does not hit the default model.
 absl::StatusOr<ModelRecord*> Router::Impl::ResolveNamed(const std::string& name) {
   if (name.empty()) {
-    return absl::InvalidArgumentError("the model is not named, and there is no default here");
+    return absl::InvalidArgumentError(
+        "the model is not named, and there is no default here: set `model`");
   }
   return Resolve(name);
 }

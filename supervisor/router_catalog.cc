@@ -38,6 +38,9 @@ absl::Status Router::Impl::Pin(const std::string& name, bool pinned) {
     if (!Resident(model)) QueueSwitch(model);  // as a Load that nobody watches
   } else {
     model.pinned = model.residency_wanted = false;  // whatever has become of it
+    // The load that pinning asked for is not wanted any more.
+    state_.switches.remove_if(
+        [&](const SwitchOp& op) { return op.model == model.name() && op.sinks.empty(); });
   }
   Pump();
   return absl::OkStatus();
@@ -49,7 +52,10 @@ absl::Status Router::Impl::MayPin(const ModelRecord& model) const {
   std::vector<PinnedModel> pinned;
   for (const std::string& name : state_.order) {
     const ModelRecord& other = *Find(name);
-    if (other.pinned && other.device == model.device) pinned.push_back({name, other.needs});
+    const bool may_hold = other.entry.problem.ok() && other.leave != Leave::kRemove;
+    if (other.pinned && may_hold && other.device == model.device) {
+      pinned.push_back({name, other.needs});
+    }
   }
   return CheckPins(DeviceOf(model).ledger.device(), pinned, {model.name(), model.needs});
 }
@@ -77,7 +83,7 @@ void Router::Impl::BeginLeave(ModelRecord& model, Leave why) {
   const std::string name = model.name();
   DeviceSlot& device = DeviceOf(model);
   if (device.swap && device.swap->model == name) AbortSwap(device);
-  const char* verb = why == Leave::kRemove ? " was removed" : " is being unloaded";
+  const char* verb = why == Leave::kRemove ? " was removed" : " is being unloaded: ask again";
   const absl::Status status = absl::UnavailableError(absl::StrCat(name, verb));
   FinishPrefetches(model, status);
   if (why == Leave::kReplace) {

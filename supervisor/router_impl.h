@@ -81,6 +81,8 @@ class Router::Impl {
   void Arm(Alarm& alarm, Nanos delay, std::function<void()> fire);  // then pumps
   ModelRecord* Find(const std::string& name);
   const ModelRecord* Find(const std::string& name) const;
+  // The model of this name, the default one without; Resolve also refuses while we drain.
+  absl::StatusOr<ModelRecord*> Lookup(const std::string& name) const;
   absl::StatusOr<ModelRecord*> Resolve(const std::string& name);
   absl::StatusOr<ModelRecord*> ResolveNamed(const std::string& name);
   absl::Status Refusal(const ModelRecord& model) const;

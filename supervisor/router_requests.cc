@@ -166,8 +166,7 @@ void Router::Impl::EndWaiting(ModelRecord& model, const absl::Status& why) {
     if (request.stage == Stage::kRunning) continue;
     // A paused sequence has output that its client saw.
     const bool begun = request.has_tokens && why.code() == absl::StatusCode::kUnavailable;
-    EndRequest(request,
-               begun ? absl::AbortedError(absl::StrCat(why.message(), ": ask again")) : why, true);
+    EndRequest(request, begun ? absl::AbortedError(why.message()) : why, true);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "common/utf8.h"
 #include "common/version.h"
 #include "supervisor/router_impl.h"
@@ -105,12 +106,7 @@ v1::ListModelsReply Router::Impl::ListModels() const {
 }
 
 absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) const {
-  const ModelRecord* model = Find(name.empty() ? state_.default_model : name);
-  if (model == nullptr || model->leave == Leave::kRemove) {
-    return absl::NotFoundError(name.empty()
-                                   ? std::string("there is no default model")
-                                   : absl::StrCat("there is no model named ", ShownName(name)));
-  }
+  ASSIGN_OR_RETURN(const ModelRecord* model, Lookup(name));
   return ModelStatusOf(*model);
 }
 

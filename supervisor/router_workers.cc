@@ -312,12 +312,13 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
 // once: a request may be what kills it.
 void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std::string& what) {
   const std::set<RequestId> ids = model.requests;
+  const std::string message =
+      !planned ? absl::StrCat("the worker of ", model.name(), " was lost, ask again: ", what)
+      : model.leave == Leave::kRemove ? absl::StrCat(model.name(), " was removed")
+                                      : absl::StrCat(model.name(), " was unloaded: ask again");
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
     if (request.stage == Stage::kUnsent) continue;
-    const std::string message =
-        planned ? absl::StrCat(model.name(), " was unloaded: ask again")
-                : absl::StrCat("the worker of ", model.name(), " was lost, ask again: ", what);
     if (request.has_tokens) {
       EndRequest(request, absl::AbortedError(message), false);
     } else if (request.has_start || request.resubmitted || request.request.model().empty()) {

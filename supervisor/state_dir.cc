@@ -73,51 +73,52 @@ absl::StatusOr<std::unique_ptr<StateDir>> StateDir::Lock(const std::string& path
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
   // Another supervisor that ends may take the lock file or the directory from under us at any
   // point; whoever tries again finds them gone, and makes new ones.
+  bool created = false;
   for (int i = 0; i < kMostTries; ++i) {
-    ASSIGN_OR_RETURN(auto locked, TryLock(path, temporary));
-    if (locked != nullptr) return locked;
+    ASSIGN_OR_RETURN(UniqueFd lock, TryLock(path, temporary, &created));
+    if (!lock.valid()) continue;
+    return std::unique_ptr<StateDir>(new StateDir(path, temporary || created, std::move(lock)));
   }
   return absl::UnavailableError(absl::StrCat("the state directory ", path,
                                              " comes and goes: do others start and stop there?"));
 }
 
-// nullptr: what was locked is not there any more.
-absl::StatusOr<std::unique_ptr<StateDir>> StateDir::TryLock(const std::string& path,
-                                                            bool temporary) {
-  const bool created = ::mkdir(path.c_str(), 0700) == 0;
-  if (!created && errno != EEXIST) {
+// An invalid descriptor: what was locked is not there any more.
+absl::StatusOr<UniqueFd> StateDir::TryLock(const std::string& path, bool temporary, bool* created) {
+  if (::mkdir(path.c_str(), 0700) == 0) {
+    *created = true;
+  } else if (errno != EEXIST) {
     return ErrnoStatus(absl::StrCat("creating the state directory ", path).c_str());
   }
-  if (temporary) RETURN_IF_ERROR(CheckOurs(path));
+  if (temporary) {
+    const absl::Status ours = CheckOurs(path);
+    if (absl::IsNotFound(ours)) return UniqueFd();
+    RETURN_IF_ERROR(ours);
+  }
   const std::string lock_path = LockPath(path);
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock.valid() && errno == ENOENT) return nullptr;
+  if (!lock.valid() && errno == ENOENT) return UniqueFd();
   if (!lock.valid()) return ErrnoStatus(absl::StrCat("opening ", lock_path).c_str());
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return absl::AlreadyExistsError(absl::StrCat(
         "another supervisor, process ", ReadOwner(lock.get()), ", uses the state directory ", path,
         ": stop it, or give this one another --listen or --state-dir"));
   }
-  if (!IsAt(lock.get(), lock_path)) return nullptr;
+  if (!IsAt(lock.get(), lock_path)) return UniqueFd();
   const std::string pid = absl::StrCat(::getpid(), "\n");
   if (::ftruncate(lock.get(), 0) != 0 ||
       ::pwrite(lock.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
     return ErrnoStatus(absl::StrCat("writing ", lock_path).c_str());
   }
-  return std::unique_ptr<StateDir>(new StateDir(path, temporary, created, std::move(lock)));
+  return lock;
 }
 
 // The lock file goes last of what is ours, and while we hold its lock: from then on another may
 // lock a new one, and everything in the directory is that one's.
 StateDir::~StateDir() {
   ::unlink(socket_path().c_str());
-  if (temporary_) {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-    return;
-  }
   ::unlink(LockPath(path_).c_str());
-  if (created_) ::rmdir(path_.c_str());  // fails if anything is in it
+  if (ours_) ::rmdir(path_.c_str());  // fails if anything is in it
 }
 
 }  // namespace switchyard::supervisor

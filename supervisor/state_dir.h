@@ -21,21 +21,20 @@ class StateDir {
  public:
   // ALREADY_EXISTS, with the pid, if another supervisor has it. Creates the directory (0700).
   static absl::StatusOr<std::unique_ptr<StateDir>> Lock(const std::string& path, bool temporary);
-  // Removes the socket and the lock, a temporary directory altogether, and the directory that Lock
-  // created if nothing else is in it.
+  // Removes the socket and the lock, and the directory if it is temporary or Lock created it, and
+  // nothing else is in it.
   ~StateDir();
 
   const std::string& path() const { return path_; }
   std::string socket_path() const { return path_ + "/switchyard.sock"; }
 
  private:
-  StateDir(std::string path, bool temporary, bool created, UniqueFd lock)
-      : path_(std::move(path)), temporary_(temporary), created_(created), lock_(std::move(lock)) {}
-  static absl::StatusOr<std::unique_ptr<StateDir>> TryLock(const std::string& path, bool temporary);
+  StateDir(std::string path, bool ours, UniqueFd lock)
+      : path_(std::move(path)), ours_(ours), lock_(std::move(lock)) {}
+  static absl::StatusOr<UniqueFd> TryLock(const std::string& path, bool temporary, bool* created);
 
   std::string path_;
-  bool temporary_;
-  bool created_;
+  bool ours_;
   UniqueFd lock_;
 };
 

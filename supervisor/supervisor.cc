@@ -42,8 +42,8 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options,
-                                                              const Budget& budget) {
-  HeldSignals signals;
+                                                              const Budget& budget,
+                                                              HeldSignals& signals) {
   std::unique_ptr<Supervisor> supervisor(new Supervisor(options));
   RETURN_IF_ERROR(supervisor->Init(budget, signals));
   return supervisor;

@@ -27,9 +27,10 @@ class Supervisor {
  public:
   // Locks, listens, reads the catalog and starts: in that order, so that a second supervisor is
   // refused before it touches anything. CANCELLED, with nothing left behind, if SIGTERM or SIGINT
-  // comes while models are planned.
+  // comes while models are planned; `signals` are passed on when it serves.
   static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options,
-                                                           const Budget& budget);
+                                                           const Budget& budget,
+                                                           HeldSignals& signals);
 
   // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d again.
   void Run();

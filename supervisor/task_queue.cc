@@ -6,24 +6,21 @@ namespace switchyard::supervisor {
 
 TaskQueue::TaskQueue(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-void TaskQueue::Add(Task task, bool home_only) {
+void TaskQueue::WakeHome() {
+  if (open_ && !owned_ && !waiting_.empty() && !std::exchange(woken_, true)) wake_();
+}
+
+void TaskQueue::Post(Task task) {
   std::lock_guard lock(mutex_);
-  waiting_.push_back({std::move(task), home_only});
-  // Who runs tasks now looks again when it has done its own.
-  if (owned_ || woken_ || !open_) return;
-  woken_ = true;
-  wake_();
+  waiting_.push_back({std::move(task), true});
+  WakeHome();
 }
 
 void TaskQueue::Dispatch(Task task) {
   std::unique_lock lock(mutex_);
   const bool here = open_ && !owned_ && waiting_.empty();
-  if (!here) {
-    lock.unlock();
-    return Add(std::move(task), false);
-  }
   waiting_.push_back({std::move(task), false});
-  RunAsOwner(lock);
+  here ? RunAsOwner(lock) : WakeHome();
 }
 
 void TaskQueue::RunOrPost(Task task) {
@@ -54,13 +51,13 @@ void TaskQueue::RunAsOwner(std::unique_lock<std::mutex>& lock) {
   }
   owned_ = false;
   given_up_.notify_all();
-  if (open_ && !waiting_.empty() && !std::exchange(woken_, true)) wake_();
+  WakeHome();
 }
 
 void TaskQueue::Open() {
   std::lock_guard lock(mutex_);
   open_ = true;
-  if (!waiting_.empty() && !std::exchange(woken_, true)) wake_();
+  WakeHome();
 }
 
 void TaskQueue::Close() {

@@ -20,7 +20,7 @@ class TaskQueue {
   explicit TaskQueue(std::function<void()> wake);
 
   // Runs on the home thread, later.
-  void Post(Task task) { Add(std::move(task), true); }
+  void Post(Task task);
   // Runs here and now if nothing runs or waits and the queue is open; else later, on any thread.
   void Dispatch(Task task);
   // On the home thread: runs `task` now, unless another thread runs one or tasks wait before it.
@@ -46,7 +46,8 @@ class TaskQueue {
   // Another thread than home does so many of other threads' tasks, then home goes on.
   static constexpr size_t kMostElsewhere = 64;
 
-  void Add(Task task, bool home_only);
+  // These two hold mutex_.
+  void WakeHome();  // if there is something to do that nobody does
   // Runs what waits and gives the ownership up; `lock` is held on entry and on return.
   void RunAsOwner(std::unique_lock<std::mutex>& lock);
 

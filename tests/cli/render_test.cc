@@ -66,17 +66,18 @@ TEST(Render, StatusDocument) {
             R"("models":[{"name":"a","family":"","state":"resident","default":false,)"
             R"("pinned":false,"fixed_bytes":0,"weight_bytes":0,"resident_bytes":0,"kv_bytes":0,)"
             R"("error":"","device":"","master_bytes":0,"running":0,"queued":0,"paused":0,)"
-            R"("worker_pid":0,"requests":0,"tokens":0,"restarts":0,"idle_s":0.0}],)"
+            R"("worker_pid":0,"requests":0,"tokens":0,"restarts":0,"idle_s":0.0,)"
+            R"("last_failure":"","last_failure_age_s":0.0}],)"
             R"("uptime_s":0.0,"version":"1","default_model":"a"})");
 }
 
-std::string NotesOf(v1::ModelState state, uint32_t restarts, const std::string& error) {
+std::string NotesOf(uint32_t restarts, const std::string& error, const std::string& last) {
   google::protobuf::RepeatedPtrField<v1::ModelStatus> models;
   v1::ModelStatus* model = models.Add();
   model->set_name("a");
-  model->set_state(state);
   model->set_restarts(restarts);
   model->set_error(error);
+  model->set_last_failure(last);
   const std::string table = ModelsTable(models);
   const std::string row = table.substr(table.find('\n') + 1);
   const size_t notes = table.find("NOTES");
@@ -84,12 +85,11 @@ std::string NotesOf(v1::ModelState state, uint32_t restarts, const std::string& 
 }
 
 TEST(Render, AFailureThatIsOverIsToldAsPast) {
-  EXPECT_EQ(NotesOf(v1::RESIDENT, 0, ""), "");
-  EXPECT_EQ(NotesOf(v1::RESIDENT, 2, "killed by signal 9\nlog"),
-            "restarts 2; last: killed by signal 9");
-  EXPECT_EQ(NotesOf(v1::COLD, 0, "no memory"), "last: no memory");
-  EXPECT_EQ(NotesOf(v1::RESIDENT, 1, ""), "restarts 1");
-  EXPECT_EQ(NotesOf(v1::FAILED, 3, "it never fits\nlog"), "it never fits");
+  EXPECT_EQ(NotesOf(0, "", ""), "");
+  EXPECT_EQ(NotesOf(2, "", "killed by signal 9\nlog"), "restarts 2; last: killed by signal 9");
+  EXPECT_EQ(NotesOf(0, "", "no memory"), "last: no memory");
+  EXPECT_EQ(NotesOf(1, "", ""), "restarts 1");
+  EXPECT_EQ(NotesOf(3, "it never fits\nlog", "it never fits\nlog"), "it never fits");
 }
 
 TEST(Render, NothingOfAServerMovesTheCursor) {

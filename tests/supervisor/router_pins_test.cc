@@ -43,6 +43,25 @@ TEST_F(RouterPins, MoreThanFitsTogetherIsRefusedWithTheArithmetic) {
   EXPECT_EQ(h_->router->Pin("b", true), absl::OkStatus());
 }
 
+TEST_F(RouterPins, APinnedModelThatCannotBeServedTakesNoRoom) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  catalog[0].problem = absl::FailedPreconditionError("too large");
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  EXPECT_EQ(h_->router->Pin("b", true), absl::OkStatus());
+}
+
+TEST_F(RouterPins, WhoIsUnpinnedIsNotLoadedForThePin) {
+  Begin(150 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  ASSERT_EQ(h_->router->Pin("a", false), absl::OkStatus());
+  Settle();
+  EXPECT_TRUE(Resident("b"));
+  EXPECT_FALSE(Resident("a"));
+}
+
 TEST_F(RouterPins, UnpinningAFailedModelWorks) {
   auto catalog = Catalog();
   catalog[0].model.set_pinned(true);

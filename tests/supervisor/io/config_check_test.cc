@@ -43,7 +43,7 @@ TEST(ConfigCheck, TheDefaultModelIsInTheCatalog) {
   EXPECT_EQ(CheckDefaultModel("", {entry}), absl::OkStatus());
   EXPECT_EQ(CheckDefaultModel("a", {entry}), absl::OkStatus());
   EXPECT_EQ(CheckDefaultModel("b", {entry}),
-            absl::NotFoundError("default_model: there is no model named b"));
+            absl::NotFoundError("default_model: there is no model named b, but a"));
 }
 
 }  // namespace

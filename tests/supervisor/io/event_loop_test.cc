@@ -111,8 +111,8 @@ TEST(EventLoop, ADispatchedTaskMayUseAllOfTheLoop) {
   ASSERT_TRUE(pipe.ok());
   std::vector<int> order;
   std::unique_ptr<EventLoop::Watch> watch;
-  std::thread other;
   auto work = [&] {
+    EXPECT_NE(std::this_thread::get_id(), own);
     loop.OnOwnThread([&] { EXPECT_EQ(std::this_thread::get_id(), own); });
     loop.Start(kMillisecond, [&] {
       EXPECT_EQ(std::this_thread::get_id(), own);
@@ -126,7 +126,11 @@ TEST(EventLoop, ADispatchedTaskMayUseAllOfTheLoop) {
     });
     order.push_back(0);
   };
-  loop.Post([&] { other = std::thread([&] { loop.Dispatch(work); }); });
+  // Not from a task, and so that none runs: it waits until the loop's thread sits in the reactor.
+  std::thread other([&] {
+    loop.OnOwnThread([] {});
+    loop.Dispatch(work);
+  });
   loop.Run();
   other.join();
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2}));

@@ -47,13 +47,16 @@ TEST(StateDir, WhatItMadeItRemoves) {
 
 // Whoever had the lock file open when it was removed must not take its lock for the one that
 // counts.
-TEST(StateDir, NeverTwoHoldersWhileOthersComeAndGo) {
+class StateDirRace : public ::testing::TestWithParam<bool> {};
+
+TEST_P(StateDirRace, NeverTwoHoldersWhileOthersComeAndGo) {
   testing::TempDir directory;
   const std::string path = directory / "state";
+  const bool temporary = GetParam();
   std::atomic<int> holders = 0, most = 0, times = 0;
   auto come_and_go = [&] {
     for (int i = 0; i < 3000; ++i) {
-      auto locked = StateDir::Lock(path, false);
+      auto locked = StateDir::Lock(path, temporary);
       if (!locked.ok()) {
         EXPECT_TRUE(absl::IsAlreadyExists(locked.status())) << locked.status();
         continue;
@@ -72,6 +75,7 @@ TEST(StateDir, NeverTwoHoldersWhileOthersComeAndGo) {
   EXPECT_GT(times, 1);
   EXPECT_FALSE(std::filesystem::exists(path + "/lock"));
 }
+INSTANTIATE_TEST_SUITE_P(TemporaryOrNot, StateDirRace, ::testing::Bool());
 
 TEST(StateDir, ATemporaryOneLeavesNothing) {
   testing::TempDir directory;
