@@ -214,14 +214,13 @@ __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int sp
   GridTrigger();
   const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x, lane = d % kWarp;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
-  if (only.row < 0) return;
+  if (only.row < 0) return;  // nothing of Decode's is read
   const int parts = PartOf(FirstKey(only.position, a.window), only.position + 1, 0, splits,
                            AlignmentOf<kDim>(splits))
                         .parts;
   const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
   const float* part = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
   GridWait();
-  if (only.row < 0) return;
   const auto number = [&](int s, int i, float none) {
     return s < parts ? part[s * kStride + i] : none;
   };

@@ -137,7 +137,12 @@ class OpenCublasLt final : public CublasLt {
     const Key key = {rows, p.n, p.k, p.accumulate, p.f32, p.bias != nullptr};
     const std::lock_guard<std::mutex> lock(mutex_);
     // A handle makes a context, which costs memory: not before the first product.
-    if (handle_ == nullptr && library_.Create(&handle_) != CUBLAS_STATUS_SUCCESS) handle_ = nullptr;
+    if (handle_ == nullptr && library_.Create(&handle_) != CUBLAS_STATUS_SUCCESS) {
+      handle_ = nullptr;  // not a plan to keep: it is tried again
+      cublasLtMatmulHeuristicResult_t none = {};
+      none.state = CUBLAS_STATUS_NOT_SUPPORTED;
+      return none;
+    }
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second;
     if (plans_.size() >= kMostPlans) plans_.clear();
@@ -149,7 +154,7 @@ class OpenCublasLt final : public CublasLt {
     result.state = CUBLAS_STATUS_NOT_SUPPORTED;
     Problem problem(library_, p, rows);
     cublasLtMatmulPreferenceOpaque_t preference;
-    bool ok = handle_ != nullptr && problem.ok() &&
+    bool ok = problem.ok() &&
               library_.PreferenceInit(&preference, sizeof(preference)) == CUBLAS_STATUS_SUCCESS;
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
       ok = ok && library_.PreferenceSet(&preference, attribute, &value, sizeof(value)) ==

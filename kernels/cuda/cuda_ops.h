@@ -2,7 +2,7 @@
 
 // The op set on a GPU: bf16 activations and KV, float accumulation, one method a file. Every op
 // only launches kernels: no allocation, no synchronization, nothing read back, so that each can be
-// captured in a graph.
+// captured in a graph, once some product has run: cuBLASLt's first makes its handle.
 
 #include <algorithm>
 #include <memory>
@@ -83,7 +83,8 @@ class ScratchCutter {
   // Null, and nothing taken, where there is no room for it.
   template <class T>
   T* TakeIfRoom(int64_t count) {
-    return used_ + count * static_cast<int64_t>(sizeof(T)) <= bytes_ ? Take<T>(count) : nullptr;
+    const int64_t bytes = (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    return used_ + bytes <= bytes_ ? Take<T>(count) : nullptr;
   }
   Scratch Rest() const {
     const int64_t left = base_ != nullptr ? std::max<int64_t>(bytes_ - used_, 0) : 0;

@@ -1,11 +1,11 @@
 // Product of bf16 weights with many rows: prefill, and experts grouped by GroupByExpert.
 //
-// A block makes 128 x 128 results with four warps of 64 x 64 (of 64 x 32,
-// shared memory is the bound), k in steps of 64 through a ring of
-// three stages in shared memory (96 KiB, within what capability 12.0 offers a block) filled by
-// cp.async. 16-byte pieces of a row are swizzled by the row, so that ldmatrix meets no bank twice.
-// Of gate and up, every 32 columns of a tile are 16 of gate and the same 16 of up: they meet in
-// one thread's registers. mma.sync runs on every capability; Hopper's wgmma is not used.
+// A block makes 128 x 128 results with four warps of 64 x 64 (with 64 x 32, shared memory would be
+// the bound), k in steps of 64 through a ring of three stages in shared memory (96 KiB, within what
+// capability 12.0 offers a block) filled by cp.async. 16-byte pieces of a row are swizzled by the
+// row, so that ldmatrix meets no bank twice. Of gate and up, every 32 columns of a tile are 16 of
+// gate and the same 16 of up: they meet in one thread's registers. mma.sync runs on every
+// capability; Hopper's wgmma is not used.
 //
 // On an H200 310 to 340 TFLOP/s for o and down, 240 for gate/up, where cuBLAS does 790. Tried:
 // eight warps of 64 x 32 (176 to 276 for o and down, 289 for gate/up).

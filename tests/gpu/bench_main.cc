@@ -47,20 +47,15 @@ void Decode(double limit, cudaStream_t stream) {
   for (const WeightFormat& format : {kBf16Weights, kFp8Weights, kFp8BlockWeights, kInt4Weights,
                                      kInt4ZeroWeights, kMxfp4Weights}) {
     Chain chain(1, 1, 512, stream, format);
-    const bool bf16 = format.dtype == kernels::DType::kBF16;
-    for (const int warps : {0, 16}) {
-      if (warps == 16 && !bf16) continue;
-      const auto ops = kernels::MakeCudaOps({true, warps}, nullptr);
-      Rates(chain, (std::string("batch 1, ") + format.name + (warps == 16 ? ", gemv" : "")).c_str(),
-            limit, [&](const Parts& parts) {
-              return MedianSeconds(stream, 30, true, [&] { chain.Launch(*ops, parts); });
-            });
-    }
+    const auto ops = kernels::MakeCudaOps({}, nullptr);
+    Rates(chain, (std::string("batch 1, ") + format.name).c_str(), limit, [&](const Parts& parts) {
+      return MedianSeconds(stream, 30, true, [&] { chain.Launch(*ops, parts); });
+    });
   }
 }
 
 void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
-  const auto ops = kernels::MakeCudaOps({true, 0}, nullptr);
+  const auto ops = kernels::MakeCudaOps({}, nullptr);
   std::printf("%s\n", format.name);
   for (const int32_t batch : {2, 8, 16, 32, 48, 64, 96, 128}) {
     Chain chain(batch, batch, 1024, stream, format);

@@ -20,6 +20,8 @@ double MedianSeconds(cudaStream_t stream, int runs, bool graph,
   cudaGraph_t captured = nullptr;
   cudaGraphExec_t executable = nullptr;
   if (graph) {
+    launch();  // what is made once is not made in a capture
+    Check(cudaStreamSynchronize(stream), "warm up");
     Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
     launch();
     Check(cudaStreamEndCapture(stream, &captured), "capture");

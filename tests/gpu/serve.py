@@ -77,15 +77,20 @@ class Server:
 
 def agree(name, cpu, gpu):
     """Token by token, until cpu's choice was too close to call."""
+    if not len(cpu["logprobs"]) == len(gpu["logprobs"]) == TOKENS:
+        return check(False, f"{name}: {len(gpu['logprobs'])} tokens, cpu has {len(cpu['logprobs'])}")
     worst = 0.0
     for i, (a, b) in enumerate(zip(cpu["logprobs"], gpu["logprobs"])):
         if a["id"] == b["id"]:
-            worst = max(worst, abs(a["logprob"] - b["logprob"]))
+            off = abs(a["logprob"] - b["logprob"])
+            if not off < MARGIN:  # nor a NaN
+                return check(False, f"{name}: logprob off by {off} at token {i}")
+            worst = max(worst, off)
             continue
         margin = a["top"][0]["logprob"] - a["top"][1]["logprob"]
-        return check(margin < MARGIN and worst < MARGIN,
+        return check(margin < MARGIN,
                      f"{name}: {i} tokens as on cpu, then a margin of {margin:.3f}; logprobs off by {worst:.3f}")
-    return check(worst < MARGIN, f"{name}: {TOKENS} tokens as on cpu, logprobs off by {worst:.3f}")
+    return check(True, f"{name}: {TOKENS} tokens as on cpu, logprobs off by {worst:.3f}")
 
 
 def worker_pids(server):

@@ -2,7 +2,7 @@
 
 // The op set in plain loops over double: slow, without threads or tiles, and obviously right. It
 // reads and writes the same buffers as the CPU backend (float32 activations), so a test runs the
-// same arguments through both and compares. Weights f32, bf16, f16; KV f32, bf16 and fp8; no
+// same arguments through both and compares. Weights of every type; KV f32, bf16 and fp8; no
 // scratch.
 
 #include <memory>
