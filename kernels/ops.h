@@ -334,6 +334,9 @@ struct CudaOptions {
   // Not 0: touches no device; good for ScratchBytes, which holds for every GPU of at most so many
   // multiprocessors.
   int32_t plan_multiprocessors = 0;
+  int32_t decode_blocks = 4;  // of a decode product, a multiprocessor
+  // Major * 10 + minor of the compute capability whose variants run; 0: the device's own.
+  int32_t capability = 0;
 };
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error);
 

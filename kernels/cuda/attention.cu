@@ -13,7 +13,9 @@ OpError CudaOps::Attention(const AttentionArgs& args, Scratch scratch, Stream st
     return {"query heads are no multiple of key-value heads"};
   }
   const LaunchContext context = Context(stream);
-  if (!HasAttentionTile(args.head_dim)) return GenericAttention(args, context);
+  const AttentionVariant* variant = ChooseAttention(capability_, args.head_dim);
+  if (variant == nullptr) return {"attention heads of more than 1024 elements have no kernel"};
+  if (variant->kernel == AttentionKernel::kGeneric) return GenericAttention(args, context);
   ScratchCutter cut(scratch);
   float* parts = cut.Take<float>(DecodeScratchFloats(
       args.rows.sequences, args.q_heads, args.kv_heads, args.head_dim, multiprocessors_));

@@ -26,7 +26,7 @@ void MoeScratch::Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t 
   inner = cut.Take<__nv_bfloat16>(entries * intermediate);
   down = cut.Take<float>(entries * hidden);
   entry = cut.Take<int32_t>(entries);
-  tiles = static_cast<int32_t>(entries / kTileRows + std::min(experts, entries));
+  tiles = static_cast<int32_t>(entries / kSmallTileRows + std::min(experts, entries));
   tile_expert = cut.Take<int32_t>(tiles);
   tile_first = cut.Take<int32_t>(tiles);
   tile_rows = cut.Take<int32_t>(tiles);
@@ -98,27 +98,36 @@ namespace switchyard::kernels {
 
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
   if (options.plan_multiprocessors > 0) {
-    return std::make_unique<cuda::CudaOps>(options, options.plan_multiprocessors, false,
+    return std::make_unique<cuda::CudaOps>(options, options.plan_multiprocessors,
+                                           cuda::kLowestCapability,
                                            options.cublas ? cuda::CublasLt::Open() : nullptr);
   }
-  int device = 0, multiprocessors = 0, major = 0;
+  int device = 0, multiprocessors = 0, major = 0, minor = 0;
   cudaError_t status = cudaGetDevice(&device);
   const auto read = [&](int* value, cudaDeviceAttr attribute) {
     if (status == cudaSuccess) status = cudaDeviceGetAttribute(value, attribute, device);
   };
   read(&multiprocessors, cudaDevAttrMultiProcessorCount);
   read(&major, cudaDevAttrComputeCapabilityMajor);
-  if (status != cudaSuccess) {
-    if (error != nullptr) *error = {cudaGetErrorString(status)};
+  read(&minor, cudaDevAttrComputeCapabilityMinor);
+  const auto refuse = [&](const char* why) -> std::unique_ptr<Ops> {
+    if (error != nullptr) *error = {why};
     return nullptr;
+  };
+  if (status != cudaSuccess) return refuse(cudaGetErrorString(status));
+  const int own = major * 10 + minor;
+  const int capability = options.capability != 0 ? options.capability : own;
+  if (std::min(own, capability) < cuda::kLowestCapability) {
+    return refuse("GPUs below compute capability 8.0 have no bf16 tensor cores");
   }
-  if (major < 8) {
-    if (error != nullptr) *error = {"GPUs below compute capability 8.0 have no bf16 tensor cores"};
-    return nullptr;
+  if (cuda::SharedLimit(capability) > cuda::SharedLimit(own) ||
+      cuda::HasProgrammaticLaunch(capability) > cuda::HasProgrammaticLaunch(own)) {
+    return refuse("this GPU cannot run the variants of that compute capability");
   }
-  return std::make_unique<cuda::CudaOps>(options, multiprocessors,
-                                         options.programmatic_launch && major >= 9,
-                                         options.cublas ? cuda::CublasLt::Open() : nullptr);
+  // cuBLASLt has variants of its own for the device that is there.
+  const bool cublas = options.cublas && options.capability == 0;
+  return std::make_unique<cuda::CudaOps>(options, multiprocessors, capability,
+                                         cublas ? cuda::CublasLt::Open() : nullptr);
 }
 
 }  // namespace switchyard::kernels

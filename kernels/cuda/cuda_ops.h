@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/cublas_lt.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matmul.h"
@@ -17,11 +18,13 @@ namespace switchyard::kernels::cuda {
 
 class CudaOps final : public Ops {
  public:
-  CudaOps(const CudaOptions& options, int multiprocessors, bool programmatic,
+  // `capability`: whose variants run.
+  CudaOps(const CudaOptions& options, int multiprocessors, int capability,
           std::unique_ptr<CublasLt> cublas)
       : options_(options),
         multiprocessors_(multiprocessors),
-        programmatic_(programmatic),
+        capability_(capability),
+        programmatic_(options.programmatic_launch && HasProgrammaticLaunch(capability)),
         cublas_(std::move(cublas)) {}
 
   DType activation() const override { return DType::kBF16; }
@@ -44,7 +47,8 @@ class CudaOps final : public Ops {
 
  private:
   LaunchContext Context(Stream stream) const {
-    return {static_cast<cudaStream_t>(stream), programmatic_, multiprocessors_};
+    return {static_cast<cudaStream_t>(stream), programmatic_, multiprocessors_, capability_,
+            options_.decode_blocks};
   }
   // By cuBLASLt, if it is there and takes it, else by the kernels of matmul.h.
   OpError Product(const MatmulArgs& a, const LaunchContext& context) const;
@@ -53,7 +57,7 @@ class CudaOps final : public Ops {
   int64_t WorkspaceBytes(int64_t rows) const;
 
   CudaOptions options_;
-  int multiprocessors_;
+  int multiprocessors_, capability_;
   bool programmatic_;
   std::unique_ptr<CublasLt> cublas_;  // or null
 };

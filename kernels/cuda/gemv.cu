@@ -2,10 +2,10 @@
 //
 // One weight row a warp, four 16-byte loads in flight and the next four asked for before those are
 // used; x lies in shared memory as bf16. The norm in front is folded in: shared memory gets x times
-// the norm's weight, and 1 / rms multiplies the sum. gate and up of a column, and the two halves of
-// a rotated pair, are neighbouring warps that meet in shared memory. The first eight loads of the
-// weights are issued before the kernel waits for the one in front of it, which hides the gap
-// between them; whatever else the epilogue needs is looked up before the main loop.
+// the norm's weight, and 1 / rms multiplies the sum. gate and up of a column are neighbouring
+// warps that meet in shared memory. The first eight loads of the weights are issued before the
+// kernel waits for the one in front of it, which hides the gap between them; whatever else the
+// epilogue needs is looked up before the main loop. One row of qkv goes through decode_matmul.cuh.
 //
 // Bound by memory. On an H200 (read limit 4.60 to 4.70 TB/s) the chain of an 8B step's products
 // reaches 84 to 85% of it in a graph; the head alone 92 to 95%, gate/up 87 to 90, down 88, o 74 and
@@ -16,7 +16,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/qkv_output.cuh"
+#include "kernels/cuda/matmul_output.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -29,10 +29,6 @@ __device__ int32_t WeightRow(const MatmulArgs& a, int warp) {
   if constexpr (kOutput == Output::kGateUp) {
     const int32_t width = static_cast<int32_t>(a.n / 2);
     return pair < width ? warp % 2 * width + pair : -1;
-  } else if constexpr (kOutput == Output::kQkv) {
-    if (pair >= a.n / 2) return -1;
-    const QkvPlace place = PlaceOfPair(a.qkv, pair);
-    return place.head * a.qkv.head_dim + (warp % 2 == 0 ? place.first : place.second);
   } else {
     const int32_t n = blockIdx.x * kWarps + warp;
     return n < a.n ? n : -1;
@@ -68,10 +64,9 @@ __device__ inline void LoadPieces(uint4 (&v)[kInFlight], const uint4* w, int fir
 
 template <Output kOutput, int kWarps>
 __global__ __launch_bounds__(kWarps* kWarp, 32 / kWarps) void Gemv(const MatmulArgs a) {
-  constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
+  constexpr bool kPairs = kOutput == Output::kGateUp;
   extern __shared__ uint4 shared_x[];
   __shared__ float partial[kWarps], result[kWarps];
-  __shared__ QkvTarget target[kOutput == Output::kQkv ? kWarps / 2 : 1];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int32_t r = blockIdx.y;
   const int32_t row = WeightRow<kOutput, kWarps>(a, warp);
@@ -100,9 +95,6 @@ __global__ __launch_bounds__(kWarps* kWarp, 32 / kWarps) void Gemv(const MatmulA
   const uint4* x = reinterpret_cast<const uint4*>(a.x + InputRow(a, r) * a.k);
   for (int i = threadIdx.x; i < pieces; i += kWarps * kWarp) CopyAsync(shared_x + i, x + i, true);
   CopyCommit();
-  if constexpr (kOutput == Output::kQkv) {
-    if (has_pair) target[threadIdx.x] = TargetOfPair(a, pair, 0);
-  }
   float before = 0;  // what the result is added to
   if constexpr (kOutput == Output::kBf16) {
     if (lane == 0 && row >= 0) before = Before(a, expert, r, row);
@@ -137,11 +129,7 @@ __global__ __launch_bounds__(kWarps* kWarp, 32 / kWarps) void Gemv(const MatmulA
     __syncthreads();
     if (!has_pair) return;
     const float first = result[2 * threadIdx.x], second = result[2 * threadIdx.x + 1];
-    if constexpr (kOutput == Output::kGateUp) {
-      StoreGateUp(a, expert, r, pair, first, second);
-    } else {
-      StoreQkv(target[threadIdx.x], first, second);
-    }
+    StoreGateUp(a, expert, r, pair, first, second);
   } else if constexpr (kOutput == Output::kBf16) {
     if (lane == 0 && row >= 0) {
       static_cast<Bf16*>(a.out)[int64_t{r} * a.n + row] = __float2bfloat16_rn(sum + before);
@@ -170,7 +158,7 @@ OpError Run(const MatmulArgs& a, const LaunchContext& context) {
     case Output::kGateUp:
       return Run<Output::kGateUp, kWarps>(a, context);
     case Output::kQkv:
-      return Run<Output::kQkv, kWarps>(a, context);
+      break;
   }
   return {"no such output"};
 }

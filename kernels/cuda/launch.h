@@ -17,6 +17,8 @@ struct LaunchContext {
   cudaStream_t stream = nullptr;
   bool programmatic = false;
   int multiprocessors = 132;
+  int capability = 90;    // whose variants run
+  int decode_blocks = 4;  // of a decode product, a multiprocessor
 };
 
 template <class... Params, class... Args>

@@ -1,7 +1,6 @@
-// The choice among the variants of a product, and the one that takes anything: a warp a result,
-// element by element, for widths that 16-byte loads do not divide and for f32 and f16 weights.
-
-#include <algorithm>
+// From the chosen variant of a product to its launch, and the variant that takes anything: a warp a
+// result, element by element, for widths that 16-byte loads do not divide, groups that are no power
+// of two, and f32 and f16 weights.
 
 #include "kernels/cuda/load_weight.cuh"
 #include "kernels/cuda/matmul_output.cuh"
@@ -10,8 +9,6 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kMostGemvWidth = 96 * 1024 / 2;  // x fits in a block's shared memory
-constexpr int64_t kMostNormedWidth = 16384;        // beside the ring, within 99 KiB
 
 __device__ float WarpDot(const MatmulArgs& a, const Bf16* x, int64_t expert, int64_t row) {
   const Matrix w = {a.w, a.dtype, a.n, a.k, 1, a.scales, a.zeros, a.group};
@@ -108,66 +105,84 @@ namespace {
 
 bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// Quantized weights that the streamed product takes: 16-byte pieces, shifts for groups, indices of
-// 32 bits.
-bool StreamsQuantized(const MatmulArgs& a) {
-  if (IsPlain(a.dtype) || !Aligned(a.w) || !Aligned(a.x) || a.k == 0) return false;
-  if (a.n * a.k * a.batch >= int64_t{1} << 36 || a.n >= int64_t{1} << 31) return false;
-  if (a.dtype == DType::kF8E4M3) return a.k % 16 == 0;
-  return (a.group & (a.group - 1)) == 0;
+ProductShape ShapeOf(const MatmulArgs& a) {
+  ProductShape s;
+  s.dtype = a.dtype;
+  s.group = a.group;
+  s.n = a.n;
+  s.k = a.k;
+  s.batch = a.batch;
+  s.rows = a.rows;
+  s.experts = a.expert == nullptr        ? ExpertRows::kNone
+              : a.tiles.entry == nullptr ? ExpertRows::kEach
+                                         : ExpertRows::kGrouped;
+  s.qkv = a.output == Output::kQkv;
+  s.aligned = Aligned(a.w) && Aligned(a.x);
+  return s;
 }
 
-OpError QuantizedMatmul(MatmulArgs a, const LaunchContext& context) {
-  if (!StreamsQuantized(a)) return GenericMatmul(a, context);
-  const auto stream = a.dtype == DType::kF8E4M3  ? StreamFp8Matmul
-                      : a.dtype == DType::kMxfp4 ? StreamMxfp4Matmul
-                      : a.group >= 128           ? StreamInt4Matmul
-                                                 : StreamInt4SmallMatmul;
-  if (a.rows <= kStreamRows || a.expert != nullptr) return stream(a, context);
-  const int64_t width = (a.output == Output::kGateUp ? a.n / 2 : a.n) *
-                        (a.output == Output::kF32 ? sizeof(float) : sizeof(Bf16));
-  const MatmulArgs all = a;
-  for (int32_t first = 0; first < all.rows; first += kStreamRows) {
-    a.rows = std::min(kStreamRows, all.rows - first);
-    a.x = all.x + first * a.k;
-    a.out = static_cast<char*>(all.out) + first * width;
-    SWITCHYARD_RETURN_IF_OP_ERROR(stream(a, context));
+// Whether an aligned word holds the scales of 256 columns.
+bool HasPairedGroups(const MatmulArgs& a) { return a.group == 128 && a.k % 256 == 0; }
+
+OpError DecodeMatmul(const MatmulArgs& a, const LaunchContext& context) {
+  switch (a.dtype) {
+    case DType::kBF16:
+      return DecodeBf16Matmul(a, context);
+    case DType::kF8E4M3:
+      return DecodeFp8Matmul(a, context);
+    case DType::kMxfp4:
+      return DecodeMxfp4Matmul(a, context);
+    case DType::kInt4:
+      return HasPairedGroups(a) ? DecodeInt4Matmul(a, context) : DecodeInt4SmallMatmul(a, context);
+    default:
+      return {"no decode product of this type"};
   }
-  return {};
+}
+
+OpError QuantTileMatmul(const MatmulArgs& a, const LaunchContext& context) {
+  switch (a.dtype) {
+    case DType::kF8E4M3:
+      return TiledFp8Matmul(a, context);
+    case DType::kMxfp4:
+      return TiledMxfp4Matmul(a, context);
+    case DType::kInt4:
+      return a.group >= 128 ? TiledInt4Matmul(a, context) : TiledInt4SmallMatmul(a, context);
+    default:
+      return {"no quantized tile of this type"};
+  }
 }
 
 }  // namespace
 
-bool HasFastLayout(const MatmulArgs& a) {
-  return a.dtype == DType::kBF16 && a.k > 0 && a.k % 8 == 0 && Aligned(a.w) && Aligned(a.x);
-}
+bool TakesNorm(const MatmulArgs& a, int capability) { return NormsItself(capability, ShapeOf(a)); }
 
-bool TakesNorm(const MatmulArgs& a) {
-  if (a.rows != 1 || a.expert != nullptr) return false;
-  if (StreamsQuantized(a)) return a.k <= kMostNormedWidth;
-  return HasFastLayout(a) && a.k <= kMostGemvWidth;
-}
-
-bool TakesQkv(const MatmulArgs& a) {
-  return TakesNorm(a) || (StreamsQuantized(a) && a.rows <= kStreamRows);
+bool TakesQkv(const MatmulArgs& a, int capability) {
+  ProductShape shape = ShapeOf(a);
+  shape.qkv = true;
+  return ChooseProduct(capability, shape) != nullptr;
 }
 
 OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context) {
   if (a.rows == 0 || a.n == 0) return {};
   SWITCHYARD_RETURN_IF_OP_ERROR(
       CheckWeights({a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group}));
-  if (!IsPlain(a.dtype)) return QuantizedMatmul(a, context);
-  if (!HasFastLayout(a)) return GenericMatmul(a, context);
-  if (gemv_warps == 0 &&
-      (a.rows <= kStreamRows || (a.expert != nullptr && a.tiles.entry == nullptr))) {
-    return StreamBf16Matmul(a, context);
+  const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a));
+  if (v == nullptr) return kNoKernel;
+  switch (v->kernel) {
+    case ProductKernel::kGemv:
+      return GemvMatmul(a, gemv_warps, context);
+    case ProductKernel::kBatch:
+      return BatchMatmul(a, 0, context);
+    case ProductKernel::kDecode:
+      return DecodeMatmul(a, context);
+    case ProductKernel::kTile:
+      return TiledMatmul(a, context);
+    case ProductKernel::kQuantTile:
+      return QuantTileMatmul(a, context);
+    case ProductKernel::kGeneric:
+      return GenericMatmul(a, context);
   }
-  if (a.expert != nullptr) {
-    if (a.tiles.entry != nullptr) return TiledMatmul(a, context);
-    return a.k <= kMostGemvWidth ? GemvMatmul(a, gemv_warps, context) : GenericMatmul(a, context);
-  }
-  if (a.rows == 1 && a.k <= kMostGemvWidth) return GemvMatmul(a, gemv_warps, context);
-  return a.rows <= kBatchRows ? BatchMatmul(a, 0, context) : TiledMatmul(a, context);
+  return kNoKernel;
 }
 
 }  // namespace switchyard::kernels::cuda

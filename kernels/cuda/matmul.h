@@ -1,17 +1,19 @@
 #pragma once
 
-// One matrix product in front of its variants; the ops see only Matmul(). Result (r, n) is the dot
-// product of weight row n with x row r, then biased and stored as `output` says.
+// One matrix product in front of its variants (chosen by choose.h); the ops see only Matmul().
+// Result (r, n) is the dot product of weight row n with x row r, then biased and stored as `output`
+// says.
 //
 //   variant   rows        weights    limit
 //   Gemv      1           bf16       memory: one weight row a warp
 //   Batch     2 to 128    bf16       memory: tensor cores on weights through shared memory
-//   Stream    1 to 16     quantized  memory: tensor cores on weights through rings in shared memory
-//   Tiled     above       bf16       tensor cores
+//   Decode    1 to 16     quantized  memory: tensor cores on weights through rings in shared memory
+//   Tiled     above       any        tensor cores; quantized weights become bf16 in registers
 //   Generic   any         any        none: odd widths, f32 and f16 weights
 //
 // Of experts, every result row has its own: Gemv for few rows, Tiled over rows grouped by expert.
 
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/ops.h"
 
@@ -42,6 +44,7 @@ struct ExpertTiles {
   const int32_t* tile_first = nullptr;
   const int32_t* tile_rows = nullptr;
   int32_t most = 0;  // tiles
+  int32_t rows = 0;  // of a tile, at most
 };
 
 struct MatmulArgs {
@@ -71,30 +74,35 @@ struct MatmulArgs {
 };
 
 constexpr int kBatchRows = 128;
-constexpr int kTileRows = 128;
+constexpr int kTileRows = 128, kSmallTileRows = 64;
 
-constexpr int kStreamRows = 16;
+constexpr int kDecodeRows = 16;
 
 void SetWeights(MatmulArgs& a, const Matrix& w);
 // Refuses a matrix that ops.h does not describe.
 OpError CheckWeights(const Matrix& w);
 inline bool IsPlain(DType type) { return type <= DType::kF16; }
 
-// Whether the bf16 variants can run, and whether it is one that norms x itself.
-bool HasFastLayout(const MatmulArgs& a);
-bool TakesNorm(const MatmulArgs& a);
-// Whether rows go to q and the KV pool straight from the product.
-bool TakesQkv(const MatmulArgs& a);
+// Whether the one row of x is normed by the product itself, and whether rows go to q and the KV
+// pool straight from it.
+bool TakesNorm(const MatmulArgs& a, int capability);
+bool TakesQkv(const MatmulArgs& a, int capability);
+
+inline constexpr OpError kNoKernel = {"no CUDA kernel below compute capability 8.0"};
 
 OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context);
 
 // The variants.
 OpError GemvMatmul(const MatmulArgs& a, int warps, const LaunchContext& context);
-OpError StreamBf16Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError StreamFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError StreamInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError StreamInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
-OpError StreamMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError DecodeBf16Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError DecodeFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError DecodeInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError DecodeInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError DecodeMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError TiledFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError TiledInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError TiledInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError TiledMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
 // `splits`: parts that k is cut into; 0: as many as fill the device.
 OpError BatchMatmul(const MatmulArgs& a, int splits, const LaunchContext& context);
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors);  // the most that it can use

@@ -33,7 +33,7 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   a.output = Output::kGateUp;
   a.activation = args.activation;
   a.out = args.out;
-  if (args.norm != nullptr && TakesNorm(a)) {
+  if (args.norm != nullptr && TakesNorm(a, context.capability)) {
     a.norm = args.norm;
     a.eps = args.eps;
     return Product(a, context);

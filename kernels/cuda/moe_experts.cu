@@ -3,8 +3,8 @@
 //
 // An entry is a (row, choice). Few rows: each entry is a matrix-vector product of its expert, so
 // that only the chosen experts' bytes are read. More: entries are grouped by expert on the device
-// and go through tiles of 128 rows of one expert. Either way an entry's down result lies on its
-// own until the last kernel adds them in the order of ids, whatever else is in the batch.
+// and go through tiles of 64 or 128 rows of one expert. Either way an entry's down result lies on
+// its own until the last kernel adds them in the order of ids, whatever else is in the batch.
 
 #include <algorithm>
 
@@ -35,7 +35,7 @@ __device__ int32_t Scan(int32_t value, int32_t* shared) {
 // One block, a thread an expert. The order of entries within an expert does not matter: each is
 // computed on its own.
 __global__ __launch_bounds__(kMostExperts) void GroupByExpert(const int32_t* ids, int32_t entries,
-                                                              MoeScratch s) {
+                                                              int32_t tile_rows, MoeScratch s) {
   __shared__ int32_t count[kMostExperts], shared[kMostExperts];
   GridTrigger();
   GridWait();
@@ -45,12 +45,12 @@ __global__ __launch_bounds__(kMostExperts) void GroupByExpert(const int32_t* ids
   for (int32_t i = e; i < entries; i += kMostExperts) atomicAdd(&count[ids[i]], 1);
   __syncthreads();
   const int32_t own = count[e], first = Scan(own, shared) - own;
-  const int32_t tiles = (own + kTileRows - 1) / kTileRows;
+  const int32_t tiles = (own + tile_rows - 1) / tile_rows;
   const int32_t end_tile = Scan(tiles, shared), first_tile = end_tile - tiles;
   for (int32_t t = 0; t < tiles; ++t) {
     s.tile_expert[first_tile + t] = e;
-    s.tile_first[first_tile + t] = first + t * kTileRows;
-    s.tile_rows[first_tile + t] = min(kTileRows, own - t * kTileRows);
+    s.tile_first[first_tile + t] = first + t * tile_rows;
+    s.tile_rows[first_tile + t] = min(tile_rows, own - t * tile_rows);
   }
   shared[e] = end_tile;
   count[e] = first;
@@ -74,6 +74,18 @@ __global__ __launch_bounds__(kThreads) void AddChosen(const MoeExpertsArgs a, in
     sum = fmaf(a.weights[row * a.chosen + c], down[(blockIdx.y * a.chosen + c) * hidden + n], sum);
   }
   *out = __float2bfloat16_rn(sum);
+}
+
+// Whether entries are grouped by expert: where a tile of an expert costs less than its entries one
+// by one. Quantized entries are cheap to read and dear to tile.
+bool GroupsExperts(const MoeExpertsArgs& a, int64_t rows) {
+  return IsPlain(a.gate_up.dtype) ? rows > kGemvExpertRows : rows * a.chosen > 2 * a.gate_up.batch;
+}
+
+// bf16 has tiles of 128 rows alone.
+int32_t TileRowsOf(const MoeExpertsArgs& a, int64_t entries) {
+  return IsPlain(a.gate_up.dtype) || entries >= a.gate_up.batch * kSmallTileRows ? kTileRows
+                                                                                 : kSmallTileRows;
 }
 
 }  // namespace
@@ -105,11 +117,13 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
     const int32_t* ids = args.ids + int64_t{first} * args.chosen;
     in.x = static_cast<const Bf16*>(args.x) + first * hidden;
     in.rows = out.rows = entries;
+    const bool grouped = GroupsExperts(args, rows);
+    const int32_t tile_rows = TileRowsOf(args, entries);
     in.expert = out.expert = ids;
-    if (args.rows > kGemvExpertRows && IsPlain(args.gate_up.dtype)) {
+    if (grouped) {
       SWITCHYARD_RETURN_IF_OP_ERROR(
-          Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, s));
-      in.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles};
+          Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, tile_rows, s));
+      in.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles, tile_rows};
       out.tiles = in.tiles;
     }
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(in, context));

@@ -1,9 +1,14 @@
 #pragma once
 
-// Every weight format as the product kernels see it: a lane holds 16 bytes of a weight row (kLaneK
-// neighbouring columns) and turns eight columns at a time into four pairs of bf16, in registers.
-// A scale belongs either to all that four lanes hold of a row (kChunkScale: it multiplies the sum
-// of a chunk of 4 kLaneK columns), or to a lane, and then multiplies the weights.
+// Every weight format as the product kernels see it: a lane holds pieces of 16 bytes of a weight
+// row (kLaneK neighbouring columns each) and turns eight columns at a time into four pairs of bf16,
+// in registers. A scale belongs either to all that four lanes hold in a piece (kChunkScale: it
+// multiplies the sum of that chunk of 4 kLaneK columns), or to a lane, and then multiplies the
+// weights.
+//
+// Of one row of x (kSingle) two formats leave work to what is staged of x: fp8 has x times 2^60
+// instead of weights times 2^120, int4 has the sums of x's chunks instead of a subtraction a
+// weight.
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/matmul.h"
@@ -30,21 +35,24 @@ __device__ inline float HalfOf(uint32_t word, uint32_t i) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> (16 * i))));
 }
 
-// What a lane needs of a row beside the weights: the 4-byte words that its scale and its zero lie
-// in, and the element of the scales' array that tells where in the word.
+// What a lane needs of a row beside the weights: the 4-byte words that hold a piece's scale and
+// zero, and the low bits of their addresses, which tell where in the word.
 struct ScaleWords {
   uint32_t scale = 0, zero = 0;
-  uint32_t element = 0;
+  uint32_t scale_at = 0, zero_at = 0;
+  int piece = 0;
 };
 
 struct Bf16Format {
-  static constexpr int kLaneK = 8, kWords = 0, kStages = 6;
-  static constexpr bool kChunkScale = false;
-  static constexpr float kFactor = 1.0f;
+  static constexpr int kLaneK = 8, kWords = 0, kScaleBytes = 1;
+  static constexpr bool kChunkScale = false, kHasZeros = false, kSums = false;
+  static constexpr float kSingleInput = 1.0f, kSingleFactor = 1.0f, kFactor = 1.0f;
   struct Lane {};
-  __device__ static uint32_t RowElement(const MatmulArgs&, int64_t, int64_t) { return 0; }
+  __device__ static int64_t RowElement(const MatmulArgs&, int64_t, int64_t) { return 0; }
   __device__ static Lane Prepare(const ScaleWords&) { return {}; }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
+  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
+  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int, Lane, uint32_t (&pair)[4]) {
     pair[0] = v.x, pair[1] = v.y, pair[2] = v.z, pair[3] = v.w;
   }
@@ -53,73 +61,83 @@ struct Bf16Format {
 // e4m3's exponent and fraction shifted into those of bf16 are the number times 2^-120, subnormal
 // ones too.
 struct Fp8Format {
-  static constexpr int kLaneK = 16, kWords = 1, kStages = 5, kElementsPerWord = 1;
-  static constexpr bool kChunkScale = true;
-  static constexpr float kFactor = 1.0f;
+  static constexpr int kLaneK = 16, kWords = 1, kScaleBytes = 4;
+  static constexpr bool kChunkScale = true, kHasZeros = false, kSums = false;
+  static constexpr float kSingleInput = 0x1p60f, kSingleFactor = 0x1p60f, kFactor = 1.0f;
   struct Lane {};
-  __device__ static uint32_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
-    if (a.group == 0) return static_cast<uint32_t>(expert * a.n + row);
-    return static_cast<uint32_t>((expert * ((a.n + 127) / 128) + row / 128) * ((a.k + 127) / 128));
+  __device__ static int64_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
+    if (a.group == 0) return expert * a.n + row;
+    return (expert * ((a.n + 127) / 128) + row / 128) * ((a.k + 127) / 128);
   }
   __device__ static Lane Prepare(const ScaleWords&) { return {}; }
   __device__ static float ChunkScale(const ScaleWords& s) { return __uint_as_float(s.scale); }
+  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
+  template <bool kSingle>
   __device__ static uint32_t Pair(uint32_t word, uint32_t selector) {
     const uint32_t spread = __byte_perm(word, 0, selector);  // the upper byte of each half
-    return MultiplyPair((spread >> 4 & 0x07f007f0u) | (spread & 0x80008000u), 0x7b807b80u);
+    const uint32_t pair = (spread >> 4 & 0x07f007f0u) | (spread & 0x80008000u);
+    return kSingle ? pair : MultiplyPair(pair, 0x7b807b80u);
   }
+  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane, uint32_t (&pair)[4]) {
     const uint32_t low = WordOf(v, 2 * i), high = WordOf(v, 2 * i + 1);
-    pair[0] = Pair(low, 0x1404);
-    pair[1] = Pair(low, 0x3424);
-    pair[2] = Pair(high, 0x1404);
-    pair[3] = Pair(high, 0x3424);
+    pair[0] = Pair<kSingle>(low, 0x1404);
+    pair[1] = Pair<kSingle>(low, 0x3424);
+    pair[2] = Pair<kSingle>(high, 0x1404);
+    pair[3] = Pair<kSingle>(high, 0x3424);
   }
 };
 
 // A nibble in the fraction of bf16's 128 is 128 + q; what is subtracted is exact as well. Groups of
-// 128 and more.
+// 128 in even numbers a row: a word then holds the scales of both pieces.
 struct Int4Format {
-  static constexpr int kLaneK = 32, kWords = 2, kStages = 4, kElementsPerWord = 2;
-  static constexpr bool kChunkScale = true;
-  static constexpr float kFactor = 1.0f;
+  static constexpr int kLaneK = 32, kWords = 1, kScaleBytes = 2;
+  static constexpr bool kChunkScale = true, kHasZeros = true, kSums = true;
+  static constexpr float kSingleInput = 1.0f, kSingleFactor = 1.0f, kFactor = 1.0f;
   struct Lane {
     uint32_t minus_zero;  // -(128 + zero), twice
   };
-  __device__ static uint32_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
-    return static_cast<uint32_t>((expert * a.n + row) * (a.k >> a.group_shift));
+  __device__ static int64_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
+    return (expert * a.n + row) * (a.k >> a.group_shift);
   }
-  __device__ static Lane Prepare(const ScaleWords& s) {
-    return {ByteOf(s.zero, s.element % 4) * 0x10001u | 0xc300c300u};
+  __device__ static uint32_t Zero(const ScaleWords& s) { return ByteOf(s.zero, s.zero_at % 4); }
+  __device__ static Lane Prepare(const ScaleWords& s) { return {Zero(s) * 0x10001u | 0xc300c300u}; }
+  __device__ static float ChunkScale(const ScaleWords& s) { return HalfOf(s.scale, s.piece); }
+  __device__ static float SumFactor(const ScaleWords& s) {
+    return __uint_as_float(0xc3000000u | Zero(s) << 16);  // -(128 + zero)
   }
-  __device__ static float ChunkScale(const ScaleWords& s) { return HalfOf(s.scale, s.element % 2); }
+  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
     const uint32_t word = WordOf(v, i);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      pair[j] = AddPair((word >> (4 * j) & 0x000f000fu) | 0x43004300u, lane.minus_zero);
+      pair[j] = (word >> (4 * j) & 0x000f000fu) | 0x43004300u;
+      if (!kSingle) pair[j] = AddPair(pair[j], lane.minus_zero);
     }
   }
 };
 
-// The same in groups of 32 and 64: every lane has its own scale, and a scaled weight is rounded to
-// bf16.
+// The same in groups of any power of two from 32 up: every lane has its own scale, and a scaled
+// weight is rounded to bf16.
 struct Int4SmallFormat {
-  static constexpr int kLaneK = 32, kWords = 2, kStages = 4, kElementsPerWord = 2;
-  static constexpr bool kChunkScale = false;
-  static constexpr float kFactor = 1.0f;
+  static constexpr int kLaneK = 32, kWords = 2, kScaleBytes = 2;
+  static constexpr bool kChunkScale = false, kHasZeros = true, kSums = false;
+  static constexpr float kSingleInput = 1.0f, kSingleFactor = 1.0f, kFactor = 1.0f;
   struct Lane {
     uint32_t minus_zero;
     float scale;
   };
-  __device__ static uint32_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
+  __device__ static int64_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
     return Int4Format::RowElement(a, expert, row);
   }
   __device__ static Lane Prepare(const ScaleWords& s) {
-    return {Int4Format::Prepare(s).minus_zero, Int4Format::ChunkScale(s)};
+    return {Int4Format::Prepare(s).minus_zero, HalfOf(s.scale, s.scale_at / 2 % 2)};
   }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
+  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
+  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
-    Int4Format::Unpack(v, i, {lane.minus_zero}, pair);
+    Int4Format::Unpack<false>(v, i, {lane.minus_zero}, pair);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       pair[j] = Pack(Low(pair[j]) * lane.scale, High(pair[j]) * lane.scale);
@@ -131,20 +149,22 @@ struct Int4SmallFormat {
 // is a power of two, so that nothing is rounded; 2^-32 of it is left to the sum, which keeps scales
 // from 2^-93 to 2^33 in bf16's range.
 struct Mxfp4Format {
-  static constexpr int kLaneK = 32, kWords = 1, kStages = 4, kElementsPerWord = 4;
-  static constexpr bool kChunkScale = false;
-  static constexpr float kFactor = 4294967296.0f;
+  static constexpr int kLaneK = 32, kWords = 2, kScaleBytes = 1;
+  static constexpr bool kChunkScale = false, kHasZeros = false, kSums = false;
+  static constexpr float kSingleInput = 1.0f, kSingleFactor = 0x1p32f, kFactor = 0x1p32f;
   struct Lane {
     uint32_t scale;  // twice
   };
-  __device__ static uint32_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
-    return static_cast<uint32_t>((expert * a.n + row) * (a.k >> 5));
+  __device__ static int64_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
+    return (expert * a.n + row) * (a.k >> 5);
   }
   __device__ static Lane Prepare(const ScaleWords& s) {
-    const uint32_t exponent = min(ByteOf(s.scale, s.element % 4) + 94, 254u);
+    const uint32_t exponent = min(ByteOf(s.scale, s.scale_at % 4) + 94, 254u);
     return {exponent << 7 | exponent << 23};
   }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
+  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
+  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
     const uint32_t word = WordOf(v, i), upper = word >> 8;
     // One product puts a nibble's sign at bit 15 and the rest at bits 6 to 8 of each half.

@@ -24,8 +24,9 @@ class GpuQuantTest : public GpuTest,
   const int64_t k_ = QuantWidth(format_, std::get<0>(GetParam()).k);
   const float spread_ = 1 / std::sqrt(static_cast<float>(k_));  // dots have spread 1
   Random random_{static_cast<uint32_t>(rows_ * 7919 + n_ * 31 + k_)};
-  // Of small groups, and in tiles, scaled weights are rounded.
-  const bool rounded_ = rows_ > 16 || (format_.dtype == DType::kInt4 && format_.group < 128);
+  // In tiles, and of groups that are no even number of 128, scaled weights are rounded.
+  const bool rounded_ = rows_ > 16 ||
+                        (format_.dtype == DType::kInt4 && (format_.group != 128 || k_ % 256 != 0));
 
   ScratchShape Need(int32_t logit_rows = 0) {
     ScratchShape need;

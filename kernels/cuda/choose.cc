@@ -1,0 +1,104 @@
+#include "kernels/cuda/choose.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr uint32_t Bit(DType type) { return 1u << static_cast<int>(type); }
+constexpr uint32_t Bit(ExpertRows rows) { return static_cast<uint32_t>(rows); }
+constexpr uint32_t kBf16 = Bit(DType::kBF16), kFp8 = Bit(DType::kF8E4M3);
+constexpr uint32_t kFourBits = Bit(DType::kInt4) | Bit(DType::kMxfp4);
+constexpr uint32_t kAll = kBf16 | kFp8 | kFourBits | Bit(DType::kF32) | Bit(DType::kF16);
+constexpr uint32_t kOne = Bit(ExpertRows::kNone) | Bit(ExpertRows::kEach);
+constexpr uint32_t kMany = Bit(ExpertRows::kNone) | Bit(ExpertRows::kGrouped);
+constexpr uint32_t kAnyRows = kOne | kMany;
+constexpr int64_t kNoEnd = int64_t{1} << 40;
+// A row that is normed is staged in shared memory; wider ones are normed in front.
+constexpr int64_t kMostNormedWidth = 8192;
+
+// Rows of x count for each expert alone where every row has its own. Shared memory is what the
+// largest instance asks for; quant_tile.cuh and decode_matmul.cuh assert theirs.
+constexpr ProductVariant kProducts[] = {
+    // kernel, name, types, multiple_k, rows, experts, shifts, norms, qkv_rows, shared, a column,
+    // lowest capability
+    {ProductKernel::kGemv, "gemv", kBf16, 8, 1, 1, kOne, false, true, 0, 0, 2, 80},
+    {ProductKernel::kDecode, "decode", kBf16, 8, 1, 1, kOne, false, true, 1, 88 << 10, 0, 80},
+    {ProductKernel::kBatch, "batch", kBf16, 8, 1, 128, Bit(ExpertRows::kNone), false, false, 0,
+     99 << 10, 0, 80},
+    {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kMany, false, false, 0, 96 << 10, 0, 80},
+    {ProductKernel::kDecode, "decode", kFp8, 16, 1, 16, kOne, true, true, 16, 72 << 10, 0, 80},
+    {ProductKernel::kDecode, "decode", kFourBits, 32, 1, 16, kOne, true, true, 16, 88 << 10, 0, 80},
+    {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kMany, true, false, 0, 99 << 10,
+     0, 80},
+    {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kMany, true, false, 0,
+     99 << 10, 0, 80},
+    {ProductKernel::kGeneric, "generic", kAll, 1, 1, kNoEnd, kAnyRows, false, false, 0, 0, 0, 80},
+};
+
+constexpr AttentionVariant kAttention[] = {
+    {AttentionKernel::kTile, "tile", 64, 64, 80},
+    {AttentionKernel::kTile, "tile", 128, 128, 80},
+    {AttentionKernel::kTile, "tile", 256, 256, 80},
+    {AttentionKernel::kGeneric, "generic", 1, 1024, 80},
+};
+
+struct SharedRow {
+  int capability;
+  int64_t bytes;
+};
+// What a block may have, from CUDA's table of compute capabilities; the last one at or below.
+constexpr SharedRow kShared[] = {{80, 163 << 10}, {86, 99 << 10},   {87, 163 << 10}, {89, 99 << 10},
+                                 {90, 227 << 10}, {100, 227 << 10}, {120, 99 << 10}};
+
+bool Shifts(const ProductShape& s) {
+  return (s.group & (s.group - 1)) == 0 && s.n < int64_t{1} << 31 &&
+         s.n * s.k * s.batch < int64_t{1} << 40;
+}
+
+bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
+  const int64_t rows = s.experts == ExpertRows::kEach ? 1 : s.rows;
+  return capability >= v.lowest_capability && (v.types & Bit(s.dtype)) != 0 &&
+         (v.multiple_k == 1 || s.aligned) && s.k % v.multiple_k == 0 &&
+         (s.k > 0 || v.kernel == ProductKernel::kGeneric) && rows >= v.least_rows &&
+         rows <= v.most_rows && (!s.qkv || rows <= v.qkv_rows) &&
+         (v.experts & Bit(s.experts)) != 0 && (!v.shifts || Shifts(s)) &&
+         v.shared + v.shared_a_column * s.k <= SharedLimit(capability);
+}
+
+}  // namespace
+
+int64_t SharedLimit(int capability) {
+  int64_t bytes = 48 << 10;
+  for (const SharedRow& row : kShared) {
+    if (row.capability <= capability) bytes = row.bytes;
+  }
+  return bytes;
+}
+
+bool HasProgrammaticLaunch(int capability) { return capability >= 90; }
+
+const ProductVariant* ChooseProduct(int capability, const ProductShape& shape) {
+  const auto* found =
+      std::find_if(std::begin(kProducts), std::end(kProducts),
+                   [&](const ProductVariant& v) { return Takes(v, capability, shape); });
+  return found == std::end(kProducts) ? nullptr : found;
+}
+
+bool NormsItself(int capability, const ProductShape& shape) {
+  const ProductVariant* v = ChooseProduct(capability, shape);
+  return v != nullptr && v->norms && shape.rows == 1 && shape.experts == ExpertRows::kNone &&
+         (v->kernel != ProductKernel::kDecode || shape.k <= kMostNormedWidth);
+}
+
+const AttentionVariant* ChooseAttention(int capability, int32_t head_dim) {
+  const auto* found =
+      std::find_if(std::begin(kAttention), std::end(kAttention), [&](const AttentionVariant& v) {
+        return capability >= v.lowest_capability && head_dim >= v.least_head &&
+               head_dim <= v.most_head;
+      });
+  return found == std::end(kAttention) ? nullptr : found;
+}
+
+}  // namespace switchyard::kernels::cuda

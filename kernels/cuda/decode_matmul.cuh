@@ -1,0 +1,365 @@
+#pragma once
+
+// Product of weights of any format with 1 to 16 rows: decode.
+//
+// The weights are the left operand of mma.m16n8k16: which k a tensor core multiplies first does not
+// matter, so a lane takes neighbouring columns of its two weight rows, 16 bytes each, and the same
+// columns of its row of x. A warp's tile is 16 weight rows; of gate and up and of rotated pairs the
+// partners are the two rows of one lane. A block makes a few tiles; their items (128 bytes of each
+// row) go round its eight warps, which add up in shared memory at the end.
+//
+// Every thread has a ring of its own in shared memory, filled by cp.async and read by no one else:
+// no barrier, few registers, and 48 KiB of weights a block in flight. The ring is filled before the
+// kernel waits for the one in front, which hides the gap between them. One row of x is staged in
+// shared memory (times the norm's weight, and 1 / rms multiplies the sum); several come from the
+// caches.
+//
+// Tried: items of 64 bytes a row with pointers made anew for each, x of one row through the
+// first-level cache: bound by instructions, 34% of the read limit for int4 and 47 for fp8.
+
+#include <algorithm>
+
+#include "kernels/cuda/decode_ring.cuh"
+
+namespace switchyard::kernels::cuda {
+
+// Rows of x: one, up to 8, up to 16.
+enum class DecodeRows : uint8_t { kSingle, kEight, kSixteen };
+// Results that a warp keeps of a weight row.
+__host__ __device__ constexpr int DecodeColumns(DecodeRows rows) {
+  return rows == DecodeRows::kSingle ? 1 : rows == DecodeRows::kEight ? 8 : 16;
+}
+__host__ __device__ constexpr size_t DecodePartialBytes(int tiles, int columns) {
+  return size_t{kDecodeWarps} * tiles * 16 * columns * sizeof(float);
+}
+
+// Loads a word into the first-level cache; the value is nobody's.
+__device__ inline void Touch(const void* at) {
+  asm volatile("{ .reg .u32 unused; ld.global.u32 unused, [%0]; }" ::"l"(at));
+}
+
+// Eight elements of x times the norm's weight (1 without) times `factor`; adds their squares.
+__device__ inline uint4 NormedPiece(uint4 v, const float4* norm, float factor, float& squares) {
+  squares = DotPiece(v, v, squares);
+  float4 a = make_float4(1, 1, 1, 1), b = a;
+  if (norm != nullptr) a = __ldg(norm), b = __ldg(norm + 1);
+  v.x = Pack(Low(v.x) * a.x * factor, High(v.x) * a.y * factor);
+  v.y = Pack(Low(v.y) * a.z * factor, High(v.y) * a.w * factor);
+  v.z = Pack(Low(v.z) * b.x * factor, High(v.z) * b.y * factor);
+  v.w = Pack(Low(v.w) * b.z * factor, High(v.w) * b.w * factor);
+  return v;
+}
+
+__device__ inline float SumPiece(const uint4& v) {
+  return Low(v.x) + High(v.x) + Low(v.y) + High(v.y) + Low(v.z) + High(v.z) + Low(v.w) + High(v.w);
+}
+
+// One row of x into shared memory, zeros up to `padded` pieces (a multiple of 16); with `kSums` the
+// sums of every 16 pieces too. Returns the sum of the thread's squares.
+template <bool kSums>
+__device__ inline float StageRow(const uint4* x, const float* norm, float factor, int pieces,
+                                 int padded, uint4* staged, float* sums) {
+  const bool plain = norm == nullptr && factor == 1.0f;
+  const float4* weights = reinterpret_cast<const float4*>(norm);
+  float squares = 0;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < padded; i += kDecodeThreads) {
+    uint4 v = i < pieces ? x[i] : make_uint4(0, 0, 0, 0);
+    if (!plain && i < pieces) {
+      v = NormedPiece(v, weights != nullptr ? weights + 2 * i : nullptr, factor, squares);
+    }
+    staged[i] = v;
+    if constexpr (kSums) {
+      float sum = SumPiece(v);
+#pragma unroll
+      for (int offset = 8; offset > 0; offset /= 2) {
+        sum += __shfl_xor_sync(kAllLanes, sum, offset);
+      }
+      if (i % 16 == 0) sums[i / 16] = sum;
+    }
+  }
+  return squares;
+}
+
+// Adds a chunk's products: the lane's piece of two weight rows with its piece of each row of x.
+template <class Format, bool kSingle, int kTiles, class LoadX>
+__device__ inline void MultiplyChunk(const uint4& low, const uint4& high,
+                                     const ScaleWords& low_scale, const ScaleWords& high_scale,
+                                     float x_sum, const LoadX& load_x, float (&sum)[kTiles][4]) {
+  const auto low_lane = Format::Prepare(low_scale), high_lane = Format::Prepare(high_scale);
+  // Of one row, two chains of sums: half the latency.
+  constexpr int kChains = kSingle ? 2 : 1;
+  float chunk[kTiles][kChains][4] = {};
+#pragma unroll
+  for (int i = 0; i < Format::kLaneK / 8; ++i) {
+    uint32_t a[4], b[4];
+    Format::template Unpack<kSingle>(low, i, low_lane, a);
+    Format::template Unpack<kSingle>(high, i, high_lane, b);
+#pragma unroll
+    for (int c = 0; c < kTiles; ++c) {
+      const uint4 x = load_x(c, i);
+      MultiplyTile(chunk[c][0], a[0], b[0], a[1], b[1], x.x, x.y);
+      MultiplyTile(chunk[c][kChains - 1], a[2], b[2], a[3], b[3], x.z, x.w);
+    }
+  }
+  if constexpr (kSingle) {
+    chunk[0][0][0] += chunk[0][1][0];
+    chunk[0][0][2] += chunk[0][1][2];
+  }
+  if constexpr (Format::kChunkScale) {
+    const float low_factor = Format::ChunkScale(low_scale);
+    const float high_factor = Format::ChunkScale(high_scale);
+    if constexpr (kSingle && Format::kSums) {
+      chunk[0][0][0] = fmaf(Format::SumFactor(low_scale), x_sum, chunk[0][0][0]);
+      chunk[0][0][2] = fmaf(Format::SumFactor(high_scale), x_sum, chunk[0][0][2]);
+    }
+#pragma unroll
+    for (int c = 0; c < kTiles; ++c) {
+      sum[c][0] = fmaf(low_factor, chunk[c][0][0], sum[c][0]);
+      sum[c][2] = fmaf(high_factor, chunk[c][0][2], sum[c][2]);
+      if constexpr (kSingle) continue;
+      sum[c][1] = fmaf(low_factor, chunk[c][0][1], sum[c][1]);
+      sum[c][3] = fmaf(high_factor, chunk[c][0][3], sum[c][3]);
+    }
+  } else {
+#pragma unroll
+    for (int c = 0; c < kTiles; ++c) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[c][i] += chunk[c][0][i];
+    }
+  }
+}
+
+template <class Format, Output kOutput, DecodeRows kRows>
+__global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
+                                                 ? 2
+                                                 : 3) void Decode(const DecodeArgs s) {
+  constexpr int kColumns = DecodeColumns(kRows), kTiles = (kColumns + 7) / 8;
+  constexpr bool kSingle = kRows == DecodeRows::kSingle;
+  constexpr int kLanePieces = Format::kLaneK / 8;  // of x, 16 bytes each
+  extern __shared__ uint4 shared[];
+  __shared__ float squares[kDecodeWarps];
+  const MatmulArgs& a = s.m;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  const int32_t first_tile = blockIdx.x * s.tiles_a_block;
+  const int32_t end_tile = min(s.tiles, first_tile + s.tiles_a_block);
+  float* partial = reinterpret_cast<float*>(shared + DecodeRingBytes<Format>() / sizeof(uint4));
+  uint4* staged =
+      shared +
+      (DecodeRingBytes<Format>() + DecodePartialBytes(s.tiles_a_block, kColumns)) / sizeof(uint4);
+  float* x_sums = reinterpret_cast<float*>(staged + s.items * kLanePieces * 8);
+
+  GridTrigger();
+  int64_t expert = 0, x_first = 0;  // of experts, a block has one row
+  if (a.expert != nullptr) {        // chosen by the kernel before
+    GridWait();
+    expert = a.expert[blockIdx.y];
+    x_first = blockIdx.y;
+  }
+  const int rows = a.expert != nullptr ? 1 : a.rows;
+  const DecodeRing<Format> ring(shared);
+  DecodeCursor<Format, kOutput> fill, use;
+  const auto advance = [&](auto& c, int items, const auto& leave) {
+    c.item += items;
+    while (c.item >= s.items && c.tile < end_tile) {
+      c.item -= s.items;
+      leave();
+      c.Enter(s, expert, c.tile + 1, g, t);
+    }
+  };
+  fill.item = 0;
+  fill.Enter(s, expert, first_tile, g, t);
+  use = fill;
+  advance(fill, warp, [] {});
+#pragma unroll
+  for (int stage = 0; stage < kDecodeStages; ++stage) {
+    if (fill.tile < end_tile) {
+      ring.Fill(stage, s, fill, t);
+      advance(fill, kDecodeWarps, [] {});
+    }
+    CopyCommit();
+  }
+  if (kSingle && a.norm != nullptr) {
+    for (int i = threadIdx.x * 32; i < a.k; i += kDecodeThreads * 32) Touch(a.norm + i);
+  }
+  if (a.expert == nullptr) GridWait();
+
+  // Which pair of results this thread will store, and what it needs for that.
+  const int pair = threadIdx.x / kColumns, column = threadIdx.x % kColumns;
+  const int32_t pair_tile = first_tile + pair / 8;
+  const bool stores = pair < s.tiles_a_block * 8 && pair_tile < end_tile && column < rows;
+  const TileRows result = stores ? RowsOfTile<kOutput>(a, pair_tile, pair % 8) : TileRows{-1, -1};
+  const int64_t result_row = x_first + column;
+  QkvTarget target = {};
+  float low_before = 0, high_before = 0;
+  if constexpr (kOutput == Output::kQkv) {
+    if (result.low >= 0) target = TargetOfPair(a, pair_tile * 8 + pair % 8, column);
+  } else if constexpr (kOutput == Output::kBf16) {
+    if (result.low >= 0) low_before = Before(a, expert, result_row, result.low);
+    if (result.high >= 0) high_before = Before(a, expert, result_row, result.high);
+  }
+
+  const uint4* x[kTiles];  // the lane's first piece of each row
+  if constexpr (kSingle) {
+    const uint4* from = reinterpret_cast<const uint4*>(a.x + InputRow(a, x_first) * a.k);
+    const float own = WarpSum(StageRow<Format::kSums>(from, a.norm, Format::kSingleInput,
+                                                      static_cast<int>(a.k / 8),
+                                                      s.items * kLanePieces * 8, staged, x_sums));
+    if (lane == 0) squares[warp] = own;
+    x[0] = staged + t * kLanePieces;
+    __syncthreads();
+  } else {
+    // The rows into the first-level cache, as far as they fit.
+    const int lines = static_cast<int>((a.k * 2 + 127) / 128);
+    for (int i = threadIdx.x; i < lines * rows; i += kDecodeThreads) {
+      Touch(a.x + InputRow(a, x_first + i / lines) * a.k + i % lines * 64);
+    }
+#pragma unroll
+    for (int c = 0; c < kTiles; ++c) {  // rows that do not exist repeat the last: never stored
+      const int64_t row = x_first + min(c * 8 + g, rows - 1);
+      x[c] = reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k) + t * kLanePieces;
+    }
+  }
+
+  float sum[kTiles][4] = {};
+  const auto leave = [&] {  // a tile's sums of this warp
+    float* to = partial + ((use.tile - first_tile) * kDecodeWarps + warp) * 16 * kColumns;
+    if constexpr (kSingle) {
+      if (t == 0) to[g] = sum[0][0], to[g + 8] = sum[0][2];
+    } else {
+#pragma unroll
+      for (int c = 0; c < kTiles; ++c) {
+        float2* low = reinterpret_cast<float2*>(to + g * kColumns + c * 8 + 2 * t);
+        *low = make_float2(sum[c][0], sum[c][1]);
+        low[4 * kColumns] = make_float2(sum[c][2], sum[c][3]);
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < kTiles; ++c) sum[c][0] = sum[c][1] = sum[c][2] = sum[c][3] = 0;
+  };
+  advance(use, warp, leave);
+  for (int stage = 0; use.tile < end_tile; stage = stage + 1 < kDecodeStages ? stage + 1 : 0) {
+    CopyWait<kDecodeStages - 1>();
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      const int32_t chunk = use.item * 2 + p;
+      const bool inside = (chunk * 4 + t) * Format::kLaneK < a.k;
+      // One row fills all eight columns of the right operand; the first is stored.
+      const auto load_x = [&](int c, int i) {
+        if (kSingle) return x[c][chunk * (4 * kLanePieces) + i];
+        return inside ? x[c][chunk * (4 * kLanePieces) + i] : make_uint4(0, 0, 0, 0);
+      };
+      MultiplyChunk<Format, kSingle, kTiles>(
+          ring.Piece(stage, p, 0), ring.Piece(stage, p, 1), ring.Scales(stage, s, use, p, 0, t),
+          ring.Scales(stage, s, use, p, 1, t), kSingle && Format::kSums ? x_sums[chunk] : 0.0f,
+          load_x, sum);
+    }
+    if (fill.tile < end_tile) {
+      ring.Fill(stage, s, fill, t);
+      advance(fill, kDecodeWarps, [] {});
+    }
+    CopyCommit();
+    advance(use, kDecodeWarps, leave);
+  }
+  __syncthreads();
+
+  if (!stores) return;
+  float low = 0, high = 0;
+  const float* from =
+      partial + pair / 8 * (kDecodeWarps * 16 * kColumns) + pair % 8 * kColumns + column;
+#pragma unroll
+  for (int i = 0; i < kDecodeWarps; ++i) {
+    low += from[i * 16 * kColumns];
+    high += from[(i * 16 + 8) * kColumns];
+  }
+  float factor = kSingle ? Format::kSingleFactor : Format::kFactor;
+  if (kSingle && a.norm != nullptr) {
+    float total = 0;
+#pragma unroll
+    for (int i = 0; i < kDecodeWarps; ++i) total += squares[i];
+    factor *= rsqrtf(total / static_cast<float>(a.k) + a.eps);
+  }
+  low *= factor;
+  high *= factor;
+  if constexpr (kOutput == Output::kGateUp) {
+    if (result.low >= 0) StoreGateUp(a, expert, result_row, result.low, low, high);
+  } else if constexpr (kOutput == Output::kQkv) {
+    StoreQkv(target, low, high);
+  } else if constexpr (kOutput == Output::kBf16) {
+    Bf16* out = static_cast<Bf16*>(a.out) + result_row * a.n;
+    if (result.low >= 0) out[result.low] = __float2bfloat16_rn(low + low_before);
+    if (result.high >= 0) out[result.high] = __float2bfloat16_rn(high + high_before);
+  } else {
+    if (result.low >= 0) StoreResult<kOutput>(a, expert, result_row, result.low, low);
+    if (result.high >= 0) StoreResult<kOutput>(a, expert, result_row, result.high, high);
+  }
+}
+
+template <class Format>
+size_t DecodeSharedBytes(const DecodeArgs& s, int columns) {
+  const size_t staged =
+      columns == 1 ? s.items * (size_t{16} * Format::kLaneK + 2 * sizeof(float)) : 0;
+  return DecodeRingBytes<Format>() + DecodePartialBytes(s.tiles_a_block, columns) + staged;
+}
+
+// A few blocks a multiprocessor: enough to balance, few enough that what a block does once (norm,
+// x) stays small. A thread stores one pair of results at most.
+template <class Format, Output kOutput>
+DecodeArgs PlanDecode(const MatmulArgs& a, int columns, const LaunchContext& context) {
+  constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
+  const int64_t entries = a.expert != nullptr ? a.rows : 1, item_k = 8 * Format::kLaneK;
+  DecodeArgs s;
+  s.m = a;
+  s.tiles = static_cast<int32_t>(kPairs ? (a.n / 2 + 7) / 8 : (a.n + 15) / 16);
+  s.items = static_cast<int32_t>((a.k + item_k - 1) / item_k);
+  s.ragged = a.k % item_k != 0;
+  const int64_t most = kDecodeThreads / (8 * columns);
+  const int64_t blocks = int64_t{context.decode_blocks} * context.multiprocessors;
+  const int64_t fair = (s.tiles * entries + blocks - 1) / blocks;
+  s.tiles_a_block = static_cast<int32_t>(std::min(most, fair));
+  const size_t limit = SharedLimit(context.capability) - 1024;  // and what is declared statically
+  while (s.tiles_a_block > 1 && DecodeSharedBytes<Format>(s, columns) > limit) --s.tiles_a_block;
+  return s;
+}
+
+template <class Format, Output kOutput, DecodeRows kRows>
+OpError RunDecode(const DecodeArgs& s, const LaunchContext& context) {
+  const auto kernel = Decode<Format, kOutput, kRows>;
+  const size_t shared = DecodeSharedBytes<Format>(s, DecodeColumns(kRows));
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
+  const dim3 grid(static_cast<unsigned>((s.tiles + s.tiles_a_block - 1) / s.tiles_a_block),
+                  static_cast<unsigned>(s.m.expert != nullptr ? s.m.rows : 1));
+  return Launch(context, grid, kDecodeThreads, shared, kernel, s);
+}
+
+template <class Format, Output kOutput>
+OpError RunDecode(const MatmulArgs& a, const LaunchContext& context) {
+  const bool single = a.rows == 1 || a.expert != nullptr;
+  if (single) {  // unless x is too wide to be staged
+    const DecodeArgs s = PlanDecode<Format, kOutput>(a, 1, context);
+    if (static_cast<int64_t>(DecodeSharedBytes<Format>(s, 1)) < SharedLimit(context.capability)) {
+      return RunDecode<Format, kOutput, DecodeRows::kSingle>(s, context);
+    }
+  }
+  const int columns = single || a.rows <= 8 ? 8 : 16;
+  const DecodeArgs s = PlanDecode<Format, kOutput>(a, columns, context);
+  return columns == 8 ? RunDecode<Format, kOutput, DecodeRows::kEight>(s, context)
+                      : RunDecode<Format, kOutput, DecodeRows::kSixteen>(s, context);
+}
+
+template <class Format>
+OpError RunDecode(const MatmulArgs& a, const LaunchContext& context) {
+  switch (a.output) {
+    case Output::kBf16:
+      return RunDecode<Format, Output::kBf16>(a, context);
+    case Output::kF32:
+      return RunDecode<Format, Output::kF32>(a, context);
+    case Output::kGateUp:
+      return RunDecode<Format, Output::kGateUp>(a, context);
+    case Output::kQkv:
+      return RunDecode<Format, Output::kQkv>(a, context);
+  }
+  return {"no such output"};
+}
+
+}  // namespace switchyard::kernels::cuda

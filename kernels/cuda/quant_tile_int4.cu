@@ -1,0 +1,11 @@
+// The tiled product of quant_tile.cuh for one weight format.
+
+#include "kernels/cuda/quant_tile.cuh"
+
+namespace switchyard::kernels::cuda {
+
+OpError TiledInt4Matmul(const MatmulArgs& a, const LaunchContext& context) {
+  return RunQuantTile<Int4Tile<1>>(a, context);
+}
+
+}  // namespace switchyard::kernels::cuda

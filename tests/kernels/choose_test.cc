@@ -1,0 +1,112 @@
+// The choice of CUDA kernels, without a GPU: every capability, type, width, number of rows and head
+// size finds a kernel whose shared memory the capability has.
+
+#include "kernels/cuda/choose.h"
+
+#include <gtest/gtest.h>
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr int kCapabilities[] = {80, 86, 89, 90, 100, 120};
+
+struct Format {
+  DType dtype;
+  int32_t group;
+};
+constexpr Format kFormats[] = {{DType::kF32, 0},    {DType::kBF16, 0},     {DType::kF16, 0},
+                               {DType::kF8E4M3, 0}, {DType::kF8E4M3, 128}, {DType::kInt4, 32},
+                               {DType::kInt4, 96},  {DType::kInt4, 128},   {DType::kInt4, 1024},
+                               {DType::kMxfp4, 32}};
+
+template <class Visit>
+void EveryShape(const Visit& visit) {
+  for (const Format& format : kFormats) {
+    for (const int64_t k : {1, 7, 16, 40, 96, 1024, 2880, 4096, 8192, 14336, 28672, 53248, 96000}) {
+      if (format.dtype >= DType::kInt4 && k % format.group != 0) continue;
+      for (const int64_t rows : {1, 2, 8, 16, 17, 32, 33, 64, 128, 129, 8192}) {
+        for (const ExpertRows experts :
+             {ExpertRows::kNone, ExpertRows::kEach, ExpertRows::kGrouped}) {
+          for (const bool aligned : {false, true}) {
+            visit(ProductShape{format.dtype, format.group, 4096, k, 128, rows, experts, false,
+                               aligned});
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ChooseTest, EveryProductFindsAKernelThatFits) {
+  for (const int capability : kCapabilities) {
+    EveryShape([&](const ProductShape& s) {
+      const ProductVariant* v = ChooseProduct(capability, s);
+      ASSERT_NE(v, nullptr) << capability << " " << DTypeName(s.dtype) << " k " << s.k << " rows "
+                            << s.rows;
+      EXPECT_NE(v->types & 1u << static_cast<int>(s.dtype), 0u);
+      EXPECT_EQ(s.k % v->multiple_k, 0) << v->name;
+      EXPECT_TRUE(s.aligned || v->kernel == ProductKernel::kGeneric) << v->name;
+      EXPECT_LE(v->shared + v->shared_a_column * s.k, SharedLimit(capability)) << v->name;
+    });
+  }
+}
+
+TEST(ChooseTest, NoKernelOfConsumerCardsAsksForMoreThan99KiB) {
+  for (const int capability : {86, 89, 120}) {
+    EXPECT_EQ(SharedLimit(capability), 99 << 10);
+    EveryShape([&](const ProductShape& s) {
+      const ProductVariant* v = ChooseProduct(capability, s);
+      EXPECT_LE(v->shared + v->shared_a_column * s.k, 99 << 10) << v->name << " k " << s.k;
+    });
+  }
+}
+
+TEST(ChooseTest, TypesWithFastKernelsGetThem) {
+  for (const int capability : kCapabilities) {
+    for (const Format& format : kFormats) {
+      if (format.dtype == DType::kF32 || format.dtype == DType::kF16 || format.group == 96)
+        continue;
+      for (const int64_t rows : {1, 16, 17, 4096}) {
+        const ProductShape s{format.dtype, format.group, 4096, 4096, 1, rows};
+        EXPECT_NE(ChooseProduct(capability, s)->kernel, ProductKernel::kGeneric)
+            << DTypeName(format.dtype) << " " << rows;
+      }
+      EXPECT_TRUE(NormsItself(capability, {format.dtype, format.group, 4096, 4096, 1, 1}));
+    }
+  }
+}
+
+TEST(ChooseTest, WhatRotatesIsChosenForFewRowsOnly) {
+  ProductShape s{DType::kInt4, 128, 6144, 4096, 1, 16};
+  s.qkv = true;
+  EXPECT_EQ(ChooseProduct(90, s)->kernel, ProductKernel::kDecode);
+  s.rows = 17;
+  EXPECT_EQ(ChooseProduct(90, s), nullptr);
+}
+
+TEST(ChooseTest, EveryHeadSizeFindsAKernel) {
+  for (const int capability : kCapabilities) {
+    for (int32_t head = 1; head <= 1024; ++head) {
+      const AttentionVariant* v = ChooseAttention(capability, head);
+      ASSERT_NE(v, nullptr) << head;
+      EXPECT_EQ(v->kernel == AttentionKernel::kTile, head == 64 || head == 128 || head == 256);
+    }
+    EXPECT_EQ(ChooseAttention(capability, 1025), nullptr);
+  }
+}
+
+TEST(ChooseTest, BelowTheLowestCapabilityNothingIsChosen) {
+  for (const int capability : {61, 70, 75}) {
+    EveryShape([&](const ProductShape& s) { EXPECT_EQ(ChooseProduct(capability, s), nullptr); });
+    EXPECT_EQ(ChooseAttention(capability, 128), nullptr);
+  }
+}
+
+TEST(ChooseTest, LaunchesOverlapFromHopperOn) {
+  EXPECT_FALSE(HasProgrammaticLaunch(89));
+  EXPECT_TRUE(HasProgrammaticLaunch(90));
+  EXPECT_TRUE(HasProgrammaticLaunch(120));
+}
+
+}  // namespace
+}  // namespace switchyard::kernels::cuda
