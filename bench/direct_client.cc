@@ -29,12 +29,20 @@ std::string WorkerProgram() {
   return self.parent_path() / "switchyard-worker";
 }
 
+// What the supervisor gives its channels to workers.
+grpc::ChannelArguments SupervisorsArguments() {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
+  return arguments;
+}
+
 }  // namespace
 
 class DirectWorker::Stream {
  public:
   explicit Stream(int fd)
-      : channel_(grpc::CreateInsecureChannelFromFd("worker", fd)),
+      : channel_(grpc::CreateCustomInsecureChannelFromFd("worker", fd, SupervisorsArguments())),
         stub_(v1::Worker::NewStub(channel_)),
         stream_(stub_->Serve(&context_)) {}
   ~Stream() {

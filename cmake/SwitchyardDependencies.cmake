@@ -29,7 +29,6 @@ target_link_libraries(switchyard_protobuf INTERFACE
 
 add_library(switchyard_grpc INTERFACE)
 target_link_libraries(switchyard_grpc INTERFACE
-  ${SWITCHYARD_ARCHIVE_DIR}/libgrpc++_reflection.a
   ${SWITCHYARD_ARCHIVE_DIR}/libgrpc++.a
   ${SWITCHYARD_ARCHIVE_DIR}/libgrpc.a
   ${SWITCHYARD_ARCHIVE_DIR}/libaddress_sorting.a

@@ -1,21 +1,52 @@
 #include "supervisor/health.h"
 
-#include <grpcpp/health_check_service_interface.h>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace switchyard::supervisor {
+namespace {
+
+Health::Response MakeResponse(Health::Response::ServingStatus status) {
+  Health::Response response;
+  response.set_status(status);
+  return response;
+}
+
+Health::Response MakeResponse(bool serving) {
+  return MakeResponse(serving ? Health::Response::SERVING : Health::Response::NOT_SERVING);
+}
+
+}  // namespace
 
 void Health::SetServing(const std::string& service, bool serving) {
-  serving_[service] = serving;
-  Tell(service, serving);
+  const auto [it, inserted] = serving_.try_emplace(service, serving);
+  if (!inserted && std::exchange(it->second, serving) == serving) return;
+  const auto [first, last] = watches_.equal_range(service);
+  for (auto watch = first; watch != last; ++watch) watch->second->Write(MakeResponse(serving));
 }
 
-void Health::Attach(grpc::HealthCheckServiceInterface* service) {
-  service_ = service;
-  for (const auto& [name, serving] : serving_) Tell(name, serving);
+absl::StatusOr<Health::Response> Health::Check(const std::string& service) const {
+  const auto it = serving_.find(service);
+  if (it != serving_.end()) return MakeResponse(it->second);
+  return absl::NotFoundError(absl::StrCat("health of \"", service, "\" is not known"));
 }
 
-void Health::Tell(const std::string& service, bool serving) {
-  if (service_ != nullptr) service_->SetServingStatus(service, serving);
+void Health::Watch(const std::string& service, std::shared_ptr<Sink> sink) {
+  const auto response = Check(service);
+  sink->Write(response.ok() ? *response : MakeResponse(Response::SERVICE_UNKNOWN));
+  watches_.emplace(service, std::move(sink));
+}
+
+void Health::StopWatching(const Sink* sink) {
+  std::erase_if(watches_, [sink](const auto& watch) { return watch.second.get() == sink; });
+}
+
+void Health::Close() {
+  for (const auto& [service, sink] : watches_) {
+    sink->Finish(absl::UnavailableError("the server is shutting down"));
+  }
+  watches_.clear();
 }
 
 }  // namespace switchyard::supervisor

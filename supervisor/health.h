@@ -4,28 +4,39 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
+#include "grpc/health/v1/health.pb.h"
 #include "supervisor/ports.h"
-
-namespace grpc {
-class HealthCheckServiceInterface;
-}
 
 namespace switchyard::supervisor {
 
-// grpc.health.v1.Health, as gRPC implements it (Check and Watch). Remembers what it is told before
-// there is a server.
+// What grpc.health.v1.Health answers: who is served. In the event loop's tasks.
 class Health final : public HealthPort {
  public:
+  using Response = grpc::health::v1::HealthCheckResponse;
+
+  // A Watch.
+  class Sink {
+   public:
+    virtual ~Sink() = default;
+    virtual void Write(const Response& response) = 0;
+    virtual void Finish(absl::Status status) = 0;
+  };
+
   void SetServing(const std::string& service, bool serving) override;
 
-  // From now on the server's service is told; nullptr before the server goes.
-  void Attach(grpc::HealthCheckServiceInterface* service);
+  // NOT_FOUND: nobody has told of this service.
+  absl::StatusOr<Response> Check(const std::string& service) const;
+  // Writes what Check says (SERVICE_UNKNOWN for a service that is not known yet), now and at every
+  // change.
+  void Watch(const std::string& service, std::shared_ptr<Sink> sink);
+  void StopWatching(const Sink* sink);
+  // Ends the watches: the server is about to go.
+  void Close();
 
  private:
-  void Tell(const std::string& service, bool serving);
-
   std::map<std::string, bool> serving_;
-  grpc::HealthCheckServiceInterface* service_ = nullptr;
+  std::multimap<std::string, std::shared_ptr<Sink>> watches_;  // by service
 };
 
 }  // namespace switchyard::supervisor

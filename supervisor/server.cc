@@ -1,7 +1,6 @@
 #include "supervisor/server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -9,7 +8,10 @@
 #include <chrono>
 #include <utility>
 
+#include "supervisor/server_call.h"
+#include "supervisor/server_health.h"
 #include "supervisor/server_inference.h"
+#include "supervisor/server_reflection.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -38,25 +40,33 @@ void SetLimits(grpc::ServerBuilder* builder) {
 
 class Server::Impl {
  public:
-  Impl(EventLoop* loop, Router* router, Health* health, ReloadFunction reload, Options options)
-      : health_(health),
-        inference_(loop, router, options.sink_limit_bytes),
-        control_(loop, router, std::move(reload), options.control_unix_only) {}
-
   absl::Status Start() {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
     SetLimits(&builder);
-    builder.RegisterService(&inference_);
-    builder.RegisterService(&control_);
+    builder.RegisterAsyncGenericService(&service_);
     acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
         grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
         grpc::InsecureServerCredentials());
+    queue_ = std::make_unique<CallQueue>(builder.AddCompletionQueue());
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return absl::InternalError("the gRPC server did not start");
-    health_->Attach(server_->GetHealthCheckService());
     return absl::OkStatus();
+  }
+  ~Impl() {
+    Shutdown(0);
+    queue_->Stop();
+  }
+
+  CallQueue* queue() { return queue_.get(); }
+
+  void Serve(Parts parts, Options options) {
+    health_ = parts.health;
+    AddInference(parts.loop, parts.router, options.sink_limit_bytes, &methods_);
+    AddControl(parts.loop, parts.router, std::move(parts.reload), options.control_unix_only,
+               &methods_);
+    AddHealth(parts.loop, parts.health, &methods_);
+    AddReflection(&methods_);
+    ServerCall::Accept(queue_.get(), &service_, &methods_);
   }
 
   void AddConnection(UniqueFd connection) {
@@ -66,29 +76,32 @@ class Server::Impl {
   }
 
   void Shutdown(Nanos grace) {
-    health_->Attach(nullptr);
+    if (server_ == nullptr) return;
+    if (health_ != nullptr) health_->Close();
+    health_ = nullptr;
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::nanoseconds(grace));
     server_->Wait();
   }
 
  private:
-  Health* const health_;
-  InferenceService inference_;
-  ControlService control_;
+  ServerCall::Methods methods_;
+  grpc::AsyncGenericService service_;
+  Health* health_ = nullptr;
+  std::unique_ptr<CallQueue> queue_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<grpc::Server> server_;
 };
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(EventLoop* loop, Router* router,
-                                                      Health* health, ReloadFunction reload,
-                                                      Options options) {
-  auto impl = std::make_unique<Impl>(loop, router, health, std::move(reload), options);
+absl::StatusOr<std::unique_ptr<Server>> Server::Create() {
+  auto impl = std::make_unique<Impl>();
   if (absl::Status status = impl->Start(); !status.ok()) return status;
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
+CallQueue* Server::queue() { return impl_->queue(); }
+void Server::Serve(Parts parts, Options options) { impl_->Serve(std::move(parts), options); }
 void Server::AddConnection(UniqueFd connection) { impl_->AddConnection(std::move(connection)); }
 void Server::Shutdown(Nanos grace) { impl_->Shutdown(grace); }
 

@@ -1,33 +1,44 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "common/clock.h"
 #include "common/unique_fd.h"
-#include "supervisor/event_loop.h"
+#include "rpc/call_queue.h"
 #include "supervisor/health.h"
 #include "supervisor/router.h"
 #include "supervisor/server_control.h"
 
 namespace switchyard::supervisor {
 
-// The gRPC server: Inference, Control, health and reflection over connections that are handed to
-// it.
+// The gRPC server: Inference, Control, health and reflection, on connections that it is given.
 class Server {
  public:
   struct Options {
     bool control_unix_only = false;
     uint64_t sink_limit_bytes = 1 << 20;  // the router's
   };
-  static absl::StatusOr<std::unique_ptr<Server>> Start(EventLoop* loop, Router* router,
-                                                       Health* health, ReloadFunction reload,
-                                                       Options options);
+  struct Parts {
+    EventLoop* loop;
+    Router* router;
+    Health* health;
+    ReloadFunction reload;
+  };
+
+  // The queue runs, nothing is served yet.
+  static absl::StatusOr<std::unique_ptr<Server>> Create();
+  // Waits for whoever uses the queue.
   ~Server();
 
+  // Of clients' calls, and for the streams to the workers.
+  CallQueue* queue();
+
+  // Begins to serve. Once.
+  void Serve(Parts parts, Options options);
   void AddConnection(UniqueFd connection);
-  // Blocks until every call has ended: cuts off, after `grace`, those that have not. The caller
-  // keeps a way to exit of its own, should gRPC not return.
+  // Blocks until every call has ended: cuts off, after `grace`, those that have not. No task runs
+  // meanwhile. The caller keeps a way to exit of its own, should gRPC not return.
   void Shutdown(Nanos grace);
 
  private:

@@ -1,86 +1,73 @@
 #pragma once
 
-// What every RPC has in common. Requests arrive as bytes and are parsed here, so that a string
-// which is not UTF-8 is the client's INVALID_ARGUMENT and not an INTERNAL error of ours.
-//
-// Reactors belong to gRPC's threads and never block; the work is done on the event loop. A reactor
-// is kept alive by itself until gRPC's OnDone, and by whoever still holds it on the loop.
-
-#include <grpcpp/impl/codegen/proto_utils.h>
-#include <grpcpp/server_context.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/server_callback.h>
 
-#include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
-#include <utility>
 
-#include "absl/status/statusor.h"
-#include "supervisor/event_loop.h"
-#include "supervisor/server_status.h"
+#include "rpc/call_queue.h"
 
 namespace switchyard::supervisor {
 
-template <typename Message>
-absl::StatusOr<Message> ParseRequest(const grpc::ByteBuffer& bytes) {
-  Message message;
-  grpc::ByteBuffer reading = bytes;  // shares the slices; reading consumes the object
-  if (!grpc::SerializationTraits<Message>::Deserialize(&reading, &message).ok()) {
-    return absl::InvalidArgumentError("the request is not a valid " +
-                                      Message::descriptor()->full_name() +
-                                      ", or one of its strings is not UTF-8");
-  }
-  return message;
-}
-
-template <typename Message>
-void Serialize(const Message& message, grpc::ByteBuffer* bytes) {
-  bool own;
-  (void)grpc::SerializationTraits<Message>::Serialize(message, bytes, &own);
-}
-
-// One request, one reply. The reply may come after the client has gone.
-template <typename Response>
-class UnaryCall final : public grpc::ServerUnaryReactor {
+// One RPC of a client, of any method: its operations on the call queue. All kinds of methods look
+// the same from here: a message comes in (the first is read before the method begins), messages go
+// out, a status ends it. OnEnd is the last that a handler hears; it begins nothing afterwards.
+class ServerCall final : public std::enable_shared_from_this<ServerCall> {
  public:
-  explicit UnaryCall(grpc::ByteBuffer* response) : response_(response) {}
+  // What a method does with its call. On the queue's thread.
+  class Handler {
+   public:
+    virtual ~Handler() = default;
+    // A Read has ended; null if the client sends no more.
+    virtual void OnRead(const grpc::ByteBuffer* /*message*/) {}
+    virtual void OnWritten(bool ok) = 0;
+    // The client has our status, or (cancelled) is gone and can be told nothing any more.
+    virtual void OnEnd(bool cancelled) = 0;
+  };
+  // Begins a method, on the queue's thread. The handler lives until OnEnd at least.
+  using Method = std::function<std::shared_ptr<Handler>(std::shared_ptr<ServerCall> call,
+                                                        const grpc::ByteBuffer& request)>;
+  using Methods = std::map<std::string, Method>;  // by "/package.Service/Method"
 
-  // From any thread; the first end of the call wins.
-  void Reply(const absl::StatusOr<Response>& reply) {
-    if (finished_.exchange(true)) return;
-    if (reply.ok()) Serialize(*reply, response_);
-    Finish(ToGrpc(reply.status()));
-  }
-  void OnCancel() override {
-    if (!finished_.exchange(true)) Finish(grpc::Status::CANCELLED);
-  }
-  void OnDone() override { std::shared_ptr<UnaryCall>(std::move(self)); }
+  // Waits for a call, begins it, and waits for the next one, until the server shuts down.
+  static void Accept(CallQueue* queue, grpc::AsyncGenericService* service, const Methods* methods);
 
-  std::shared_ptr<UnaryCall> self;
+  ServerCall(CallQueue* queue, grpc::AsyncGenericService* service, const Methods* methods);
+
+  const grpc::ServerContext& context() const { return context_; }
+
+  // One read at a time, one write at a time, one finish, with or after the last write. From any
+  // thread.
+  void Read();
+  void Write(const grpc::ByteBuffer& message);
+  void WriteAndFinish(const grpc::ByteBuffer& message, const grpc::Status& status);
+  void Finish(const grpc::Status& status);
 
  private:
-  grpc::ByteBuffer* const response_;
-  std::atomic<bool> finished_ = false;
-};
+  using Ending = OwnedOperation<ServerCall>;
+  void OnAccepted(bool ok);
+  void OnRead(bool ok);
+  void OnWritten(bool ok);
+  void OnFinished(bool ok);
+  void OnDone(bool ok);
 
-// Parses the request and runs `handle(request, reply)` on the loop, where `reply` takes an
-// absl::StatusOr<Response>, then or later.
-template <typename Request, typename Response, typename Handler>
-grpc::ServerUnaryReactor* HandleUnary(EventLoop* loop, const grpc::ByteBuffer* bytes,
-                                      grpc::ByteBuffer* response, Handler handle) {
-  auto call = std::make_shared<UnaryCall<Response>>(response);
-  call->self = call;
-  absl::StatusOr<Request> request = ParseRequest<Request>(*bytes);
-  if (!request.ok()) {
-    call->Reply(request.status());
-  } else {
-    loop->Dispatch([call, handle = std::move(handle), request = *std::move(request)]() mutable {
-      handle(std::move(request),
-             [call](absl::StatusOr<Response> reply) { call->Reply(std::move(reply)); });
-    });
-  }
-  return call.get();
-}
+  CallQueue* const queue_;
+  grpc::AsyncGenericService* const service_;
+  const Methods* const methods_;
+  const Method* method_ = nullptr;
+  grpc::GenericServerContext context_;
+  grpc::GenericServerAsyncReaderWriter stream_{&context_};
+  grpc::ByteBuffer message_;  // read
+  std::shared_ptr<Handler> handler_;
+  bool ended_ = false;  // the queue's thread only, as are handler_ and method_
+  Ending accepting_{queue_, &ServerCall::OnAccepted};
+  Ending reading_{queue_, &ServerCall::OnRead};
+  Ending writing_{queue_, &ServerCall::OnWritten};
+  Ending finishing_{queue_, &ServerCall::OnFinished};
+  Ending done_{queue_, &ServerCall::OnDone};
+};
 
 }  // namespace switchyard::supervisor

@@ -1,10 +1,13 @@
 #include "supervisor/server_generate.h"
 
 #include <grpc/support/time.h>
+#include <grpcpp/server_context.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <utility>
+
+#include "supervisor/server_status.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -23,7 +26,7 @@ Merged MergeEvents(v1::GenerateEvent* waiting, v1::GenerateEvent* next) {
 }
 
 // gRPC's monotonic clock and ours are the same.
-Nanos DeadlineOf(const grpc::CallbackServerContext& context) {
+Nanos DeadlineOf(const grpc::ServerContext& context) {
   const gpr_timespec deadline = context.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
   const gpr_timespec monotonic = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
@@ -34,27 +37,19 @@ Nanos DeadlineOf(const grpc::CallbackServerContext& context) {
 
 }  // namespace
 
-GenerateCall::GenerateCall(EventLoop* loop, Router* router, uint64_t limit_bytes)
-    : StreamCall(MergeEvents, limit_bytes), loop_(loop), router_(router) {}
+GenerateCall::GenerateCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Router* router,
+                           uint64_t limit_bytes)
+    : StreamCall(std::move(call), MergeEvents, limit_bytes), loop_(loop), router_(router) {}
 
-void GenerateCall::Begin(const grpc::CallbackServerContext& context,
-                         const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<v1::GenerateRequest> request = ParseRequest<v1::GenerateRequest>(bytes);
-  if (!request.ok()) {
-    Close(ToGrpc(request.status()));
-    return;
-  }
-  loop_->Dispatch(
-      [call = Shared(), deadline = DeadlineOf(context), request = *std::move(request)]() mutable {
-        call->id_ = call->router_->Generate(std::move(request), deadline, call);
-      });
+void GenerateCall::Begin(v1::GenerateRequest request) {
+  id_ = router_->Generate(std::move(request), DeadlineOf(call().context()), Shared());
 }
 
 void GenerateCall::Write(v1::GenerateEvent event) { Push(std::move(event)); }
 
 void GenerateCall::Finish(absl::Status status) { Close(ToGrpc(status)); }
 
-// In order after the closure that Begin posted.
+// In order after the task that calls Begin.
 void GenerateCall::Cancelled() {
   loop_->Dispatch([call = Shared()] {
     if (call->id_ != 0) call->router_->CancelRequest(call->id_);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "supervisor/event_loop.h"
 #include "supervisor/router.h"
 #include "supervisor/server_stream.h"
 
@@ -11,10 +12,11 @@ namespace switchyard::supervisor {
 // One client's Generate stream.
 class GenerateCall final : public StreamCall<v1::GenerateEvent>, public GenerateSink {
  public:
-  GenerateCall(EventLoop* loop, Router* router, uint64_t limit_bytes);
+  GenerateCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Router* router,
+               uint64_t limit_bytes);
 
-  // Parses the request and hands it to the router. Never fails: a bad request ends the stream.
-  void Begin(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request);
+  // Hands the request to the router. In a task.
+  void Begin(v1::GenerateRequest request);
 
   void Write(v1::GenerateEvent event) override;
   void Finish(absl::Status status) override;

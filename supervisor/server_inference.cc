@@ -4,53 +4,49 @@
 #include <utility>
 
 #include "supervisor/server_generate.h"
+#include "supervisor/server_methods.h"
+#include "switchyard/v1/inference.pb.h"
 
 namespace switchyard::supervisor {
+namespace {
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(Context* context,
-                                                                       const Bytes* request) {
-  auto call = std::make_shared<GenerateCall>(loop_, router_, sink_limit_bytes_);
-  call->Open();
-  call->Begin(*context, *request);
-  return call.get();
+ServerCall::Method Generate(EventLoop* loop, Router* router, uint64_t sink_limit_bytes) {
+  return [=](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
+    return BeginCall<v1::GenerateRequest>(
+        loop, std::make_shared<GenerateCall>(std::move(call), loop, router, sink_limit_bytes),
+        bytes, [](v1::GenerateRequest request, const std::shared_ptr<GenerateCall>& call) {
+          call->Begin(std::move(request));
+        });
+  };
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Chat(Context* context,
-                                                                   const Bytes* request) {
-  auto call = std::make_shared<StreamCall<v1::GenerateEvent>>(nullptr);
-  call->Open();
-  call->Close(ToGrpc(absl::UnimplementedError(
+std::shared_ptr<ServerCall::Handler> Chat(std::shared_ptr<ServerCall> call,
+                                          const grpc::ByteBuffer&) {
+  auto stream = std::make_shared<StreamCall<v1::GenerateEvent>>(std::move(call));
+  stream->Close(ToGrpc(absl::UnimplementedError(
       "Chat is not there yet: render the messages yourself and use Generate")));
-  return call.get();
+  return stream;
 }
 
-grpc::ServerUnaryReactor* InferenceService::Tokenize(Context*, const Bytes* request,
-                                                     Bytes* response) {
-  return HandleUnary<v1::TokenizeRequest, v1::TokenizeReply>(
-      loop_, request, response, [router = router_](v1::TokenizeRequest request, auto reply) {
+}  // namespace
+
+void AddInference(EventLoop* loop, Router* router, uint64_t sink_limit_bytes,
+                  ServerCall::Methods* methods) {
+  const std::string service = "/switchyard.v1.Inference/";
+  (*methods)[service + "Generate"] = Generate(loop, router, sink_limit_bytes);
+  (*methods)[service + "Chat"] = Chat;
+  (*methods)[service + "Tokenize"] = Unary<v1::TokenizeRequest, v1::TokenizeReply>(
+      loop, [router](v1::TokenizeRequest request, auto reply) {
         router->Tokenize(std::move(request), std::move(reply));
       });
-}
-
-grpc::ServerUnaryReactor* InferenceService::Detokenize(Context*, const Bytes* request,
-                                                       Bytes* response) {
-  return HandleUnary<v1::DetokenizeRequest, v1::DetokenizeReply>(
-      loop_, request, response, [router = router_](v1::DetokenizeRequest request, auto reply) {
+  (*methods)[service + "Detokenize"] = Unary<v1::DetokenizeRequest, v1::DetokenizeReply>(
+      loop, [router](v1::DetokenizeRequest request, auto reply) {
         router->Detokenize(std::move(request), std::move(reply));
       });
-}
-
-grpc::ServerUnaryReactor* InferenceService::ListModels(Context*, const Bytes* request,
-                                                       Bytes* response) {
-  return HandleUnary<v1::ListModelsRequest, v1::ListModelsReply>(
-      loop_, request, response,
-      [router = router_](v1::ListModelsRequest, auto reply) { reply(router->ListModels()); });
-}
-
-grpc::ServerUnaryReactor* InferenceService::GetModel(Context*, const Bytes* request,
-                                                     Bytes* response) {
-  return HandleUnary<v1::GetModelRequest, v1::ModelStatus>(
-      loop_, request, response, [router = router_](v1::GetModelRequest request, auto reply) {
+  (*methods)[service + "ListModels"] = Unary<v1::ListModelsRequest, v1::ListModelsReply>(
+      loop, [router](const v1::ListModelsRequest&, auto reply) { reply(router->ListModels()); });
+  (*methods)[service + "GetModel"] = Unary<v1::GetModelRequest, v1::ModelStatus>(
+      loop, [router](const v1::GetModelRequest& request, auto reply) {
         reply(router->GetModel(request.model()));
       });
 }

@@ -1,14 +1,15 @@
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/server_callback.h>
 
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
 
+#include "rpc/message_bytes.h"
 #include "supervisor/server_call.h"
 
 namespace switchyard::supervisor {
@@ -20,25 +21,98 @@ enum class Merged {
   kReplaced,  // the waiting one holds the new one only
 };
 
-// A server-streaming RPC with a queue: Push never blocks. While one message is on its way, those
+// The answers of a call, with a queue: Push never blocks. While one message is on its way, those
 // that come meanwhile are merged, so that a busy stream costs few writes and a slow client gets the
-// newest progress and not its history.
+// newest progress and not its history. From any thread.
 template <typename Message>
-class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+class StreamCall : public ServerCall::Handler,
                    public std::enable_shared_from_this<StreamCall<Message>> {
  public:
   using Merge = Merged (*)(Message* waiting, Message* next);
+  static Merged MergeNothing(Message*, Message*) { return Merged::kNo; }
+
   // `limit_bytes`: Drained() is called when buffered() has been above it and falls under half of
   // it.
-  explicit StreamCall(Merge merge, uint64_t limit_bytes = UINT64_MAX)
-      : merge_(merge), limit_bytes_(limit_bytes) {}
-
-  // Keeps the object alive until gRPC is done with it. Right after it was made.
-  void Open() { self_ = this->shared_from_this(); }
+  explicit StreamCall(std::shared_ptr<ServerCall> call, Merge merge = MergeNothing,
+                      uint64_t limit_bytes = UINT64_MAX)
+      : call_(std::move(call)), merge_(merge), limit_bytes_(limit_bytes) {}
 
   void Push(Message message) {
     std::lock_guard lock(mutex_);
-    if (closing_ || cancelled_) return;
+    PushLocked(std::move(message));
+    if (!writing_ && !waiting_.empty()) WriteNext();
+  }
+
+  // Ends the stream when everything is written.
+  void Close(grpc::Status status) {
+    std::lock_guard lock(mutex_);
+    if (closing_ || gone_) return;
+    closing_ = std::move(status);
+    if (!writing_) call_->Finish(*closing_);
+  }
+
+  // The last message, with a good status, in one piece.
+  void PushAndClose(Message message) {
+    std::lock_guard lock(mutex_);
+    if (closing_ || gone_) return;
+    PushLocked(std::move(message));
+    closing_ = grpc::Status::OK;
+    if (!writing_) WriteNext();
+  }
+
+  uint64_t buffered() const {
+    std::lock_guard lock(mutex_);
+    return buffered_;
+  }
+
+  void OnWritten(bool ok) final {
+    bool drained = false;
+    {
+      std::lock_guard lock(mutex_);
+      writing_ = false;
+      buffered_ -= writing_bytes_;
+      if (!ok) {
+        Forget();  // the connection is gone; OnEnd follows
+      } else if (!waiting_.empty()) {
+        WriteNext();
+      } else if (closing_) {
+        call_->Finish(*closing_);
+      }
+      // Together with Push under one lock: whoever saw buffered() above the limit hears of its
+      // fall.
+      if (above_limit_ && buffered_ < limit_bytes_ / 2) {
+        above_limit_ = false;
+        drained = !gone_ && !closing_;
+      }
+    }
+    if (drained) Drained();
+  }
+
+  void OnEnd(bool /*cancelled*/) final {
+    bool told;
+    {
+      std::lock_guard lock(mutex_);
+      told = !closing_;
+      Forget();
+    }
+    if (told) Cancelled();
+  }
+
+ protected:
+  const ServerCall& call() const { return *call_; }
+  // On the queue's thread. The client has gone before the stream was closed.
+  virtual void Cancelled() {}
+  virtual void Drained() {}
+
+ private:
+  struct Waiting {
+    Message message;
+    uint64_t bytes;
+  };
+
+  // These hold mutex_.
+  void PushLocked(Message message) {
+    if (closing_ || gone_) return;
     const uint64_t bytes = message.ByteSizeLong();
     const Merged merged =
         waiting_.empty() ? Merged::kNo : merge_(&waiting_.back().message, &message);
@@ -52,99 +126,35 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     }
     buffered_ += bytes;
     if (buffered_ > limit_bytes_) above_limit_ = true;
-    if (!writing_) WriteNext();
   }
-
-  // Ends the stream when everything is written.
-  void Close(grpc::Status status) {
-    std::lock_guard lock(mutex_);
-    if (closing_ || cancelled_) return;
-    closing_ = std::move(status);
-    if (!writing_) FinishOnce(*closing_);
-  }
-
-  uint64_t buffered() const {
-    std::lock_guard lock(mutex_);
-    return buffered_;
-  }
-
-  void OnWriteDone(bool ok) override {
-    bool drained = false;
-    {
-      std::lock_guard lock(mutex_);
-      writing_ = false;
-      buffered_ -= writing_bytes_;
-      if (cancelled_) {
-        FinishOnce(grpc::Status::CANCELLED);
-      } else if (!ok || (waiting_.empty() && closing_)) {
-        // A write that failed: the connection is gone, OnCancel comes as well.
-        FinishOnce(closing_ ? *closing_ : grpc::Status::CANCELLED);
-      } else if (!waiting_.empty()) {
-        WriteNext();
-      }
-      // Together with Push under one lock: whoever saw buffered() above the limit hears of its
-      // fall.
-      if (above_limit_ && buffered_ < limit_bytes_ / 2) {
-        above_limit_ = false;
-        drained = !cancelled_ && !closing_;
-      }
-    }
-    if (drained) Drained();
-  }
-
-  void OnCancel() override {
-    bool told;
-    {
-      std::lock_guard lock(mutex_);
-      told = !cancelled_ && !closing_;
-      cancelled_ = true;
-      for (const Waiting& waiting : waiting_) buffered_ -= waiting.bytes;
-      waiting_.clear();
-      if (!writing_) FinishOnce(grpc::Status::CANCELLED);
-    }
-    if (told) Cancelled();
-  }
-
-  void OnDone() override { std::shared_ptr<StreamCall>(std::move(self_)); }
-
- protected:
-  // On gRPC's threads. The client has gone before the stream was closed.
-  virtual void Cancelled() {}
-  virtual void Drained() {}
-
- private:
-  struct Waiting {
-    Message message;
-    uint64_t bytes;
-  };
-
-  // These hold mutex_.
   void WriteNext() {
-    buffer_.Clear();
-    Serialize(waiting_.front().message, &buffer_);
+    const grpc::ByteBuffer bytes = SerializeMessage(waiting_.front().message);
     writing_bytes_ = waiting_.front().bytes;
     waiting_.pop_front();
     writing_ = true;
-    StartWrite(&buffer_);
+    if (closing_ && waiting_.empty()) {
+      call_->WriteAndFinish(bytes, *closing_);
+    } else {
+      call_->Write(bytes);
+    }
   }
-  void FinishOnce(const grpc::Status& status) {
-    if (std::exchange(finished_, true)) return;
-    Finish(status);
+  void Forget() {
+    gone_ = true;
+    for (const Waiting& waiting : waiting_) buffered_ -= waiting.bytes;
+    waiting_.clear();
   }
 
+  const std::shared_ptr<ServerCall> call_;
   const Merge merge_;
   const uint64_t limit_bytes_;
-  std::shared_ptr<StreamCall> self_;
   mutable std::mutex mutex_;
   std::deque<Waiting> waiting_;
-  uint64_t buffered_ = 0;    // bytes of waiting_ and of what is being written
-  grpc::ByteBuffer buffer_;  // being written
+  uint64_t buffered_ = 0;  // bytes of waiting_ and of what is being written
   uint64_t writing_bytes_ = 0;
   bool writing_ = false;
   bool above_limit_ = false;
   std::optional<grpc::Status> closing_;
-  bool cancelled_ = false;
-  bool finished_ = false;
+  bool gone_ = false;  // nothing can be written any more
 };
 
 }  // namespace switchyard::supervisor

@@ -52,14 +52,8 @@ absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& opt
 absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals) {
   ASSIGN_OR_RETURN(state_dir_, StateDir::Lock(options_.state_dir, options_.state_dir_is_temporary));
   RETURN_IF_ERROR(Listen());
+  ASSIGN_OR_RETURN(server_, Server::Create());
   RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd()));
-  ASSIGN_OR_RETURN(server_,
-                   Server::Start(&loop_, router_.get(), &health_,
-                                 [this](Reply<v1::ReloadConfigReply> reply) {
-                                   reloader_->Reload(std::move(reply));
-                                 },
-                                 {options_.config.control() == v1::SupervisorConfig::UNIX_ONLY,
-                                  RouterOptions().sink_limit_bytes}));
   Serve();
   signals.PassOn();
   return absl::OkStatus();
@@ -82,7 +76,7 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
   }
   LogInfo("host memory for masters: ", HumanBytes(budget.host_bytes));
   LogProblems(catalog);
-  ASSIGN_OR_RETURN(launcher_, ProcessLauncher::Create(&loop_, &masters_));
+  ASSIGN_OR_RETURN(launcher_, ProcessLauncher::Create(&loop_, server_->queue(), &masters_));
   router_ = std::make_unique<Router>(MakeRouterOptions(options_.config, budget), std::move(catalog),
                                      Router::Ports{launcher_.get(), &masters_, &loop_, &health_});
   launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
@@ -117,6 +111,11 @@ void Supervisor::WatchGpus(const Budget& budget) {
 }
 
 void Supervisor::Serve() {
+  server_->Serve(
+      {&loop_, router_.get(), &health_,
+       [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); }},
+      {options_.config.control() == v1::SupervisorConfig::UNIX_ONLY,
+       RouterOptions().sink_limit_bytes});
   connections_.emplace(&loop_);
   auto accepted = [this](UniqueFd connection) { server_->AddConnection(std::move(connection)); };
   AcceptLoop::Options tcp, unix_socket;

@@ -54,11 +54,11 @@ class Supervisor {
   UniqueFd tcp_listener_, unix_listener_;
   HostStore masters_;
   Health health_;
+  std::unique_ptr<Server> server_;  // its queue serves the workers' streams, too
   std::unique_ptr<ProcessLauncher> launcher_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<GpuMonitor> gpus_;  // null without GPUs
   std::unique_ptr<Reloader> reloader_;
-  std::unique_ptr<Server> server_;
   std::optional<ConnectionCount> connections_;
   std::vector<std::unique_ptr<AcceptLoop>> accept_loops_;
   int stop_signals_ = 0;

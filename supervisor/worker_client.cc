@@ -27,43 +27,47 @@ std::shared_ptr<grpc::Channel> Connect(UniqueFd connection) {
 
 }  // namespace
 
-// Lives until gRPC's OnDone, however long its WorkerClient does.
-class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, v1::FromWorker>,
-                                   public std::enable_shared_from_this<WorkerClient::Stream> {
+// Lives as long as an operation of it is under way, however long its WorkerClient does.
+class WorkerClient::Stream final : public std::enable_shared_from_this<WorkerClient::Stream> {
  public:
-  Stream(EventLoop* loop, UniqueFd connection, Callbacks callbacks)
+  Stream(EventLoop* loop, CallQueue* queue, UniqueFd connection, Callbacks callbacks)
       : loop_(loop),
+        queue_(queue),
         callbacks_(std::move(callbacks)),
         channel_(Connect(std::move(connection))),
         stub_(v1::Worker::NewStub(channel_)) {}
 
   void Open() {
-    self_ = shared_from_this();
-    stub_->async()->Serve(&context_, this);
-    AddHold();  // Send writes from outside of gRPC's callbacks
-    Read();
-    StartCall();
+    stream_ = stub_->PrepareAsyncServe(&context_, queue_->get());
+    stream_->StartCall(opening_.Begin(shared_from_this()));
   }
 
   void Send(v1::ToWorker message) {
     std::lock_guard lock(mutex_);
     if (ended_) return;
-    queue_.push_back(std::move(message));
-    if (queue_.size() == 1) StartWrite(&queue_.front());
+    waiting_.push_back(std::move(message));
+    if (!writing_) WriteNext();
   }
 
   void Cancel() { context_.TryCancel(); }
-  void Detach() { attached_ = false; }  // on the loop only, as are the callbacks
+  void Detach() { attached_ = false; }  // in a task, as are the callbacks
 
-  // A read that fails is the last event of every stream. Once nobody writes any more, gRPC may let
-  // go of it.
-  void OnReadDone(bool ok) override {
+ private:
+  using Ending = OwnedOperation<Stream>;
+
+  // A stream that cannot be opened is told by the read.
+  void OnOpened(bool) {
+    Read();
+    OnWritten(true);
+  }
+
+  // A read that fails is the last event of every stream.
+  void OnRead(bool ok) {
     if (!ok) {
-      {
-        std::lock_guard lock(mutex_);
-        ended_ = true;
-      }
-      RemoveHold();
+      std::lock_guard lock(mutex_);
+      ended_ = true;
+      waiting_.clear();
+      if (!writing_) Finish();
       return;
     }
     loop_->Dispatch([self = shared_from_this(), message = std::move(incoming_)] {
@@ -72,41 +76,60 @@ class WorkerClient::Stream final : public grpc::ClientBidiReactor<v1::ToWorker, 
     Read();
   }
 
-  void OnWriteDone(bool ok) override {
+  void OnWritten(bool ok) {
     std::lock_guard lock(mutex_);
-    queue_.pop_front();
-    if (!ok) queue_.clear();
-    if (!queue_.empty()) StartWrite(&queue_.front());
+    writing_ = false;
+    if (!ok) waiting_.clear();
+    if (!waiting_.empty()) {
+      WriteNext();
+    } else if (ended_) {
+      Finish();
+    }
   }
 
-  void OnDone(const grpc::Status& status) override {
-    loop_->Dispatch([self = std::move(self_)] {
+  void OnFinished(bool) {
+    loop_->Dispatch([self = shared_from_this()] {
       if (self->attached_) self->callbacks_.closed();
     });
   }
 
- private:
   void Read() {
     incoming_ = std::make_unique<v1::FromWorker>();
-    StartRead(incoming_.get());
+    stream_->Read(incoming_.get(), reading_.Begin(shared_from_this()));
   }
 
+  // These hold mutex_.
+  void WriteNext() {
+    writing_ = true;
+    stream_->Write(waiting_.front(), written_.Begin(shared_from_this()));
+    waiting_.pop_front();  // it is serialized
+  }
+  void Finish() { stream_->Finish(&status_, finishing_.Begin(shared_from_this())); }
+
   EventLoop* const loop_;
+  CallQueue* const queue_;
   const Callbacks callbacks_;
   bool attached_ = true;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Worker::Stub> stub_;
   grpc::ClientContext context_;
-  std::shared_ptr<Stream> self_;
+  std::unique_ptr<grpc::ClientAsyncReaderWriter<v1::ToWorker, v1::FromWorker>> stream_;
   std::unique_ptr<v1::FromWorker> incoming_;
+  grpc::Status status_;
+  Ending opening_{queue_, &Stream::OnOpened};
+  Ending reading_{queue_, &Stream::OnRead};
+  Ending written_{queue_, &Stream::OnWritten};
+  Ending finishing_{queue_, &Stream::OnFinished};
 
   std::mutex mutex_;
-  std::deque<v1::ToWorker> queue_;  // the front is being written
+  std::deque<v1::ToWorker> waiting_;
+  bool writing_ = true;  // until the stream is open
   bool ended_ = false;
 };
 
-WorkerClient::WorkerClient(EventLoop* loop, UniqueFd connection, Callbacks callbacks)
-    : stream_(std::make_shared<Stream>(loop, std::move(connection), std::move(callbacks))) {
+WorkerClient::WorkerClient(EventLoop* loop, CallQueue* queue, UniqueFd connection,
+                           Callbacks callbacks)
+    : stream_(std::make_shared<Stream>(loop, queue, std::move(connection), std::move(callbacks))) {
   stream_->Open();
 }
 

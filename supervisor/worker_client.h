@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/unique_fd.h"
+#include "rpc/call_queue.h"
 #include "supervisor/event_loop.h"
 #include "switchyard/v1/worker.pb.h"
 
@@ -18,7 +19,7 @@ class WorkerClient {
     std::function<void()> closed;  // after the last message
   };
   // A worker that is still starting finds the stream's opening in its socket.
-  WorkerClient(EventLoop* loop, UniqueFd connection, Callbacks callbacks);
+  WorkerClient(EventLoop* loop, CallQueue* queue, UniqueFd connection, Callbacks callbacks);
   // No callback comes after this.
   ~WorkerClient();
 

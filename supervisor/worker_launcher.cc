@@ -32,7 +32,7 @@ class ProcessLauncher::Worker {
                                    loop, &launcher_->reaper_, spec, launcher_->death_read_.get(),
                                    [this](WorkerExit exit) { OnReaped(std::move(exit)); }));
     client_ = std::make_unique<WorkerClient>(
-        loop, process_->TakeConnection(),
+        loop, launcher_->queue_, process_->TakeConnection(),
         WorkerClient::Callbacks{[this](const v1::FromWorker& message) {
                                   launcher_->events_.message(incarnation_, message);
                                 },
@@ -102,16 +102,17 @@ class ProcessLauncher::Port final : public WorkerPort {
 };
 
 absl::StatusOr<std::unique_ptr<ProcessLauncher>> ProcessLauncher::Create(EventLoop* loop,
+                                                                         CallQueue* queue,
                                                                          const HostStore* masters) {
   ASSIGN_OR_RETURN(auto death, Pipe());
-  std::unique_ptr<ProcessLauncher> launcher(new ProcessLauncher(loop, masters));
+  std::unique_ptr<ProcessLauncher> launcher(new ProcessLauncher(loop, queue, masters));
   launcher->death_read_ = std::move(death.first);
   launcher->death_write_ = std::move(death.second);
   return launcher;
 }
 
-ProcessLauncher::ProcessLauncher(EventLoop* loop, const HostStore* masters)
-    : loop_(loop), masters_(masters), reaper_(loop) {}
+ProcessLauncher::ProcessLauncher(EventLoop* loop, CallQueue* queue, const HostStore* masters)
+    : loop_(loop), queue_(queue), masters_(masters), reaper_(loop) {}
 ProcessLauncher::~ProcessLauncher() = default;
 
 absl::StatusOr<std::unique_ptr<WorkerPort>> ProcessLauncher::Launch(const LaunchSpec& spec) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "common/unique_fd.h"
+#include "rpc/call_queue.h"
 #include "supervisor/child_reaper.h"
 #include "supervisor/event_loop.h"
 #include "supervisor/host_store.h"
@@ -21,7 +22,7 @@ class ProcessLauncher final : public WorkerLauncher {
     std::function<void(Incarnation, const WorkerExit&)> gone;
   };
 
-  static absl::StatusOr<std::unique_ptr<ProcessLauncher>> Create(EventLoop* loop,
+  static absl::StatusOr<std::unique_ptr<ProcessLauncher>> Create(EventLoop* loop, CallQueue* queue,
                                                                  const HostStore* masters);
   ~ProcessLauncher() override;
 
@@ -33,10 +34,11 @@ class ProcessLauncher final : public WorkerLauncher {
  private:
   class Worker;
   class Port;
-  ProcessLauncher(EventLoop* loop, const HostStore* masters);
+  ProcessLauncher(EventLoop* loop, CallQueue* queue, const HostStore* masters);
   void Forget(Incarnation incarnation);
 
   EventLoop* const loop_;
+  CallQueue* const queue_;
   const HostStore* const masters_;
   ChildReaper reaper_;
   Events events_;

@@ -16,14 +16,15 @@ PROTO = ("switchyard/v1/", "google/protobuf/", "google/rpc/", "grpc/health/")
 ALLOWED = {
     "common": [],
     "kernels": [],
+    "rpc": [],
     "worker/io": ["common"],
     "worker/device": ["common"],
     "worker/tokenizer": ["common"],
     "worker/model": ["worker/device", "worker/io", "kernels", "common"],
     "worker/engine": ["worker/model", "worker/device", "kernels", "common"],
     "worker": ["worker/engine", "worker/model", "worker/io", "worker/device", "worker/tokenizer",
-               "kernels", "common"],
-    "supervisor": ["common"],
+               "kernels", "rpc", "common"],
+    "supervisor": ["rpc", "common"],
     "cli": ["common"],
     "gateway": ["common"],
     "bench": ["worker", "worker/engine", "worker/model", "worker/io", "worker/device",
@@ -34,8 +35,8 @@ MAY_USE_PROTO = {"worker", "supervisor", "cli", "gateway", "bench"}
 # Heavy headers, and the only files that may include them.
 HEAVY = {
     "spdlog/": re.compile(r"^common/log\.cc$"),
-    "grpcpp/": re.compile(r"(server|service|client|accept_loop|health|main|serve|connection|sink)"
-                          r"[a-z_]*\.(h|cc)$"),
+    "grpcpp/": re.compile(r"(^rpc/[a-z_]+|(server|service|client|main|serve|connection|sink)[a-z_]*)"
+                          r"\.(h|cc)$"),
     "boost/asio": re.compile(r"^supervisor/(event_loop|accept_loop)[a-z_]*\.(h|cc)$"),
 }
 # The kernels know nothing but their device's libraries.

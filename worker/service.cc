@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <utility>
 
+#include "rpc/call_queue.h"
 #include "switchyard/v1/worker.grpc.pb.h"
 
 namespace switchyard::worker {
@@ -20,25 +21,28 @@ constexpr std::chrono::seconds kDrainTime(1);
 
 }  // namespace
 
-class Service::Impl final : public v1::Worker::CallbackService {
+class Service::Impl {
  public:
   explicit Impl(Callbacks callbacks) : callbacks_(std::move(callbacks)) {}
 
   absl::Status Start(UniqueFd connection) {
     grpc::ServerBuilder builder;
-    builder.RegisterService(this);
+    builder.RegisterService(&service_);
     // Both ends are ours: a prompt may be as large as the supervisor let it be.
     builder.SetMaxReceiveMessageSize(-1);
     builder.SetMaxSendMessageSize(-1);
     // The peer is a process of this machine: there is no bandwidth to probe for.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
+    queue_ = std::make_unique<CallQueue>(builder.AddCompletionQueue());
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return absl::InternalError("gRPC did not start");
     const int flags = ::fcntl(connection.get(), F_GETFL);
     if (flags < 0 || ::fcntl(connection.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
       return ErrnoStatus("the supervisor's connection (descriptor 3)");
     }
+    stream_ = std::make_shared<Stream>(this, queue_.get());
+    stream_->Accept(&service_);
     grpc::AddInsecureChannelFromFd(server_.get(), connection.Release());
     return absl::OkStatus();
   }
@@ -46,114 +50,136 @@ class Service::Impl final : public v1::Worker::CallbackService {
   void Send(v1::FromWorker message) {
     std::lock_guard lock(mutex_);
     if (ended_) return;
-    queue_.push_back(std::move(message));
+    waiting_.push_back(std::move(message));
     WriteNext();
   }
 
   void Stop() {
+    if (queue_ == nullptr) return;
     {
       std::unique_lock lock(mutex_);
       ending_ = true;
       FinishIfDrained();
-      done_.wait_for(lock, kDrainTime, [this] { return stream_ == nullptr || stream_done_; });
+      done_.wait_for(lock, kDrainTime, [this] { return !open_; });
     }
     // Cancels a stream whose peer does not read, and does not wait for the connection's farewell.
     if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
-  }
-
-  grpc::ServerBidiReactor<v1::ToWorker, v1::FromWorker>* Serve(
-      grpc::CallbackServerContext* context) override {
-    std::lock_guard lock(mutex_);
-    if (stream_ != nullptr || ended_) return new Refusal;
-    stream_ = new Stream(this);
-    stream_->Read();
-    WriteNext();
-    return stream_;
+    queue_->Stop();
   }
 
  private:
-  class Refusal final : public grpc::ServerBidiReactor<v1::ToWorker, v1::FromWorker> {
+  // The one stream; the queue's thread ends its operations. There is no second: a call that another
+  // peer could make waits for ever.
+  class Stream final : public std::enable_shared_from_this<Stream> {
    public:
-    Refusal() { Finish({grpc::StatusCode::FAILED_PRECONDITION, "the worker has its supervisor"}); }
-    void OnDone() override { delete this; }
-  };
+    Stream(Impl* impl, CallQueue* queue) : impl_(impl), queue_(queue) {}
 
-  class Stream final : public grpc::ServerBidiReactor<v1::ToWorker, v1::FromWorker> {
-   public:
-    explicit Stream(Impl* impl) : impl_(impl) {}
-    void Read() { StartRead(&incoming_); }
-    void OnReadDone(bool ok) override {
+    void Accept(v1::Worker::AsyncService* service) {
+      context_.AsyncNotifyWhenDone(&done_);
+      service->RequestServe(&context_, &stream_, queue_->get(), queue_->get(),
+                            accepting_.Begin(shared_from_this()));
+    }
+    void Write(const v1::FromWorker& message) {
+      stream_.Write(message, writing_.Begin(shared_from_this()));
+    }
+    void Finish() { stream_.Finish(grpc::Status::OK, finishing_.Begin(shared_from_this())); }
+
+   private:
+    using Ending = OwnedOperation<Stream>;
+    void OnAccepted(bool ok) {
+      if (!ok) return;  // the server ends before anybody called
+      (void)done_.Begin(shared_from_this());
+      Read();
+      impl_->OnOpened();
+    }
+    void Read() { stream_.Read(&incoming_, reading_.Begin(shared_from_this())); }
+    void OnRead(bool ok) {
       if (!ok) return impl_->OnClosed();
       impl_->callbacks_.message(incoming_);
       Read();
     }
-    void OnWriteDone(bool ok) override { impl_->OnWritten(ok); }
-    void OnCancel() override { impl_->OnClosed(); }
-    void OnDone() override {
-      impl_->OnStreamDone();
-      delete this;
-    }
+    void OnWritten(bool ok) { impl_->OnWritten(ok); }
+    void OnFinished(bool) {}
+    void OnDone(bool) { impl_->OnDone(); }
 
-   private:
     Impl* const impl_;
+    CallQueue* const queue_;
+    grpc::ServerContext context_;
+    grpc::ServerAsyncReaderWriter<v1::FromWorker, v1::ToWorker> stream_{&context_};
     v1::ToWorker incoming_;
+    Ending accepting_{queue_, &Stream::OnAccepted};
+    Ending reading_{queue_, &Stream::OnRead};
+    Ending writing_{queue_, &Stream::OnWritten};
+    Ending finishing_{queue_, &Stream::OnFinished};
+    Ending done_{queue_, &Stream::OnDone};
   };
 
-  // One write is in flight at a time: the front of the queue.
-  void WriteNext() {
-    if (stream_ == nullptr || writing_ || finished_ || queue_.empty()) return;
-    writing_ = true;
-    stream_->StartWrite(&queue_.front());
+  void OnOpened() {
+    std::lock_guard lock(mutex_);
+    open_ = true;
+    WriteNext();
+    FinishIfDrained();
   }
 
   void OnWritten(bool ok) {
     std::lock_guard lock(mutex_);
     writing_ = false;
-    queue_.pop_front();
     if (!ok) {
       ended_ = true;
-      queue_.clear();
+      waiting_.clear();
     }
     WriteNext();
     FinishIfDrained();
   }
 
+  // Nothing more comes from the supervisor.
   void OnClosed() {
     {
       std::lock_guard lock(mutex_);
       ended_ = ending_ = true;
-      // The front belongs to the write in flight.
-      while (queue_.size() > (writing_ ? 1 : 0)) queue_.pop_back();
+      waiting_.clear();
       FinishIfDrained();
       if (std::exchange(told_closed_, true)) return;
     }
     callbacks_.closed();
   }
 
-  void OnStreamDone() {
-    std::lock_guard lock(mutex_);
-    stream_done_ = true;
-    done_.notify_all();
+  void OnDone() {
+    {
+      std::lock_guard lock(mutex_);
+      open_ = false;
+      done_.notify_all();
+    }
+    OnClosed();
   }
 
+  // These hold mutex_. One write is under way at a time.
+  void WriteNext() {
+    if (!open_ || writing_ || finished_ || waiting_.empty()) return;
+    writing_ = true;
+    stream_->Write(waiting_.front());
+    waiting_.pop_front();  // it is serialized
+  }
   void FinishIfDrained() {
-    if (!ending_ || writing_ || finished_ || stream_ == nullptr || !queue_.empty()) return;
+    if (!ending_ || writing_ || finished_ || !open_ || !waiting_.empty()) return;
     finished_ = ended_ = true;
-    stream_->Finish(grpc::Status::OK);
+    stream_->Finish();
   }
 
   const Callbacks callbacks_;
-  std::unique_ptr<grpc::Server> server_;
+  v1::Worker::AsyncService service_;
+  std::unique_ptr<CallQueue> queue_;
+  std::unique_ptr<grpc::Server> server_;  // goes before its queue
+  std::shared_ptr<Stream> stream_;
 
   std::mutex mutex_;
   std::condition_variable done_;
-  Stream* stream_ = nullptr;  // deletes itself after Finish
-  std::deque<v1::FromWorker> queue_;
+  std::deque<v1::FromWorker> waiting_;
+  bool open_ = false;  // somebody called, and the call has not ended
   bool writing_ = false;
   bool ended_ = false;   // nothing is queued any more
-  bool ending_ = false;  // finish when the queue is empty
+  bool ending_ = false;  // finish when nothing waits
   bool finished_ = false;
-  bool stream_done_ = false;
   bool told_closed_ = false;
 };
 

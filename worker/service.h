@@ -16,8 +16,8 @@ namespace switchyard::worker {
 // has opened the stream waits.
 class Service final : public Outbox {
  public:
-  // Both are called on gRPC's threads and must not block. `closed`: the supervisor ended the stream
-  // or is gone, once.
+  // Both are called on the thread that polls for gRPC and must not block. `closed`: the supervisor
+  // ended the stream or is gone, once.
   struct Callbacks {
     std::function<void(const v1::ToWorker&)> message;
     std::function<void()> closed;
