@@ -53,7 +53,7 @@ struct LaunchSpec {
   v1::Plan plan;
   std::string device;     // "cpu" or a UUID
   std::string cache_dir;  // may be empty
-  uint32_t threads = 0;   // cpu: 0 is one per usable core
+  uint32_t threads = 0;   // cpu: 0 is the worker's choice
   Incarnation incarnation = 0;
 };
 

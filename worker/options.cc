@@ -60,6 +60,8 @@ const char* Usage() {
          "--serve expects its connection as descriptors 3, 4 and 5.\n";
 }
 
+int DefaultThreads(int cores) { return cores < 4 ? cores : cores - 1; }
+
 absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
   Options options;
   bool plan = false, serve = false, have_model = false;
@@ -93,7 +95,7 @@ absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
   }
   if (plan == serve) return absl::InvalidArgumentError("one of --plan and --serve is needed");
   if (!have_model) return absl::InvalidArgumentError("--model-text is needed");
-  if (options.threads == 0) options.threads = UsableCores();
+  if (options.threads == 0) options.threads = DefaultThreads(UsableCores());
   options.mode = plan ? Mode::kPlan : Mode::kServe;
   return options;
 }

@@ -16,10 +16,15 @@ struct Options {
   v1::Model model;  // --model-text, parsed
   std::string device = "cpu";
   std::string cache_dir;       // empty: images are not kept
-  int threads = 0;             // at least 1 once parsed; by default, one per usable core
+  int threads = 0;             // at least 1 once parsed; DefaultThreads unless it is said
   bool json = false;           // --plan: JSON instead of text format
   int32_t supervisor_pid = 0;  // 0: not known
 };
+
+// Threads of the `cpu` device's ops. From four cores on one is left to the thread that talks to the
+// supervisor: on 16 cores, a step of 16 threads waited a millisecond for the one whose core that
+// thread took.
+int DefaultThreads(int cores);
 
 // INVALID_ARGUMENT with one line for standard error: wrong usage.
 absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv);

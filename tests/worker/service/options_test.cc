@@ -29,12 +29,19 @@ TEST(Options, Serve) {
   EXPECT_EQ(options->supervisor_pid, 17);
 }
 
-TEST(Options, ThreadsAreAsManyAsCoresByDefault) {
+TEST(Options, ManyCoresKeepOneForTheConnection) {
+  EXPECT_EQ(DefaultThreads(1), 1);
+  EXPECT_EQ(DefaultThreads(3), 3);
+  EXPECT_EQ(DefaultThreads(4), 3);
+  EXPECT_EQ(DefaultThreads(16), 15);
+}
+
+TEST(Options, ThreadsFollowTheCoresByDefault) {
   for (const char* threads : {"0", "1", "5"}) {
     auto options =
         Parse({"--plan", "--model-text", "name: 'a' checkpoint: '/c'", "--threads", threads});
     ASSERT_TRUE(options.ok()) << options.status();
-    EXPECT_EQ(options->threads, threads[0] == '0' ? UsableCores() : threads[0] - '0');
+    EXPECT_EQ(options->threads, threads[0] == '0' ? DefaultThreads(UsableCores()) : threads[0] - '0');
   }
 }
 

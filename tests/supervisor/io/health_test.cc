@@ -1,0 +1,65 @@
+#include "supervisor/health.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace switchyard::supervisor {
+namespace {
+
+using Response = Health::Response;
+
+struct Recorder : Health::Sink {
+  void Write(const Response& response) override { heard.push_back(response.status()); }
+  void Finish(absl::Status status) override { end = std::move(status); }
+  std::vector<Response::ServingStatus> heard;
+  absl::Status end;
+};
+
+TEST(Health, CheckKnowsWhatWasTold) {
+  Health health;
+  EXPECT_EQ(health.Check("a").status().code(), absl::StatusCode::kNotFound);
+  health.SetServing("a", true);
+  health.SetServing("b", false);
+  EXPECT_EQ(health.Check("a")->status(), Response::SERVING);
+  EXPECT_EQ(health.Check("b")->status(), Response::NOT_SERVING);
+}
+
+TEST(Health, AWatchHearsTheStatusNowAndEveryChangeOfItsService) {
+  Health health;
+  health.SetServing("a", true);
+  auto watch = std::make_shared<Recorder>();
+  health.Watch("a", watch);
+  health.SetServing("a", true);  // no change
+  health.SetServing("b", true);
+  health.SetServing("a", false);
+  EXPECT_EQ(watch->heard,
+            (std::vector<Response::ServingStatus>{Response::SERVING, Response::NOT_SERVING}));
+}
+
+TEST(Health, AServiceThatIsNotKnownMayStillCome) {
+  Health health;
+  auto watch = std::make_shared<Recorder>();
+  health.Watch("a", watch);
+  health.SetServing("a", true);
+  EXPECT_EQ(watch->heard,
+            (std::vector<Response::ServingStatus>{Response::SERVICE_UNKNOWN, Response::SERVING}));
+}
+
+TEST(Health, AWatchThatStoppedHearsNothingAndOthersGoOn) {
+  Health health;
+  auto gone = std::make_shared<Recorder>(), stays = std::make_shared<Recorder>();
+  health.Watch("a", gone);
+  health.Watch("a", stays);
+  health.StopWatching(gone.get());
+  EXPECT_EQ(gone.use_count(), 1);
+  health.SetServing("a", true);
+  EXPECT_EQ(gone->heard.size(), 1u);
+  EXPECT_EQ(stays->heard.size(), 2u);
+  health.Close();
+  EXPECT_TRUE(absl::IsUnavailable(stays->end));
+  EXPECT_TRUE(gone->end.ok());
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor

@@ -1,0 +1,221 @@
+// Calls over a real connection, with methods made up here.
+#include "supervisor/server_call.h"
+
+#include <fcntl.h>
+#include <grpcpp/create_channel_posix.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <grpcpp/server_posix.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <semaphore>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "supervisor/server_stream.h"
+#include "switchyard/v1/inference.pb.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+using Text = v1::TokenizeRequest;  // any message with a string
+
+Text MakeText(const std::string& text) {
+  Text message;
+  message.set_text(text);
+  return message;
+}
+
+Merged Join(Text* waiting, Text* next) {
+  waiting->mutable_text()->append(next->text());
+  return Merged::kAppended;
+}
+
+class TestCall final : public StreamCall<Text> {
+ public:
+  // With a limit, what waits is not joined: a client takes messages of 4 MiB at most.
+  TestCall(std::shared_ptr<ServerCall> call, uint64_t limit)
+      : StreamCall(std::move(call), limit == UINT64_MAX ? Join : MergeNothing, limit) {}
+  std::promise<void> cancelled;
+  std::counting_semaphore<> drained{0};
+
+ private:
+  void Cancelled() override { cancelled.set_value(); }
+  void Drained() override { drained.release(); }
+};
+
+class ServerCallTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    grpc::ServerBuilder builder;
+    builder.RegisterAsyncGenericService(&service_);
+    queue_ = std::make_unique<CallQueue>(builder.AddCompletionQueue());
+    server_ = builder.BuildAndStart();
+    auto pair = SocketPair();
+    ASSERT_TRUE(pair.ok());
+    ::fcntl(pair->second.get(), F_SETFL, O_NONBLOCK);
+    grpc::AddInsecureChannelFromFd(server_.get(), pair->second.Release());
+    stub_ = std::make_unique<grpc::GenericStub>(
+        grpc::CreateInsecureChannelFromFd("test", pair->first.Release()));
+  }
+  void TearDown() override {
+    Shutdown();
+    replies_.Shutdown();
+    void* tag;
+    bool ok;
+    while (replies_.Next(&tag, &ok)) {
+    }
+  }
+  void Shutdown() {
+    server_->Shutdown(std::chrono::system_clock::now());
+    queue_->Stop();
+  }
+  void Serve() { ServerCall::Accept(queue_.get(), &service_, &methods_); }
+  // A method whose handler the test gets, when a call has begun.
+  std::future<std::shared_ptr<TestCall>> AddMethod(const std::string& path, uint64_t limit) {
+    auto begun = std::make_shared<std::promise<std::shared_ptr<TestCall>>>();
+    methods_[path] = [begun, limit](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer&) {
+      auto handler = std::make_shared<TestCall>(std::move(call), limit);
+      begun->set_value(handler);
+      return handler;
+    };
+    return begun->get_future();
+  }
+
+  // The client: one operation at a time.
+  bool Wait() {
+    void* tag;
+    bool ok = false;
+    EXPECT_TRUE(replies_.Next(&tag, &ok));
+    return ok;
+  }
+  void Call(const std::string& path) {
+    stream_ = stub_->PrepareCall(&context_, path, &replies_);
+    stream_->StartCall(nullptr);
+    ASSERT_TRUE(Wait());
+  }
+  void Send(const std::string& text) {
+    stream_->Write(SerializeMessage(MakeText(text)), nullptr);
+    ASSERT_TRUE(Wait());
+  }
+  std::string Read() {
+    grpc::ByteBuffer bytes;
+    stream_->Read(&bytes, nullptr);
+    return Wait() ? ParseRequest<Text>(bytes)->text() : "(the end)";
+  }
+  grpc::Status End() {
+    grpc::Status status;
+    stream_->Finish(&status, nullptr);
+    Wait();
+    return status;
+  }
+
+  grpc::AsyncGenericService service_;
+  ServerCall::Methods methods_;
+  std::unique_ptr<CallQueue> queue_;
+  std::unique_ptr<grpc::Server> server_;
+  grpc::CompletionQueue replies_;
+  std::unique_ptr<grpc::GenericStub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
+};
+
+TEST_F(ServerCallTest, AnUnknownMethodIsUnimplementedAndNamed) {
+  Serve();
+  Call("/a.B/C");
+  const grpc::Status status = End();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_NE(status.error_message().find("/a.B/C"), std::string::npos);
+}
+
+TEST_F(ServerCallTest, ACallWithoutARequestIsInvalid) {
+  AddMethod("/a.B/C", UINT64_MAX);
+  Serve();
+  Call("/a.B/C");
+  stream_->WritesDone(nullptr);
+  Wait();
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(ServerCallTest, OneAnswerInOnePiece) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  begun.get()->PushAndClose(MakeText("answer"));
+  EXPECT_EQ(Read(), "answer");
+  EXPECT_EQ(Read(), "(the end)");
+  EXPECT_TRUE(End().ok());
+}
+
+TEST_F(ServerCallTest, WhatWaitsIsJoinedAndNothingIsLost) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto call = begun.get();
+  std::string all, read;
+  for (int i = 0; i < 1000; ++i) {
+    const std::string piece = std::to_string(i) + " ";
+    all += piece;
+    call->Push(MakeText(piece));
+  }
+  call->Close({grpc::StatusCode::ABORTED, "done"});
+  call->Push(MakeText("never"));
+  for (std::string text = Read(); text != "(the end)"; text = Read()) read += text;
+  EXPECT_EQ(read, all);
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::ABORTED);
+}
+
+TEST_F(ServerCallTest, AClientThatReadsLateIsToldOfWhenItHasCaughtUp) {
+  constexpr size_t kPiece = 256 << 10, kPieces = 64;
+  auto begun = AddMethod("/a.B/C", 2 * kPiece);
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto call = begun.get();
+  // The client's window takes 4 MiB of the 16 before it reads.
+  for (size_t i = 0; i < kPieces; ++i) call->Push(MakeText(std::string(kPiece, 'a')));
+  EXPECT_GT(call->buffered(), 2 * kPiece);
+  while (call->drained.try_acquire()) {
+  }
+  size_t read = 0;
+  while (read < kPiece * kPieces) read += Read().size();
+  call->drained.acquire();
+  call->Close(grpc::Status::OK);
+  EXPECT_TRUE(End().ok());
+}
+
+TEST_F(ServerCallTest, AClientThatLeavesIsToldOfOnce) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto call = begun.get();
+  context_.TryCancel();
+  End();
+  call->cancelled.get_future().wait();  // a second time would throw
+  call->Push(MakeText("to nobody"));
+  EXPECT_EQ(call->buffered(), 0u);
+  call->Close(grpc::Status::OK);
+}
+
+TEST_F(ServerCallTest, ShutdownEndsWhatIsOpen) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto call = begun.get();
+  Shutdown();
+  call->cancelled.get_future().wait();
+  call->Push(MakeText("to nobody"));
+  EXPECT_FALSE(End().ok());
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor
