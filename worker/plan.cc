@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "worker/backend.h"
 #include "worker/device/device.h"
+#include "worker/engine/graph_schedule.h"
 #include "worker/engine/kv_layout.h"
 
 namespace switchyard::worker {
@@ -145,7 +146,11 @@ v1::Plan MakePlan(const v1::Model& model, const Architecture& arch, const ImageL
   // On `cpu` the host's side of a buffer takes from the same memory as the device's.
   const EngineBytes engine = FixedBytesOf(arch, ops, limits);
   uint64_t fixed = engine.device + device.process_bytes;
-  if (device.is_cpu) fixed += engine.host + kTokenizerBytesPerByte * tokenizer_bytes;
+  if (device.is_cpu) {
+    fixed += engine.host + kTokenizerBytesPerByte * tokenizer_bytes;
+  } else {
+    fixed += GraphBytes(arch, limits.max_sequences);
+  }
   plan.set_fixed_bytes(RoundUp(fixed, device.page_bytes));
   plan.set_kv_bytes_per_token(kv.bytes_per_token);
   plan.set_kv_window_bytes(kv.window_bytes);

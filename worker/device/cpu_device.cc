@@ -75,6 +75,12 @@ class CpuDevice final : public Device {
   absl::Status Wait(StreamHandle, Event&) override { return absl::OkStatus(); }
   absl::Status Synchronize(StreamHandle) override { return absl::OkStatus(); }
 
+  bool has_graphs() const override { return false; }
+  absl::StatusOr<std::unique_ptr<Graph>> Capture(StreamHandle,
+                                                 const std::function<absl::Status()>&) override {
+    return absl::UnimplementedError("the cpu device has no graphs");
+  }
+
   absl::Status RegisterHost(const void*, uint64_t) override { return absl::OkStatus(); }
   absl::Status UnregisterHost(const void*) override { return absl::OkStatus(); }
 

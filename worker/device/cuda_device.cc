@@ -15,6 +15,7 @@
 #include "common/status_macros.h"
 #include "worker/device/cuda_arena.h"
 #include "worker/device/cuda_driver.h"
+#include "worker/device/cuda_graph.h"
 #include "worker/device/cuda_host_memory.h"
 
 namespace switchyard::worker {
@@ -104,6 +105,12 @@ class CudaDevice final : public Device {
   absl::Status Synchronize(StreamHandle stream) override {
     if (stream == nullptr) return absl::OkStatus();  // never opened: there is nothing to wait for
     return CudaStatus(cudaStreamSynchronize(Of(stream)), "waiting for the device");
+  }
+
+  bool has_graphs() const override { return true; }
+  absl::StatusOr<std::unique_ptr<Graph>> Capture(
+      StreamHandle stream, const std::function<absl::Status()>& launch) override {
+    return CaptureCudaGraph(Of(stream), launch);
   }
 
   absl::Status RegisterHost(const void* data, uint64_t bytes) override {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -51,6 +52,15 @@ class Event {
   virtual absl::Status Synchronize() = 0;  // blocks the host until the point is reached
 };
 
+// A stretch of a stream's work that was recorded once, to be launched again as one.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  // After what was launched on the stream before, and before what comes. All memory that the work
+  // touches is committed: one touch of an unmapped address ruins a GPU's context.
+  virtual absl::Status Launch(StreamHandle stream) = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -73,6 +83,14 @@ class Device {
   // Work launched on `stream` from now on waits for the event.
   virtual absl::Status Wait(StreamHandle stream, Event& event) = 0;
   virtual absl::Status Synchronize(StreamHandle stream) = 0;
+
+  virtual bool has_graphs() const = 0;
+  // Records what `launch` launches on `stream` instead of running it. Every host argument is kept
+  // as it was; what is read through device pointers may change between launches. `launch` only
+  // launches, and has run before, so that nothing is loaded or allocated on the way. Only on a
+  // device that has graphs.
+  virtual absl::StatusOr<std::unique_ptr<Graph>> Capture(
+      StreamHandle stream, const std::function<absl::Status()>& launch) = 0;
 
   // Makes host memory fast to copy from (cudaHostRegister); nothing to do on the CPU.
   virtual absl::Status RegisterHost(const void* data, uint64_t bytes) = 0;

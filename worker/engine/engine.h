@@ -106,6 +106,7 @@ struct EngineLimits {
   // Steps that may be launched before the one before has been read: 1 keeps a GPU busy, and stop
   // ids take effect one step late; 0 delivers each step's tokens at once.
   int32_t launch_ahead = 1;
+  bool graphs = true;  // decode steps as graphs, on a device that has them; the output is the same
   kernels::DType kv_dtype = kernels::DType::kF32;
 };
 

@@ -1,7 +1,6 @@
 #include "worker/engine/fixed_memory.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "common/checked.h"
 #include "worker/engine/kv_store.h"
@@ -39,7 +38,7 @@ FixedLayout PlanFixed(const Architecture& arch, const kernels::Ops& ops, const E
   layout.tokens = Take(layout, layout.token_staging);
   layout.table_staging = KvStore::TableBytes(kv, limits.max_sequences);
   layout.tables = Take(layout, layout.table_staging);
-  for (uint64_t& step : layout.steps) step = Take(layout, StepBuffers::DeviceBytes(layout.step));
+  layout.step_buffers = Take(layout, StepBuffers::DeviceBytes(layout.step));
   return layout;
 }
 
@@ -51,11 +50,10 @@ EngineBytes FixedBytesOf(const Architecture& arch, const kernels::Ops& ops,
   const FixedLayout layout = PlanFixed(arch, ops, limits, kv);
   EngineBytes bytes;
   bytes.device = layout.bytes;
-  bytes.host = RoundUp(layout.token_staging, kCpuPageBytes);
-  for (size_t i = 0; i < std::size(layout.steps); ++i) {
-    bytes.host +=
-        RoundUp(StepBuffers::DeviceBytes(layout.step) + layout.table_staging, kCpuPageBytes);
-  }
+  bytes.host =
+      RoundUp(layout.token_staging, kCpuPageBytes) +
+      kStepsOnTheirWay *
+          RoundUp(StepBuffers::DeviceBytes(layout.step) + layout.table_staging, kCpuPageBytes);
   return bytes;
 }
 

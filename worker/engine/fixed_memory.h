@@ -20,7 +20,7 @@ struct FixedLayout {
   std::vector<uint64_t> ropes;  // of each rotary base's frequencies
   uint64_t tokens = 0;
   uint64_t tables = 0;
-  uint64_t steps[2] = {0, 0};
+  uint64_t step_buffers = 0;
   uint64_t bytes = 0;  // in all
   // On the host, in buffers of their own: what is copied to and from these.
   uint64_t token_staging = 0;

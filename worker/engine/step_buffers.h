@@ -1,9 +1,10 @@
 #pragma once
 
-// What the host sends to the device for one step and gets back: two sets, so that the next step can
-// be filled in while one is on its way. Each set lies at fixed addresses, in one of two layouts: a
-// small one for steps of nothing but decode rows, and one for the largest step; so a captured graph
-// finds its inputs, and a decode step uploads no more than it needs.
+// What the host sends to the device for one step and gets back: two sets on the host, so that the
+// next step can be filled in while one is on its way. On the device all steps use the same place,
+// since they run one after the other: a captured graph finds its inputs there. It has one of two
+// layouts, a small one for steps of few rows, so that a decode step uploads no more than it needs,
+// and one for the largest step.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +19,7 @@
 namespace switchyard::worker {
 
 constexpr int32_t kMostTopLogprobs = 20;
+constexpr int32_t kStepsOnTheirWay = 2;  // at most
 
 struct StepCapacity {
   int32_t rows = 0;       // T, and at most as many rows with logits
@@ -46,10 +48,10 @@ uint64_t StepOutputBytes(StepCapacity capacity);
 StepInputs CarveStepInputs(std::byte* base, StepCapacity capacity);
 StepOutputs CarveStepOutputs(std::byte* base, StepCapacity capacity);
 
-// One set: the device's side and its staging on the host.
+// The place on the device, and one set on the host.
 class StepBuffers {
  public:
-  // `device_memory`: DeviceBytes(largest).
+  // `device_memory`: DeviceBytes(largest), the same for all sets.
   static absl::StatusOr<std::unique_ptr<StepBuffers>> Create(Device& device, StepCapacity largest,
                                                              std::byte* device_memory,
                                                              uint64_t table_bytes);
@@ -63,6 +65,11 @@ class StepBuffers {
   const StepInputs& inputs() const { return inputs_; }     // on the device
   const StepOutputs& outputs() const { return outputs_; }  // on the device
   const StepOutputs& host_outputs() const { return host_outputs_; }
+  // On the device, of every step of at most largest.sequences rows.
+  StepInputs small_inputs() const { return CarveStepInputs(device_memory_, small_); }
+  StepOutputs small_outputs() const {
+    return CarveStepOutputs(device_memory_ + StepInputBytes(largest_), small_);
+  }
   int32_t* table_staging() const { return table_staging_; }
 
   absl::Status Upload();

@@ -108,6 +108,7 @@ bool StepEngine::Iterate() {
   PublishStats();
   if (!events_.empty()) sink_.OnEvents(events_.Take());
   Report();
+  if (!progress) progress = CaptureGraph();
   return progress || !commands_.empty();
 }
 
@@ -248,6 +249,15 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
     sequence.prompt_scored = std::max(sequence.prompt_scored, each.score_end + 1);
   }
   on_their_way_.push_back(*std::move(launched));
+}
+
+// One at a time, so that a request that comes meanwhile runs next. True if there may be more.
+bool StepEngine::CaptureGraph() {
+  if (!on_their_way_.empty() || !commands_.empty() || !lease_->may_step()) return false;
+  const absl::StatusOr<bool> captured = runner_->CaptureOne();
+  if (captured.ok()) return *captured;
+  LogError("a step of padding failed: ", captured.status().ToString());
+  return false;
 }
 
 void StepEngine::StepFailed(const std::vector<SequenceRows>& rows, const absl::Status& why) {

@@ -79,6 +79,7 @@ class StepEngine final : public Engine {
   std::vector<SequenceRows> CarryOut(const BatchPlan& plan, const Picture& picture);
   std::vector<SequenceRows> HoldBlocks(std::vector<SequenceRows> rows);
   void Launch(std::vector<SequenceRows> rows);
+  bool CaptureGraph();
   void StepFailed(const std::vector<SequenceRows>& rows, const absl::Status& why);
   void ReadStep();  // the oldest step on its way
   void ReadAll();   // so that positions, tokens and memory are what they seem

@@ -23,15 +23,21 @@ absl::Status StepRunner::Allocate(const EngineLimits& limits, const KvLayout& kv
   ASSIGN_OR_RETURN(token_staging_, HostBuffer::Create(device_, fixed_.token_staging));
   ASSIGN_OR_RETURN(kv_store_, KvStore::Create(device_, kv, limits.max_sequences,
                                               reinterpret_cast<int32_t*>(base + fixed_.tables)));
-  for (size_t i = 0; i < buffers_.size(); ++i) {
-    ASSIGN_OR_RETURN(buffers_[i], StepBuffers::Create(device_, fixed_.step, base + fixed_.steps[i],
-                                                      fixed_.table_staging));
+  for (auto& buffers : buffers_) {
+    ASSIGN_OR_RETURN(buffers, StepBuffers::Create(device_, fixed_.step, base + fixed_.step_buffers,
+                                                  fixed_.table_staging));
   }
   weights_ = BindWeights(arch_, image_, residency_.base());
   ASSIGN_OR_RETURN(std::vector<const float*> ropes, UploadRopes());
   transformer_ = std::make_unique<Transformer>(
       arch_, weights_, std::move(ropes), ops,
       CarveActivations(arch_, ops, fixed_.shape, base + fixed_.activations), limits.logit_rows);
+  if (device_.has_graphs()) {
+    graphs_ = std::make_unique<DecodeGraphs>(
+        device_, DecodeSizes(arch_, limits.max_sequences), limits.graphs, [this](int32_t size) {
+          return transformer_->Forward(DecodeStep(size), nullptr, device_.compute_stream());
+        });
+  }
   return absl::OkStatus();
 }
 
@@ -88,6 +94,16 @@ void ChooseScored(SequenceRows& rows) {
   rows.score_end = std::max(rows.score_begin, std::min(rows.end, sequence.prompt_length() - 1));
 }
 
+// Rows that belong to no sequence: nothing reads them, and they write no KV and no token.
+void Pad(const StepInputs& in, int32_t begin, int32_t end) {
+  for (int32_t row = begin; row < end; ++row) {
+    in.slot[row] = in.sequence_slot[row] = -1;
+    in.position[row] = in.sequence_length[row] = 0;
+    in.sequence_row[row] = in.logit_row[row] = row;
+    in.sampling[row] = {.slot = -1, .draw = 0};
+  }
+}
+
 void WantLogprobs(Launched& launched, int32_t alternatives) {
   if (alternatives < 0) return;
   launched.logprobs = true;
@@ -121,19 +137,23 @@ void StepRunner::Assemble(Launched& launched) const {
     if (rows.score_end > rows.score_begin) WantLogprobs(launched, sequence.request.prompt_logprobs);
     if (rows.draws) WantLogprobs(launched, sequence.request.logprobs);
   }
+  if (launched.decode_size > 0) {
+    Pad(in, row, launched.decode_size);
+    row = sequence_index = launched.decode_size;
+  }
   in.sequence_row[sequence_index] = row;
 }
 
-Step StepRunner::DeviceStep(const Launched& launched) const {
-  const StepInputs& in = launched.buffers->inputs();
-  const StepOutputs& out = launched.buffers->outputs();
+// One row of each sequence, each of which draws.
+int32_t StepRunner::DecodeSizeOf(const Launched& launched) const {
+  const bool decodes = std::all_of(
+      launched.rows.begin(), launched.rows.end(),
+      [](const SequenceRows& rows) { return rows.draws && rows.end - rows.first == 1; });
+  return decodes && graphs_ != nullptr ? graphs_->SizeFor(launched.step_rows) : 0;
+}
+
+Step StepRunner::StepAt(const StepInputs& in, const StepOutputs& out) const {
   Step step;
-  step.rows.rows = launched.step_rows;
-  step.rows.sequences = static_cast<int32_t>(launched.rows.size());
-  for (const SequenceRows& rows : launched.rows) {
-    step.rows.longest = std::max(step.rows.longest, rows.end - rows.first);
-    step.any_draw |= rows.draws;
-  }
   step.rows.slot = in.slot;
   step.rows.position = in.position;
   step.rows.sequence_slot = in.sequence_slot;
@@ -143,15 +163,39 @@ Step StepRunner::DeviceStep(const Launched& launched) const {
       reinterpret_cast<int32_t*>(static_cast<std::byte*>(memory_->data()) + fixed_.tokens);
   step.tokens.stride = fixed_.token_stride;
   step.kv = kv_store_->views();
-  step.logit_count = launched.logit_rows;
   step.logit_row = in.logit_row;
   step.sampling = in.sampling;
-  step.any_logprobs = launched.logprobs;
-  step.top_logprobs = launched.top;
   step.drawn = out.drawn;
   step.logprob = out.logprob;
   step.top_ids = out.top_ids;
   step.top_logprob = out.top_logprob;
+  return step;
+}
+
+Step StepRunner::DecodeStep(int32_t size) const {
+  Step step = StepAt(buffers_[0]->small_inputs(), buffers_[0]->small_outputs());
+  step.rows.rows = step.rows.sequences = step.logit_count = size;
+  step.rows.longest = 1;
+  step.any_draw = true;
+  return step;
+}
+
+Step StepRunner::DeviceStep(const Launched& launched) const {
+  Step step;
+  if (launched.decode_size > 0) {
+    step = DecodeStep(launched.decode_size);
+  } else {
+    step = StepAt(launched.buffers->inputs(), launched.buffers->outputs());
+    step.rows.rows = launched.step_rows;
+    step.rows.sequences = static_cast<int32_t>(launched.rows.size());
+    for (const SequenceRows& rows : launched.rows) {
+      step.rows.longest = std::max(step.rows.longest, rows.end - rows.first);
+      step.any_draw |= rows.draws;
+    }
+    step.logit_count = launched.logit_rows;
+  }
+  step.any_logprobs = launched.logprobs;
+  step.top_logprobs = launched.top;
   return step;
 }
 
@@ -162,21 +206,49 @@ absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCa
   Launched launched;
   launched.rows = std::move(rows);
   for (const SequenceRows& each : launched.rows) launched.step_rows += each.end - each.first;
+  launched.decode_size = DecodeSizeOf(launched);
   launched.buffers = buffers_[next_buffers_].get();
-  launched.buffers->Begin({launched.step_rows, static_cast<int32_t>(launched.rows.size())});
+  launched.buffers->Begin(
+      {std::max(launched.step_rows, launched.decode_size),
+       std::max(static_cast<int32_t>(launched.rows.size()), launched.decode_size)});
   Assemble(launched);
 
   RETURN_IF_ERROR(kv_store_->UploadTables(cache, launched.buffers->table_staging()));
   RETURN_IF_ERROR(launched.buffers->Upload());
-  const auto before_layer = [this, stream](int32_t layer) {
-    const auto layers = static_cast<int32_t>(image_.layer_end.size());
-    return residency_.WaitFor(layer < layers ? image_.layer_end[layer] : image_.bytes, stream);
-  };
-  RETURN_IF_ERROR(transformer_->Forward(DeviceStep(launched), before_layer, stream));
+  RETURN_IF_ERROR(Forward(launched));
   RETURN_IF_ERROR(launched.buffers->Download(launched.logit_rows, launched.logprobs, launched.top));
   ASSIGN_OR_RETURN(launched.done, device_.Record(stream));
   next_buffers_ = (next_buffers_ + 1) % buffers_.size();
   return launched;
+}
+
+// Whether a decode step's ops are launched one by one or as a graph makes no difference to any bit.
+absl::Status StepRunner::Forward(const Launched& launched) {
+  const StreamHandle stream = device_.compute_stream();
+  const Step step = DeviceStep(launched);
+  const bool scores_after = !step.any_logprobs || transformer_->KeepsLogits(step);
+  if (launched.decode_size > 0 && Resident() && scores_after) {
+    RETURN_IF_ERROR(graphs_->Launch(launched.decode_size));
+    return transformer_->Logprobs(step, stream);
+  }
+  const auto before_layer = [this, stream](int32_t layer) {
+    const auto layers = static_cast<int32_t>(image_.layer_end.size());
+    return residency_.WaitFor(layer < layers ? image_.layer_end[layer] : image_.bytes, stream);
+  };
+  return transformer_->Forward(step, before_layer, stream);
+}
+
+absl::StatusOr<bool> StepRunner::CaptureOne() {
+  const int32_t size = graphs_ != nullptr && Resident() ? graphs_->NextWhenIdle() : 0;
+  if (size == 0) return false;
+  Launched padding;
+  padding.decode_size = size;
+  padding.buffers = buffers_[next_buffers_].get();
+  padding.buffers->Begin({size, size});
+  Assemble(padding);
+  RETURN_IF_ERROR(padding.buffers->Upload());
+  RETURN_IF_ERROR(graphs_->CaptureOne(size));
+  return true;
 }
 
 absl::Status StepRunner::Await(Launched& launched) { return launched.done->Synchronize(); }

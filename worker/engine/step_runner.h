@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "worker/device/device.h"
 #include "worker/device/residency.h"
+#include "worker/engine/decode_graphs.h"
 #include "worker/engine/fixed_memory.h"
 #include "worker/engine/kv_store.h"
 #include "worker/engine/sequence.h"
@@ -35,6 +36,7 @@ struct Launched {
   StepBuffers* buffers = nullptr;
   std::vector<SequenceRows> rows;
   int32_t step_rows = 0;
+  int32_t decode_size = 0;  // rows with padding, of a decode step on a device that has graphs
   int32_t logit_rows = 0;
   bool logprobs = false;
   int32_t top = 0;
@@ -56,6 +58,8 @@ class StepRunner {
   // At most two steps may be launched and not read. Waits, layer by layer, for weights that are
   // still on their way. On an error nothing of the step counts.
   absl::StatusOr<Launched> Launch(std::vector<SequenceRows> rows, KvCache& cache);
+  // True if it captured a graph, or tried to. Nothing is on its way, and nobody waits for a step.
+  absl::StatusOr<bool> CaptureOne();
   // Waits for the step; then `buffers->host_outputs()` holds its results until the set's next step.
   absl::Status Await(Launched& launched);
 
@@ -70,9 +74,14 @@ class StepRunner {
 
   absl::Status Allocate(const EngineLimits& limits, const KvLayout& kv, kernels::Ops& ops);
   absl::StatusOr<std::vector<const float*>> UploadRopes();
+  bool Resident() const { return residency_.resident_bytes() == image_.bytes; }
+  int32_t DecodeSizeOf(const Launched& launched) const;
   // Fills the host's side of the inputs, and the shape of the launched step.
   void Assemble(Launched& launched) const;
+  Step StepAt(const StepInputs& in, const StepOutputs& out) const;  // with no rows
+  Step DecodeStep(int32_t size) const;  // depends on nothing else: a graph is made of it
   Step DeviceStep(const Launched& launched) const;
+  absl::Status Forward(const Launched& launched);
 
   const Architecture& arch_;
   const ImageLayout& image_;
@@ -82,10 +91,11 @@ class StepRunner {
   std::unique_ptr<Buffer> memory_;
   std::unique_ptr<HostBuffer> token_staging_;  // [slots][token_stride]
   std::unique_ptr<KvStore> kv_store_;
-  std::array<std::unique_ptr<StepBuffers>, 2> buffers_;
+  std::array<std::unique_ptr<StepBuffers>, kStepsOnTheirWay> buffers_;
   size_t next_buffers_ = 0;
   Weights weights_;
   std::unique_ptr<Transformer> transformer_;
+  std::unique_ptr<DecodeGraphs> graphs_;  // null where the device has none
 };
 
 }  // namespace switchyard::worker

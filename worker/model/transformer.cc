@@ -222,6 +222,11 @@ absl::Status Transformer::LogitTile(const Step& step, int32_t first, int32_t cou
                                          act_.scratch, stream),
                              "Sample"));
   }
+  return TileLogprobs(step, first, count, stream);
+}
+
+absl::Status Transformer::TileLogprobs(const Step& step, int32_t first, int32_t count,
+                                       kernels::Stream stream) {
   if (!step.any_logprobs) return absl::OkStatus();
   const int64_t tops = int64_t{first} * step.top_logprobs;
   return Launched(ops_.Logprobs({.count = count,

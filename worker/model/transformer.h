@@ -68,6 +68,13 @@ class Transformer {
   // Embedding, layers, and for the rows that ask for it: logits, Sample, Logprobs. Asynchronous.
   absl::Status Forward(const Step& step, const BeforeLayer& before_layer, kernels::Stream stream);
 
+  // The same in two parts: Forward of the step without log-probabilities, then these. For steps
+  // whose logits are one tile, so that all of them are still there.
+  bool KeepsLogits(const Step& step) const { return step.logit_count <= logit_rows_; }
+  absl::Status Logprobs(const Step& step, kernels::Stream stream) {
+    return TileLogprobs(step, 0, step.logit_count, stream);
+  }
+
  private:
   absl::Status Embed(const Step& step, kernels::Stream stream);
   absl::Status Layer(int32_t i, const Step& step, kernels::Stream stream);
@@ -82,6 +89,7 @@ class Transformer {
                        kernels::Stream stream);
   absl::Status AddBranch(const float* norm, const Step& step, kernels::Stream stream);
   absl::Status LogitTile(const Step& step, int32_t first, int32_t count, kernels::Stream stream);
+  absl::Status TileLogprobs(const Step& step, int32_t first, int32_t count, kernels::Stream stream);
 
   const Architecture& arch_;
   const Weights& weights_;

@@ -1,19 +1,29 @@
 #pragma once
 
-// A cpu device whose arenas fail when they are told to, and whose uploads can be held up.
+// A device (`cpu` unless said otherwise) whose arenas and captures fail when they are told to, and
+// whose uploads can be held up. It counts its graphs, and can make some of recorded calls where the
+// device has none.
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "common/status_macros.h"
 #include "worker/device/device.h"
 
 namespace switchyard::worker {
+
+// Calls that are kept instead of carried out while a graph is made of them. For one thread.
+struct Tape {
+  bool records = false;
+  std::vector<std::function<absl::Status()>> calls;
+};
 
 // What a test sets and sees. Outlives the device. For any thread.
 class Faults {
@@ -35,6 +45,11 @@ class Faults {
     std::lock_guard<std::mutex> lock(mu_);
     return committed_;
   }
+
+  // Of graphs. Only the engine's thread, and the test while that rests.
+  bool fail_captures = false;
+  int captured = 0, graph_launches = 0;
+  std::function<void()> on_capture = [] {}, on_graph_launch = [] {};
 
   // Of all buffers that were allocated, and of host memory that is registered.
   uint64_t allocated() const {
@@ -110,10 +125,32 @@ class FaultArena final : public Arena {
   std::unique_ptr<Arena> arena_;
 };
 
+// Of a device that has graphs, or of the calls on a tape.
+class FaultGraph final : public Graph {
+ public:
+  FaultGraph(Faults& faults, std::unique_ptr<Graph> graph, Tape tape)
+      : faults_(faults), graph_(std::move(graph)), tape_(std::move(tape)) {}
+  absl::Status Launch(StreamHandle stream) override {
+    ++faults_.graph_launches;
+    faults_.on_graph_launch();
+    if (graph_ != nullptr) return graph_->Launch(stream);
+    for (const auto& call : tape_.calls) RETURN_IF_ERROR(call());
+    return absl::OkStatus();
+  }
+
+ private:
+  Faults& faults_;
+  std::unique_ptr<Graph> graph_;
+  Tape tape_;
+};
+
 class FaultDevice final : public Device {
  public:
   explicit FaultDevice(Faults& faults, int threads = 1)
-      : faults_(faults), device_(MakeCpuDevice(threads)) {}
+      : FaultDevice(faults, MakeCpuDevice(threads), nullptr) {}
+  // With a tape it has graphs of what is recorded there.
+  FaultDevice(Faults& faults, std::unique_ptr<Device> device, Tape* tape)
+      : faults_(faults), device_(std::move(device)), tape_(tape) {}
 
   uint64_t page_bytes() const override { return device_->page_bytes(); }
   absl::StatusOr<std::unique_ptr<Arena>> Reserve(uint64_t bytes) override {
@@ -144,6 +181,23 @@ class FaultDevice final : public Device {
     return device_->Wait(stream, event);
   }
   absl::Status Synchronize(StreamHandle stream) override { return device_->Synchronize(stream); }
+  bool has_graphs() const override { return tape_ != nullptr || device_->has_graphs(); }
+  absl::StatusOr<std::unique_ptr<Graph>> Capture(
+      StreamHandle stream, const std::function<absl::Status()>& launch) override {
+    if (faults_.fail_captures) return absl::ResourceExhaustedError("no graph, says the test");
+    faults_.on_capture();
+    ++faults_.captured;
+    if (tape_ == nullptr) {
+      ASSIGN_OR_RETURN(std::unique_ptr<Graph> graph, device_->Capture(stream, launch));
+      return std::make_unique<FaultGraph>(faults_, std::move(graph), Tape());
+    }
+    tape_->records = true;
+    const absl::Status launched = launch();
+    tape_->records = false;
+    Tape tape = std::exchange(*tape_, {});
+    RETURN_IF_ERROR(launched);
+    return std::make_unique<FaultGraph>(faults_, nullptr, std::move(tape));
+  }
   absl::Status RegisterHost(const void* data, uint64_t bytes) override {
     faults_.Register(data, bytes);
     return device_->RegisterHost(data, bytes);
@@ -156,6 +210,7 @@ class FaultDevice final : public Device {
  private:
   Faults& faults_;
   std::unique_ptr<Device> device_;
+  Tape* tape_;
 };
 
 }  // namespace switchyard::worker

@@ -2,18 +2,22 @@
 
 #include <iterator>
 #include <thread>
+#include <utility>
 
 #include "common/check.h"
 
 namespace switchyard::worker {
 
 EngineHarness::EngineHarness(const Architecture& arch, const ImageLayout& image,
-                             const std::byte* master, const EngineLimits& limits, kernels::Ops& ops)
+                             const std::byte* master, const EngineLimits& limits, kernels::Ops& ops,
+                             HarnessGraphs graphs, std::unique_ptr<Device> device)
     : image_(image),
+      ops_(ops, tape_),
+      device_(faults_, device != nullptr ? std::move(device) : MakeCpuDevice(1),
+              graphs == HarnessGraphs::kRecorded ? &tape_ : nullptr),
       kv_(PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
-                 limits.prefill_chunk, kCpuPageBytes)),
-      device_(faults_) {
-  auto engine = Engine::Create(arch, image, limits, device_, ops, clock_, *this);
+                 limits.prefill_chunk, device_.page_bytes())) {
+  auto engine = Engine::Create(arch, image, limits, device_, ops_, clock_, *this);
   SY_CHECK(engine.ok());
   engine_ = *std::move(engine);
   engine_->SetMaster(master);

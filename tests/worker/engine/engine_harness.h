@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/worker/device/fault_device.h"
+#include "tests/worker/engine/recorded_ops.h"
 #include "worker/engine/engine.h"
 
 namespace switchyard::worker {
@@ -36,10 +37,22 @@ struct Outcome {
   int events_after_end = 0;
 };
 
+// kRecorded: of calls to ops, kept and repeated.
+enum class HarnessGraphs : uint8_t { kOfDevice, kRecorded };
+
+// What most tests of the engine run under: steps launched ahead, or not, or as graphs.
+enum class Launching : uint8_t { kEach, kAhead, kGraphs };
+inline HarnessGraphs GraphsOf(Launching launching) {
+  return launching == Launching::kGraphs ? HarnessGraphs::kRecorded : HarnessGraphs::kOfDevice;
+}
+
 class EngineHarness final : public EngineSink {
  public:
+  // `device`: `cpu` if null.
   EngineHarness(const Architecture& arch, const ImageLayout& image, const std::byte* master,
-                const EngineLimits& limits, kernels::Ops& ops);
+                const EngineLimits& limits, kernels::Ops& ops,
+                HarnessGraphs graphs = HarnessGraphs::kOfDevice,
+                std::unique_ptr<Device> device = nullptr);
 
   Engine& engine() { return *engine_; }
   const KvLayout& kv() const { return kv_; }
@@ -70,9 +83,11 @@ class EngineHarness final : public EngineSink {
 
  private:
   const ImageLayout& image_;
-  const KvLayout kv_;
   Faults faults_;
+  Tape tape_;
+  RecordedOps ops_;
   FaultDevice device_;
+  const KvLayout kv_;
   ManualClock clock_;
   uint64_t epoch_ = 0;
   std::map<RequestId, Outcome> outcomes_;

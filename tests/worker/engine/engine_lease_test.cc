@@ -16,15 +16,15 @@ namespace {
 
 constexpr uint64_t kHost = uint64_t{1} << 30;
 
-class LeaseTest : public testing::TestWithParam<int> {
+class LeaseTest : public testing::TestWithParam<Launching> {
  protected:
   LeaseTest() : model_(MakeFakeModel({0, 24, 0, 24, 0, 24})) {
     limits_.context_length = 512;
     limits_.max_sequences = 4;
     limits_.prefill_chunk = 32;
-    limits_.launch_ahead = GetParam();
+    limits_.launch_ahead = GetParam() == Launching::kEach ? 0 : 1;
     harness_ = std::make_unique<EngineHarness>(model_.arch, model_.image, model_.master.data(),
-                                               limits_, ops_);
+                                               limits_, ops_, GraphsOf(GetParam()));
   }
 
   Engine& engine() { return harness_->engine(); }
@@ -59,7 +59,8 @@ class LeaseTest : public testing::TestWithParam<int> {
   std::map<RequestId, SequenceRequest> requests_;
 };
 
-INSTANTIATE_TEST_SUITE_P(LaunchAhead, LeaseTest, testing::Values(0, 1));
+INSTANTIATE_TEST_SUITE_P(Launching, LeaseTest,
+                         testing::Values(Launching::kEach, Launching::kAhead, Launching::kGraphs));
 
 TEST_P(LeaseTest, NothingRunsWithoutALease) {
   Submit(1, 20, 5);
@@ -236,6 +237,7 @@ TEST_P(LeaseTest, TakingTheLastChunksIsEnoughToStop) {
 
 TEST_P(LeaseTest, KvShrinksBelowRunningSequences) {
   h().GrantAll();
+  h().Settle();  // nothing but the KV is under way below
   for (RequestId id = 1; id <= 4; ++id) Submit(id, 100, 300);
   RunUntilTokens(4, 100);
   const uint64_t smallest = h().kv().smallest_bytes;
@@ -330,7 +332,7 @@ TEST_P(LeaseTest, NoMasterNoWeights) {
 }
 
 TEST_P(LeaseTest, EpochsOvertakeEachOther) {
-  std::mt19937 random(GetParam());
+  std::mt19937 random(static_cast<uint32_t>(GetParam()));
   for (int round = 0; round < 200; ++round) {
     if (round % 10 == 0) Submit(1000 + round, 50, 30);
     h().Grant(random() % (2 * image()), random() % (2 * h().kv().smallest_bytes), random() % 2,

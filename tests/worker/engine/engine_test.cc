@@ -11,19 +11,19 @@
 namespace switchyard::worker {
 namespace {
 
-class EngineTest : public testing::TestWithParam<int> {
+class EngineTest : public testing::TestWithParam<Launching> {
  protected:
   EngineTest() : model_(MakeFakeModel({0, 24, 0, 24})) {
     limits_.context_length = 512;
     limits_.max_sequences = 4;
     limits_.prefill_chunk = 32;
     limits_.logit_rows = 5;
-    limits_.launch_ahead = GetParam();
+    limits_.launch_ahead = GetParam() == Launching::kEach ? 0 : 1;
   }
 
   void Build() {
     harness_ = std::make_unique<EngineHarness>(model_.arch, model_.image, model_.master.data(),
-                                               limits_, ops_);
+                                               limits_, ops_, GraphsOf(GetParam()));
   }
   Engine& engine() { return harness_->engine(); }
   EngineHarness& h() { return *harness_; }
@@ -82,7 +82,8 @@ class EngineTest : public testing::TestWithParam<int> {
   std::map<RequestId, SequenceRequest> requests_;
 };
 
-INSTANTIATE_TEST_SUITE_P(LaunchAhead, EngineTest, testing::Values(0, 1));
+INSTANTIATE_TEST_SUITE_P(Launching, EngineTest,
+                         testing::Values(Launching::kEach, Launching::kAhead, Launching::kGraphs));
 
 TEST_P(EngineTest, OneSequence) {
   Build();

@@ -61,6 +61,7 @@ OpError FakeOps::Embed(const kernels::EmbedArgs& args, kernels::Scratch, kernels
   }
   const uint32_t table = FirstWord(args.table);
   for (int32_t t = 0; t < args.rows.rows; ++t) {
+    if (args.rows.slot[t] < 0) continue;  // padding
     const int64_t at = int64_t{args.rows.slot[t]} * args.tokens.stride + args.rows.position[t];
     *RowOf(args.out, t, args.table.k) = Mix(table, args.tokens.ids[at]);
   }
@@ -70,6 +71,7 @@ OpError FakeOps::Embed(const kernels::EmbedArgs& args, kernels::Scratch, kernels
 OpError FakeOps::AttentionInput(const kernels::AttentionInputArgs& args, kernels::Scratch,
                                 kernels::Stream) {
   for (int32_t t = 0; t < args.rows.rows; ++t) {
+    if (args.rows.slot[t] < 0) continue;
     const int32_t position = args.rows.position[t];
     const uint32_t h =
         Mix(Mix(ReadRow(args.x, t, args.qkv.k), Bits(args.norm)), static_cast<uint32_t>(position));
@@ -83,6 +85,7 @@ OpError FakeOps::Attention(const kernels::AttentionArgs& args, kernels::Scratch,
   const int64_t width = int64_t{args.q_heads} * args.head_dim;
   for (int32_t t = 0; t < args.rows.rows; ++t) {
     const int32_t slot = args.rows.slot[t];
+    if (slot < 0) continue;
     const int32_t position = args.rows.position[t];
     const int32_t first = args.window == 0 ? 0 : std::max(0, position - args.window + 1);
     uint32_t h = ReadRow(args.q, t, width);
@@ -159,7 +162,7 @@ OpError FakeOps::Sample(const kernels::SampleArgs& args, kernels::Scratch, kerne
   for (int32_t r = 0; r < args.count; ++r) {
     const kernels::SamplingRow& row = args.rows[r];
     args.ids[r] = -1;
-    if (row.draw == 0) continue;
+    if (row.draw == 0 || row.slot < 0) continue;
     args.ids[r] = FakeDraw(args.logits + int64_t{r} * args.vocabulary, args.vocabulary, row);
     args.tokens.ids[int64_t{row.slot} * args.tokens.stride + row.position + 1] = args.ids[r];
   }
@@ -175,6 +178,7 @@ float FakeLogprob(const float* logits, int32_t vocabulary, int32_t id) {
 OpError FakeOps::Logprobs(const kernels::LogprobArgs& args, kernels::Scratch, kernels::Stream) {
   for (int32_t r = 0; r < args.count; ++r) {
     const kernels::SamplingRow& row = args.rows[r];
+    if (row.slot < 0) continue;
     const float* logits = args.logits + int64_t{r} * args.vocabulary;
     const int32_t next = args.tokens.ids[int64_t{row.slot} * args.tokens.stride + row.position + 1];
     args.logprob[r] = FakeLogprob(logits, args.vocabulary, next);
