@@ -19,6 +19,8 @@ struct {
   std::vector<int> batches = {1};
   int prompt = 16;
   int tokens = 32;
+  std::string device = "cpu";
+  bool no_graphs = false;
   int threads = 0;
   int runs = 5;
   bool json = false;
@@ -31,7 +33,9 @@ void AddOptions(CLI::App& app) {
       ->check(CLI::Range(1, 256));
   app.add_option("--prompt", options.prompt, "tokens of each prompt")->check(CLI::PositiveNumber);
   app.add_option("--tokens", options.tokens, "tokens of each output")->check(CLI::Range(2, 65536));
-  app.add_option("--threads", options.threads, "0: one per usable core");
+  app.add_option("--device", options.device, "cpu, or a GPU's UUID");
+  app.add_flag("--no-graphs", options.no_graphs, "a GPU's decode steps op by op");
+  app.add_option("--threads", options.threads, "of cpu; 0: one per usable core");
   app.add_option("--runs", options.runs, "each figure is the median of so many")
       ->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "one JSON document");
@@ -57,7 +61,7 @@ void Measure(EngineRun& run, int batch, int threads, Report& report) {
   std::vector<double> steps, reads;
   run.Generate(batch, options.prompt, 4);  // warm
   for (int i = 0; i < options.runs; ++i) {
-    reads.push_back(MeasureRead(run.master(), threads));
+    reads.push_back(run.MeasureLimit(threads));
     steps.push_back(SecondsPerStep(run.Generate(batch, options.prompt, options.tokens)));
   }
   const double step = Median(steps), read = Median(reads);
@@ -72,15 +76,17 @@ void Measure(EngineRun& run, int batch, int threads, Report& report) {
   const double bytes = run.WeightBytesPerStep(batch) + kv;
   const std::string name = "batch " + std::to_string(batch) + ": ";
   report.Add(name + "decode", batch / step, "tokens/s", batch * read * 1e9 / bytes,
-             "read rate / bytes of a step");
+             std::string(run.limit_name()) + " / bytes of a step");
   report.Add(name + "step reads", bytes / 1e9, "GB");
-  report.Add(name + "read while decoding", bytes / step / 1e9, "GB/s", read, "memory read");
+  report.Add(name + "read while decoding", bytes / step / 1e9, "GB/s", read, run.limit_name());
 }
 
 int Run() {
   const int threads = options.threads > 0 ? options.threads : UsableCores();
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   auto run = EngineRun::Start({.checkpoint = options.dir,
+                               .device = options.device,
+                               .graphs = !options.no_graphs,
                                .threads = threads,
                                .context_length = options.prompt + options.tokens + 4,
                                .max_sequences = most});
@@ -88,8 +94,10 @@ int Run() {
     std::fprintf(stderr, "%s\n", std::string(run.status().message()).c_str());
     return 1;
   }
-  Report report("decode, " + (*run)->model().plan.architecture() + ", " + std::to_string(threads) +
-                    " threads",
+  Report report("decode, " + (*run)->model().plan.architecture() + ", " +
+                    (options.device == "cpu" ? std::to_string(threads) + " threads"
+                     : options.no_graphs     ? "op by op"
+                                             : "with graphs"),
                 options.json);
   for (int batch : options.batches) Measure(**run, batch, threads, report);
   report.Print();

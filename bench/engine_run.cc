@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/backend.h"
 #include "worker/model/image.h"
 
 namespace switchyard::bench {
@@ -18,11 +19,13 @@ absl::StatusOr<std::unique_ptr<EngineRun>> EngineRun::Start(const Settings& sett
   model.set_context_length(static_cast<uint32_t>(settings.context_length));
   model.set_max_sequences(static_cast<uint32_t>(settings.max_sequences));
   model.set_prefill_chunk(static_cast<uint32_t>(settings.prefill_chunk));
-  run->ops_ = kernels::MakeCpuOps(settings.threads);
-  run->device_ = worker::MakeCpuDevice(settings.threads);
-  ASSIGN_OR_RETURN(run->model_, worker::OpenModel(model, "cpu", *run->ops_));
+  ASSIGN_OR_RETURN(worker::Backend backend, worker::OpenBackend(settings.device, settings.threads));
+  run->ops_ = std::move(backend.ops);
+  run->device_ = std::move(backend.device);
+  run->on_cpu_ = settings.device == "cpu";
+  ASSIGN_OR_RETURN(run->model_, worker::OpenModel(model, settings.device, *run->ops_));
   RETURN_IF_ERROR(run->Load());
-  RETURN_IF_ERROR(run->BecomeResident());
+  RETURN_IF_ERROR(run->BecomeResident(settings.graphs));
   return run;
 }
 
@@ -34,9 +37,11 @@ absl::Status EngineRun::Load() {
                            [](uint64_t) { return true; });
 }
 
-absl::Status EngineRun::BecomeResident() {
-  ASSIGN_OR_RETURN(engine_, worker::Engine::Create(model_->arch, model_->image, model_->limits,
-                                                   *device_, *ops_, clock_, *this));
+absl::Status EngineRun::BecomeResident(bool graphs) {
+  worker::EngineLimits limits = model_->limits;
+  limits.graphs = graphs;
+  ASSIGN_OR_RETURN(engine_, worker::Engine::Create(model_->arch, model_->image, limits, *device_,
+                                                   *ops_, clock_, *this));
   thread_ = std::thread([this] { engine_->Run(); });
   engine_->SetMaster(reinterpret_cast<const std::byte*>(master_->data()));
   worker::LeaseTarget target;
@@ -102,6 +107,24 @@ void EngineRun::OnLease(const worker::LeaseReport& report) {
   std::lock_guard lock(mutex_);
   lease_ = report;
   changed_.notify_all();
+}
+
+double EngineRun::MeasureLimit(int threads) {
+  if (on_cpu_) return MeasureRead(*master_, threads);
+  constexpr uint64_t kBytes = uint64_t{1} << 30;
+  constexpr int kCopies = 20;
+  const auto measure = [&]() -> absl::StatusOr<double> {
+    ASSIGN_OR_RETURN(auto from, device_->Allocate(kBytes));
+    ASSIGN_OR_RETURN(auto to, device_->Allocate(kBytes));
+    const double start = Now();
+    for (int i = 0; i < kCopies; ++i) {
+      RETURN_IF_ERROR(
+          device_->CopyOnDevice(to->data(), from->data(), kBytes, device_->copy_stream()));
+    }
+    RETURN_IF_ERROR(device_->Synchronize(device_->copy_stream()));
+    return 2.0 * kCopies * static_cast<double>(kBytes) / 1e9 / (Now() - start);
+  };
+  return measure().value_or(0);
 }
 
 double EngineRun::WeightBytesPerStep(int sequences) const {

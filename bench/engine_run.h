@@ -25,7 +25,9 @@ class EngineRun final : private worker::EngineSink {
  public:
   struct Settings {
     std::string checkpoint;
-    int threads = 1;
+    std::string device = "cpu";  // or a GPU's UUID
+    bool graphs = true;          // where the device has them
+    int threads = 1;             // of `cpu`
     int32_t context_length = 0;
     int32_t max_sequences = 1;
     int32_t prefill_chunk = 0;
@@ -45,7 +47,10 @@ class EngineRun final : private worker::EngineSink {
   std::vector<Result> Generate(int sequences, int32_t prompt, int32_t tokens);
 
   const worker::OpenedModel& model() const { return *model_; }
-  const Buffer& master() const { return *master_; }  // for the limit, measured on the same bytes
+  // GB/s: on `cpu` what its memory is read at, measured on the same bytes; on a GPU what a copy on
+  // the device reads and writes. 0: it could not be measured.
+  double MeasureLimit(int threads);
+  const char* limit_name() const { return on_cpu_ ? "memory read" : "device copy"; }
   // Bytes of weights that a decode step of `sequences` reads at least: each matrix once, of experts
   // those that can have been chosen.
   double WeightBytesPerStep(int sequences) const;
@@ -53,7 +58,7 @@ class EngineRun final : private worker::EngineSink {
  private:
   EngineRun() = default;
   absl::Status Load();
-  absl::Status BecomeResident();
+  absl::Status BecomeResident(bool graphs);
   void OnEvents(std::vector<worker::SequenceEvent> events) override;
   void OnLease(const worker::LeaseReport& report) override;
 
@@ -61,6 +66,7 @@ class EngineRun final : private worker::EngineSink {
   std::unique_ptr<worker::Device> device_;
   std::unique_ptr<kernels::Ops> ops_;
   std::unique_ptr<Buffer> master_;
+  bool on_cpu_ = true;
   SteadyClock clock_;
 
   std::mutex mutex_;
