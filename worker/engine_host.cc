@@ -108,6 +108,7 @@ void EngineHost::DestroyEngine() {
   const EngineStats stats = engine_->Stats();
   past_.steps += stats.steps;
   past_.tokens += stats.tokens;
+  past_.busy += stats.busy;
   gone = std::move(engine_);
 }
 
@@ -122,11 +123,14 @@ EngineStats EngineHost::Stats() const {
   EngineStats stats = engine_ != nullptr ? engine_->Stats() : EngineStats{};
   stats.steps += past_.steps;
   stats.tokens += past_.tokens;
+  stats.busy += past_.busy;
   if (engine_ == nullptr) stats.waiting = static_cast<int32_t>(requests_.waiting());
   return stats;
 }
 
-void EngineHost::OnEvents(std::vector<SequenceEvent> events) { requests_.OnEvents(events); }
+void EngineHost::OnEvents(std::vector<SequenceEvent> events) {
+  requests_.OnEvents(events, Stats().busy);
+}
 
 void EngineHost::OnLease(const LeaseReport& report) {
   v1::LeaseStatus status;

@@ -65,7 +65,7 @@ class EngineHost final : private EngineSink {
   // mutexes, on thread_ or after it, and goes with the last word about it: nobody else keeps it.
   mutable std::mutex mutex_;
   std::unique_ptr<Engine> engine_;
-  EngineStats past_;         // of engines that are gone: steps and tokens
+  EngineStats past_;         // of engines that are gone: steps, tokens and busy
   std::string fixed_error_;  // of the newest epoch
 
   std::mutex master_mutex_;  // one SetMaster at a time, and none while an engine comes or goes

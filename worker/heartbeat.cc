@@ -12,6 +12,7 @@ v1::Heartbeat MakeHeartbeat(const EngineStats& stats, Nanos now, uint64_t rss_by
   v1::Heartbeat beat;
   beat.set_steps(stats.steps);
   beat.set_tokens(stats.tokens);
+  beat.set_busy_ns(static_cast<uint64_t>(stats.busy));
   if (stats.step_started != 0 && now > stats.step_started) {
     beat.set_step_running_ns(static_cast<uint64_t>(now - stats.step_started));
     beat.set_step_predicted_ns(static_cast<uint64_t>(stats.step_predicted));

@@ -158,7 +158,7 @@ bool Requests::Detach() {
   return true;
 }
 
-void Requests::OnEvents(const std::vector<SequenceEvent>& events) {
+void Requests::OnEvents(const std::vector<SequenceEvent>& events, Nanos busy) {
   std::lock_guard lock(mutex_);
   if (stopped_) return;
   v1::FromWorker message;
@@ -181,7 +181,10 @@ void Requests::OnEvents(const std::vector<SequenceEvent>& events) {
       rejected.emplace_back(event.id, std::move(outcome.rejected));
     }
   }
-  if (message.has_step()) outbox_.Send(std::move(message));
+  if (message.has_step()) {
+    message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy));
+    outbox_.Send(std::move(message));
+  }
   for (const auto& [id, status] : rejected) Reject(id, status);
 }
 

@@ -35,8 +35,8 @@ class Requests {
   void Attach(Engine* engine);
   // False, and nothing changes, while the engine has sequences.
   bool Detach();
-  // From the engine's thread.
-  void OnEvents(const std::vector<SequenceEvent>& events);
+  // From the engine's thread. `busy`: as in EngineStats.
+  void OnEvents(const std::vector<SequenceEvent>& events, Nanos busy);
 
   // Requests that are valid and wait for an engine.
   uint32_t waiting() const;

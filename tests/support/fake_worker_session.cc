@@ -223,6 +223,8 @@ v1::FromWorker Session::Step() {
     AddToken(it->first, &sequence, message.mutable_step());
     it = sequence.tokens == sequence.max_tokens ? sequences_.erase(it) : std::next(it);
   }
+  const std::chrono::nanoseconds busy = ++steps_ * StepTime();
+  message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy.count()));
   return message;
 }
 

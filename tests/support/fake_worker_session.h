@@ -59,6 +59,7 @@ class Session {
   v1::SetLease wanted_;
   bool unacknowledged_ = false;  // a shrink waits for the running sequences
   std::map<uint64_t, Sequence> sequences_;
+  uint64_t steps_ = 0;
   bool ending_ = false;
   std::thread stepper_;
 };

@@ -93,6 +93,7 @@ struct EngineStats {
   uint64_t steps = 0, tokens = 0;
   Nanos step_started = 0;  // 0: no step is running
   Nanos step_predicted = 0;
+  Nanos busy = 0;  // a step was running for so long, the one that runs now included
   int32_t running = 0, waiting = 0, paused = 0;
   uint64_t kv_blocks_used = 0, kv_blocks_total = 0;
 };

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "worker/engine/busy_time.h"
 #include "worker/engine/engine.h"
 
 namespace switchyard::worker {
@@ -14,11 +15,12 @@ class StatsBoard {
   void StepStarted(Nanos now, Nanos predicted) {
     predicted_ = predicted;
     started_ = now;
+    busy_.Start(now);
   }
-  void StepStopped() { started_ = 0; }  // it failed
-  void StepFinished() {
+  void StepFailed(Nanos now) { Stop(now); }
+  void StepFinished(Nanos now) {
     ++steps_;
-    started_ = 0;
+    Stop(now);
   }
   void AddTokens(uint64_t count) { tokens_ += count; }
   void SetSequences(int32_t running, int32_t waiting, int32_t paused) {
@@ -31,12 +33,13 @@ class StatsBoard {
     blocks_total_ = total;
   }
 
-  EngineStats Read() const {
+  EngineStats Read(Nanos now) const {
     EngineStats stats;
     stats.steps = steps_;
     stats.tokens = tokens_;
     stats.step_started = started_;
     stats.step_predicted = predicted_;
+    stats.busy = busy_.At(now);
     stats.running = running_;
     stats.waiting = waiting_;
     stats.paused = paused_;
@@ -46,8 +49,14 @@ class StatsBoard {
   }
 
  private:
+  void Stop(Nanos now) {
+    started_ = 0;
+    busy_.Stop(now);
+  }
+
   std::atomic<uint64_t> steps_ = 0, tokens_ = 0;
   std::atomic<Nanos> started_ = 0, predicted_ = 0;
+  BusyTime busy_;
   std::atomic<int32_t> running_ = 0, waiting_ = 0, paused_ = 0;
   std::atomic<uint64_t> blocks_used_ = 0, blocks_total_ = 0;
 };

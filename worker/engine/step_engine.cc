@@ -237,7 +237,7 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
   stats_.StepStarted(clock_.Now(), predictor_.Predict(count, missing));
   absl::StatusOr<Launched> launched = runner_->Launch(rows, *cache_);
   if (!launched.ok()) {
-    stats_.StepStopped();
+    stats_.StepFailed(clock_.Now());
     StepFailed(rows, launched.status());
     return;
   }
@@ -284,7 +284,7 @@ void StepEngine::ReadStep() {
   on_their_way_.pop_front();
   const absl::Status status = runner_->Await(launched);
   const Nanos now = clock_.Now();
-  stats_.StepFinished();
+  stats_.StepFinished(now);
   if (!on_their_way_.empty()) {
     stats_.StepStarted(now, predictor_.Predict(on_their_way_.front().step_rows, 0));
   }

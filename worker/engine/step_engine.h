@@ -36,7 +36,7 @@ class StepEngine final : public Engine {
   }
   void SetLease(const LeaseTarget& target) override;
   void SetMaster(const std::byte* master) override;
-  EngineStats Stats() const override { return stats_.Read(); }
+  EngineStats Stats() const override { return stats_.Read(clock_.Now()); }
 
   bool Iterate() override;
   void Run() override;

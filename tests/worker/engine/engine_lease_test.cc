@@ -117,6 +117,25 @@ TEST_P(LeaseTest, ALeaseThatGoesDoesNotWaitForWeightsToArrive) {
   ExpectAnswer(1);
 }
 
+TEST_P(LeaseTest, BusyIsTheTimeOfStepsAlone) {
+  h().faults().HoldUploadsAfter(3);
+  Submit(1, 20, 5);
+  h().GrantAll();
+  h().clock().Advance(kSecond);
+  EXPECT_EQ(engine().Stats().busy, 0);
+  std::thread time([&] {
+    while (engine().Stats().step_started == 0) std::this_thread::yield();
+    h().clock().Advance(3 * kMillisecond);
+    EXPECT_EQ(engine().Stats().busy, 3 * kMillisecond) << "of the step that runs";
+    h().faults().LetUploadsPass();
+  });
+  while (h().of(1).end == SequenceEnd::kNone) h().Iterate(1);
+  time.join();
+  h().clock().Advance(kSecond);
+  EXPECT_EQ(engine().Stats().busy, 3 * kMillisecond);
+  ExpectAnswer(1);
+}
+
 TEST_P(LeaseTest, StopDoesNotWaitForWeightsToArrive) {
   h().faults().HoldUploadsAfter(3);
   Submit(1, 20, 5);

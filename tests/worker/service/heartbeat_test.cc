@@ -14,12 +14,14 @@ TEST(Heartbeat, TellsTheRunningStep) {
   stats.step_started = 100;
   stats.step_predicted = 40;
   stats.waiting = 2;
+  stats.busy = 70;
   const v1::Heartbeat beat = MakeHeartbeat(stats, 130, 4096);
   EXPECT_EQ(beat.steps(), 3u);
   EXPECT_EQ(beat.tokens(), 5u);
   EXPECT_EQ(beat.step_running_ns(), 30u);
   EXPECT_EQ(beat.step_predicted_ns(), 40u);
   EXPECT_EQ(beat.waiting(), 2u);
+  EXPECT_EQ(beat.busy_ns(), 70u);
   EXPECT_EQ(beat.rss_bytes(), 4096u);
 }
 

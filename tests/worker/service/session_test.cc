@@ -7,7 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -164,6 +166,29 @@ class SessionTest : public ::testing::Test {
   std::atomic<bool> shutdown_ = false;
   std::unique_ptr<Session> session_;
 };
+
+TEST_F(SessionTest, TellsTheTimeOfItsStepsAlsoOfEnginesThatAreGone) {
+  // As told with the events of one request: at first, and at last.
+  const auto busy = [this](uint64_t id) {
+    Finished(id);
+    std::vector<uint64_t> told;
+    for (const v1::FromWorker& message : outbox_.all()) {
+      if (!message.has_step() || message.step().events(0).request_id() != id) continue;
+      told.push_back(message.step().busy_ns());
+    }
+    EXPECT_TRUE(std::is_sorted(told.begin(), told.end()));
+    return std::pair(told.front(), told.back());
+  };
+  MakeResident();
+  const auto first = busy(Submit(Greedy(5)));
+  EXPECT_GT(first.first, 0u);
+  EXPECT_GT(first.second, first.first);
+  SendLease(0, 0, 0);
+  EXPECT_EQ(Settled().held().fixed_bytes(), 0u);
+  GrantAll();
+  EXPECT_EQ(Settled().error(), "");
+  EXPECT_GT(busy(Submit(Greedy(5))).first, first.second);
+}
 
 TEST_F(SessionTest, GeneratesWhatTheReferenceSays) {
   MakeResident();
