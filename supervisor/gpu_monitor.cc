@@ -20,11 +20,11 @@ uint64_t ForeignBytes(const Gpu& gpu, uint64_t capacity_bytes, uint64_t held_byt
 }
 
 GpuMonitor::GpuMonitor(EventLoop* loop, std::unique_ptr<Nvml> nvml, std::vector<Device> devices,
-                       Ledger ledger)
+                       Listener listener)
     : loop_(loop),
       nvml_(std::move(nvml)),
       devices_(std::move(devices)),
-      ledger_(std::move(ledger)),
+      listener_(std::move(listener)),
       alive_(std::make_shared<GpuMonitor*>(this)),
       thread_([this] { Sample(); }) {}
 
@@ -43,7 +43,7 @@ void GpuMonitor::Start() { Ask(); }
 
 GpuMonitor::Held GpuMonitor::HeldNow() const {
   Held held;
-  for (const Device& device : devices_) held.push_back(ledger_.settled(device.name));
+  for (const Device& device : devices_) held.push_back(listener_.settled(device.name));
   return held;
 }
 
@@ -65,24 +65,39 @@ void GpuMonitor::Sample() {
     Held before = *std::exchange(request_, std::nullopt);
     lock.unlock();
     absl::StatusOr<std::vector<Gpu>> gpus = nvml_->Gpus();
-    if (gpus.ok()) {
-      loop_->Post([alive = alive_, before = std::move(before), gpus = *std::move(gpus)] {
-        if (*alive != nullptr) (*alive)->OnSample(before, gpus);
-      });
-    } else if (!std::exchange(told, true)) {
+    if (!gpus.ok() && !std::exchange(told, true)) {
       LogWarning("what others use of the GPUs is not known: ", gpus.status().message());
     }
+    loop_->Post([alive = alive_, before = std::move(before), gpus = std::move(gpus),
+                 samples = nvml_->Samples()]() mutable {
+      if (*alive == nullptr) return;
+      if (gpus.ok()) (*alive)->OnMemory(before, *gpus);
+      (*alive)->OnSamples(std::move(samples));
+    });
     lock.lock();
   }
 }
 
-void GpuMonitor::OnSample(const Held& before, const std::vector<Gpu>& gpus) {
+void GpuMonitor::OnMemory(const Held& before, const std::vector<Gpu>& gpus) {
   const Held now = HeldNow();
   for (size_t i = 0; i < devices_.size(); ++i) {
     const auto gpu = std::find_if(gpus.begin(), gpus.end(),
                                   [&](const Gpu& each) { return each.uuid == devices_[i].name; });
     if (gpu == gpus.end() || !now[i] || now[i] != before[i]) continue;
-    ledger_.foreign(devices_[i].name, ForeignBytes(*gpu, devices_[i].capacity_bytes, *now[i]));
+    listener_.foreign(devices_[i].name, ForeignBytes(*gpu, devices_[i].capacity_bytes, *now[i]));
+  }
+}
+
+void GpuMonitor::OnSamples(std::vector<DeviceSample> samples) {
+  for (const Device& device : devices_) {
+    if (device.name == "cpu") continue;
+    const auto found = std::find_if(samples.begin(), samples.end(), [&](const DeviceSample& each) {
+      return each.device == device.name;
+    });
+    DeviceSample sample = found == samples.end() ? DeviceSample() : std::move(*found);
+    sample.device = device.name;
+    sample.at = loop_->Now();
+    listener_.sample(std::move(sample));
   }
 }
 

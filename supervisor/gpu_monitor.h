@@ -1,6 +1,6 @@
 #pragma once
 
-// What strangers use of the GPUs' memory, as it happens.
+// What strangers use of the GPUs' memory, and what the GPUs do, as it happens.
 
 #include <condition_variable>
 #include <functional>
@@ -21,16 +21,18 @@ namespace switchyard::supervisor {
 // strangers take first what we do not lease.
 uint64_t ForeignBytes(const Gpu& gpu, uint64_t capacity_bytes, uint64_t held_bytes);
 
-// Asks the driver every half second, on a thread of its own: it can take milliseconds. A sample
-// counts only if what we held was at rest, and the same, before and after it was taken.
+// Asks the driver every half second, on a thread of its own: it can take milliseconds. What is used
+// counts only if what we held was at rest, and the same, before and after it was asked.
 class GpuMonitor {
  public:
-  struct Ledger {
+  struct Listener {
     std::function<std::optional<uint64_t>(const std::string& device)> settled;
     std::function<void(const std::string& device, uint64_t bytes)> foreign;
+    // Every time, whatever is in motion; empty for a GPU that does not answer.
+    std::function<void(DeviceSample sample)> sample;
   };
   GpuMonitor(EventLoop* loop, std::unique_ptr<Nvml> nvml, std::vector<Device> devices,
-             Ledger ledger);
+             Listener listener);
   ~GpuMonitor();
 
   void Start();  // from a task, or before the loop runs
@@ -40,12 +42,13 @@ class GpuMonitor {
   Held HeldNow() const;
   void Ask();
   void Sample();  // the thread
-  void OnSample(const Held& before, const std::vector<Gpu>& gpus);
+  void OnMemory(const Held& before, const std::vector<Gpu>& gpus);
+  void OnSamples(std::vector<DeviceSample> samples);
 
   EventLoop* const loop_;
   const std::unique_ptr<Nvml> nvml_;
   const std::vector<Device> devices_;
-  const Ledger ledger_;
+  const Listener listener_;
   std::shared_ptr<GpuMonitor*> alive_;  // what is posted may come after our end
   std::optional<Timers::Id> timer_;
 

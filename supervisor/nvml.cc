@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,18 @@ struct MemoryV2 {
   unsigned long long total, reserved, free, used;
 };
 constexpr unsigned int kMemoryV2 = sizeof(MemoryV2) | (2u << 24);
+struct Utilization {
+  unsigned int gpu, memory;  // percent
+};
+struct ProcessV2 {
+  unsigned int pid;
+  unsigned long long used;
+  unsigned int gpu_instance, compute_instance;
+};
+constexpr NvmlResult kInsufficientSize = 7;
+constexpr unsigned long long kNotAvailable = ~0ull;
+constexpr int kSensorOfGpu = 0;
+constexpr unsigned int kMostProcesses = 1 << 16;
 
 absl::Status Check(NvmlResult result, const char* what) {
   if (result == 0) return absl::OkStatus();
@@ -35,7 +48,13 @@ struct Nvml::Library {
   NvmlResult (*uuid)(NvmlDevice, char*, unsigned int) = nullptr;
   NvmlResult (*name)(NvmlDevice, char*, unsigned int) = nullptr;
   NvmlResult (*memory)(NvmlDevice, MemoryV2*) = nullptr;
-  NvmlResult (*capability)(NvmlDevice, int*, int*) = nullptr;  // may be missing
+  // These may be missing.
+  NvmlResult (*capability)(NvmlDevice, int*, int*) = nullptr;
+  NvmlResult (*utilization)(NvmlDevice, Utilization*) = nullptr;
+  NvmlResult (*power)(NvmlDevice, unsigned int*) = nullptr;  // milliwatts
+  NvmlResult (*temperature)(NvmlDevice, int, unsigned int*) = nullptr;
+  NvmlResult (*energy)(NvmlDevice, unsigned long long*) = nullptr;  // millijoules
+  NvmlResult (*processes)(NvmlDevice, unsigned int*, ProcessV2*) = nullptr;
 
   template <typename Function>
   bool Load(Function* function, const char* symbol) {
@@ -44,12 +63,64 @@ struct Nvml::Library {
   }
   bool LoadAll() {
     Load(&capability, "nvmlDeviceGetCudaComputeCapability");
+    Load(&utilization, "nvmlDeviceGetUtilizationRates");
+    Load(&power, "nvmlDeviceGetPowerUsage");
+    Load(&temperature, "nvmlDeviceGetTemperature");
+    Load(&energy, "nvmlDeviceGetTotalEnergyConsumption");
+    // The first drivers of series 535 write longer entries in _v3. _v2 never changed, and is older.
+    if (!Load(&processes, "nvmlDeviceGetComputeRunningProcesses_v2")) {
+      Load(&processes, "nvmlDeviceGetComputeRunningProcesses_v3");
+    }
     return Load(&init, "nvmlInit_v2") && Load(&shutdown, "nvmlShutdown") &&
            Load(&count, "nvmlDeviceGetCount_v2") &&
            Load(&by_index, "nvmlDeviceGetHandleByIndex_v2") && Load(&uuid, "nvmlDeviceGetUUID") &&
            Load(&name, "nvmlDeviceGetName") && Load(&memory, "nvmlDeviceGetMemoryInfo_v2");
   }
+
+  DeviceSample Sample(NvmlDevice device) const;
+  std::optional<std::vector<DeviceSample::Process>> Processes(NvmlDevice device) const;
 };
+
+DeviceSample Nvml::Library::Sample(NvmlDevice device) const {
+  DeviceSample sample;
+  Utilization rates;
+  unsigned int value = 0;
+  unsigned long long counter = 0;
+  if (utilization != nullptr && utilization(device, &rates) == 0) {
+    sample.utilization_percent = rates.gpu;
+  }
+  if (power != nullptr && power(device, &value) == 0) sample.milliwatts = value;
+  if (temperature != nullptr && temperature(device, kSensorOfGpu, &value) == 0) {
+    sample.celsius = value;
+  }
+  if (energy != nullptr && energy(device, &counter) == 0) sample.millijoules = counter;
+  sample.processes = Processes(device);
+  return sample;
+}
+
+std::optional<std::vector<DeviceSample::Process>> Nvml::Library::Processes(
+    NvmlDevice device) const {
+  if (processes == nullptr) return std::nullopt;
+  NvmlResult result = kInsufficientSize;
+  std::vector<ProcessV2> list;
+  unsigned int count = 32;
+  // More may have started when it is asked again: so twice what it wanted, and not for ever.
+  for (int tries = 0; tries < 4 && result == kInsufficientSize; ++tries) {
+    list.resize(std::min(count, kMostProcesses));
+    count = static_cast<unsigned int>(list.size());
+    result = processes(device, &count, list.data());
+    if (result == kInsufficientSize) count = 2 * std::min(count, kMostProcesses);
+  }
+  if (result != 0) return std::nullopt;
+  list.resize(std::min<size_t>(count, list.size()));
+  std::vector<DeviceSample::Process> found;
+  for (const ProcessV2& each : list) {
+    DeviceSample::Process& process = found.emplace_back();
+    process.pid = static_cast<int32_t>(each.pid);
+    if (each.used != kNotAvailable) process.bytes = each.used;
+  }
+  return found;
+}
 
 absl::StatusOr<std::unique_ptr<Nvml>> Nvml::Open(const char* library_name) {
   auto library = std::make_unique<Library>();
@@ -84,6 +155,21 @@ absl::StatusOr<std::vector<Gpu>> Nvml::Gpus() const {
     gpus.push_back({uuid, name, memory.total, memory.reserved, memory.used, major * 10 + minor});
   }
   return gpus;
+}
+
+std::vector<DeviceSample> Nvml::Samples() const {
+  std::vector<DeviceSample> samples;
+  unsigned int count = 0;
+  if (library_->count(&count) != 0) return samples;
+  for (unsigned int i = 0; i < count; ++i) {
+    NvmlDevice device = nullptr;
+    char uuid[96] = {};
+    if (library_->by_index(i, &device) != 0) continue;
+    if (library_->uuid(device, uuid, sizeof(uuid)) != 0) continue;
+    samples.push_back(library_->Sample(device));
+    samples.back().device = uuid;
+  }
+  return samples;
 }
 
 }  // namespace switchyard::supervisor

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/device_sample.h"
 
 namespace switchyard::supervisor {
 
@@ -27,6 +28,11 @@ class Nvml {
   ~Nvml();
 
   absl::StatusOr<std::vector<Gpu>> Gpus() const;
+
+  // What each GPU does at this moment, without `at`. A question that an old driver does not know,
+  // or that a card does not answer (not every card counts its energy), is left unset by itself; a
+  // GPU that does not answer at all is left out.
+  std::vector<DeviceSample> Samples() const;
 
  private:
   struct Library;

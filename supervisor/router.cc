@@ -288,6 +288,7 @@ void Router::OnWorkerGone(Incarnation worker, const WorkerExit& exit) {
 void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
   impl_->OnForeignBytes(device, bytes);
 }
+void Router::OnDeviceSample(DeviceSample sample) { impl_->OnDeviceSample(std::move(sample)); }
 std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
   return impl_->SettledBytes(device);
 }

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "supervisor/catalog.h"
+#include "supervisor/device_sample.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -78,6 +79,8 @@ class Router {
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
   void OnForeignBytes(const std::string& device, uint64_t bytes);
+  // In order of `at`, a fresh one at least every few seconds; one of another device is dropped.
+  void OnDeviceSample(DeviceSample sample);
   // What our workers hold on `device`, to be taken from what is used there; nullopt while a lease
   // is in motion, when nobody can tell ours from strangers'.
   std::optional<uint64_t> SettledBytes(const std::string& device) const;

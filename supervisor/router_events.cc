@@ -49,6 +49,7 @@ void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) 
 }
 
 void Router::Impl::OnSteps(ModelRecord& model, const v1::StepEvents& steps) {
+  NoteBusy(model, steps.busy_ns());
   for (const v1::StepEvents::Event& event : steps.events()) {
     Request* request = FindRequest(event.request_id());
     if (request == nullptr || request->stage == Stage::kUnsent) continue;
@@ -71,6 +72,9 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   if (request.stage != Stage::kRunning) {
     SetStage(model, request, Stage::kRunning);
     request.request.Clear();
+  }
+  if (event.has_start() && !request.has_start) {
+    model.prompt_tokens += static_cast<uint64_t>(event.start().prompt_ids_size());
   }
   request.has_start |= event.has_start();
   request.has_tokens |= event.ids_size() > 0 || !event.text().empty();

@@ -18,6 +18,7 @@
 //   router_swaps.cc      asks the scheduler and carries one swap a device
 //   router_switches.cc   Switch and Load, and what they tell
 //   router_catalog.cc    Unload, Pin, Reload
+//   router_devices.cc    what the driver says of devices, and whose energy it was
 //   router_status.cc     status, watching, health
 //
 // Every event changes state through these and then calls Pump(), which starts whatever has become
@@ -70,6 +71,8 @@ class Router::Impl {
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);
   // router_swaps.cc
   void OnForeignBytes(const std::string& device, uint64_t bytes);
+  // router_devices.cc
+  void OnDeviceSample(DeviceSample sample);
 
  private:
   using Phase = WorkerSlot::Phase;
@@ -198,6 +201,13 @@ class Router::Impl {
   void BeginLeave(ModelRecord& model, Leave why);
   void PumpLeave(const std::string& name);
   void CompleteLeave(ModelRecord& model);
+
+  // router_devices.cc
+  void NoteBusy(ModelRecord& model, uint64_t busy_ns);
+  void NoteGone(ModelRecord& model);
+  v1::DeviceStatus DeviceStatusOf(const DeviceSlot& slot) const;
+  void TellSample(const DeviceSample& sample, v1::DeviceStatus& status) const;
+  void TellEnergy(const ModelRecord& model, v1::ModelStatus& status) const;
 
   // router_status.cc
   void PumpWatchers();

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "supervisor/catalog.h"
+#include "supervisor/energy.h"
 #include "supervisor/ledger.h"
 #include "supervisor/router.h"
 #include "supervisor/scheduler.h"
@@ -209,6 +210,8 @@ struct ModelRecord {
   std::optional<bool> told_serving;  // to health
   uint64_t finished = 0;
   uint64_t tokens = 0;
+  uint64_t prompt_tokens = 0;
+  double joules = 0;
 };
 
 // One operator's wish, shared by all who asked for the same model.
@@ -237,6 +240,9 @@ struct Swap {
 struct DeviceSlot {
   DeviceSlot(Device device, Timers* timers) : ledger(std::move(device)), recheck(timers) {}
   DeviceLedger ledger;
+  std::optional<DeviceSample> sample;  // the last one
+  EnergyMeter meter;
+  EnergyShares shares;
   std::optional<Swap> swap;
   Alarm recheck;
 };

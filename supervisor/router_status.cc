@@ -60,6 +60,8 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_worker_pid(model.worker.port ? model.worker.port->pid() : 0);
   status.set_requests(model.finished);
   status.set_tokens(model.tokens);
+  status.set_prompt_tokens(model.prompt_tokens);
+  TellEnergy(model, status);
   status.set_restarts(model.failures.restarts);
   status.set_idle_s(model.requests.empty() ? static_cast<double>(Now() - model.last_use) / kSecond
                                            : 0);
@@ -69,24 +71,7 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
 
 v1::Status Router::Impl::GetStatus() const {
   v1::Status status;
-  for (const auto& slot : state_.devices) {
-    const DeviceLedger& ledger = slot->ledger;
-    v1::DeviceStatus& device = *status.add_devices();
-    device.set_name(ledger.device().name);
-    if (ledger.device().name != "cpu") device.set_uuid(ledger.device().name);
-    device.set_capacity_bytes(ledger.device().capacity_bytes);
-    device.set_reserve_bytes(ledger.device().reserve_bytes);
-    device.set_leased_bytes(ledger.charged());
-    device.set_foreign_bytes(ledger.foreign());
-    device.set_free_bytes(ledger.free());
-    for (const auto& [name, entry] : ledger.leases()) {
-      v1::DeviceStatus::Lease& lease = *device.add_leases();
-      lease.set_model(name);
-      lease.set_fixed_bytes(entry.charge.fixed);
-      lease.set_weight_bytes(entry.charge.weights);
-      lease.set_kv_bytes(entry.charge.kv);
-    }
-  }
+  for (const auto& slot : state_.devices) *status.add_devices() = DeviceStatusOf(*slot);
   status.mutable_host()->set_budget_bytes(state_.host.budget());
   status.mutable_host()->set_used_bytes(state_.host.used());
   *status.mutable_models() = ListModels().models();

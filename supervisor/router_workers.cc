@@ -152,6 +152,7 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
   worker.heartbeat = heartbeat;
   status_changed_ = true;
   if (worker.phase != Phase::kReady) return;
+  NoteBusy(model, heartbeat.busy_ns());
   worker.starved = heartbeat.waiting() > 0 && Resident(model);
   dirty_ |= worker.starved || worker.running != heartbeat.running() ||
             worker.paused != heartbeat.paused();
@@ -188,6 +189,7 @@ void Router::Impl::EndWorker(ModelRecord& model, Nanos patience) {
   if (worker.phase == Phase::kNone || worker.phase == Phase::kEnding) return;
   const bool listens = worker.phase == Phase::kReady;
   worker.phase = Phase::kEnding;
+  NoteGone(model);
   worker.planned_end = true;
   if (listens) {
     v1::ToWorker message;
@@ -209,6 +211,7 @@ void Router::Impl::KillWorker(ModelRecord& model, const std::string& reason) {
   if (worker.phase == Phase::kNone || worker.phase == Phase::kEnding) return;
   LogWarning("worker of ", model.name(), ": ", reason);
   worker.phase = Phase::kEnding;
+  NoteGone(model);
   worker.kill_reason = reason;
   worker.port->Terminate(true);
   AwaitReaping(model);
@@ -245,6 +248,7 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
                                : absl::StrCat(worker.kill_reason, "; it ", Describe(exit));
   const Nanos lived = Now() - worker.launched_at;
   worker.phase = Phase::kNone;
+  NoteGone(model);
   worker.port.reset();
   worker.watch.Clear();
   worker.quarantined = false;

@@ -75,6 +75,7 @@ void FakeWorker::Beat() {
   beat.set_running(static_cast<uint32_t>(Count(Sequence::State::kRunning)));
   beat.set_waiting(static_cast<uint32_t>(Count(Sequence::State::kWaiting)));
   beat.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
+  beat.set_busy_ns(static_cast<uint64_t>(busy_));
   Reply(std::move(message));
   After(500 * kMillisecond, [this] { Beat(); });
 }
@@ -322,13 +323,14 @@ void FakeWorker::Reject(uint64_t id, absl::StatusCode code, const char* why) {
 void FakeWorker::Wake() {
   if (stepping_) return;
   stepping_ = true;
-  After(world_->Delay(world_->rules.step), [this] {
+  const Nanos took = world_->Delay(world_->rules.step);
+  After(took, [this, took] {
     stepping_ = false;
-    Step();
+    Step(took);
   });
 }
 
-void FakeWorker::Step() {
+void FakeWorker::Step(Nanos took) {
   if (world_->Chance(world_->rules.faults.dies_at_step)) return Die("bad step");
   if (Whole(held_)) {
     v1::FromWorker message;
@@ -350,8 +352,12 @@ void FakeWorker::Step() {
       }
       auto& event = *message.mutable_step()->add_events();
       event.set_request_id(id);
-      if (!sequence.begun) event.mutable_event()->mutable_start()->set_model(model());
-      if (!sequence.begun) sequence.began = world_->timers.Now();
+      if (!sequence.begun) {
+        v1::GenerateEvent::Start& start = *event.mutable_event()->mutable_start();
+        start.set_model(model());
+        for (int32_t token = 0; token < 3; ++token) start.add_prompt_ids(token);
+        sequence.began = world_->timers.Now();
+      }
       sequence.begun = true;
       event.mutable_event()->add_ids(42);
       event.mutable_event()->set_text("word ");
@@ -366,7 +372,11 @@ void FakeWorker::Step() {
       it = sequences_.erase(it);
     }
     const bool stepped = message.has_step();
-    if (stepped) Reply(std::move(message));
+    if (stepped) {
+      busy_ += took;
+      message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy_));
+      Reply(std::move(message));
+    }
     if (stepped && !sequences_.empty()) Wake();
   }
   if (!settled_) Follow();

@@ -51,6 +51,7 @@ class FakeWorker {
   bool alive() const { return !gone_; }
   Incarnation incarnation() const { return spec_.incarnation; }
   size_t sequences() const { return sequences_.size(); }
+  Nanos busy() const { return busy_; }
   void Die(const std::string& how);
   void Hang() { hung_ = true; }
 
@@ -78,7 +79,7 @@ class FakeWorker {
   void TellLease(bool settled, const char* error);
   void Submit(const v1::Submit& submit);
   void Wake();
-  void Step();
+  void Step(Nanos took);
   void Reject(uint64_t id, absl::StatusCode code, const char* why);
   size_t Count(Sequence::State state) const;
   bool Whole(const Bytes& lease) const { return needs_.Whole(lease); }
@@ -100,6 +101,7 @@ class FakeWorker {
   bool settled_ = true;
   bool following_ = false;
   bool stepping_ = false;
+  Nanos busy_ = 0;  // all steps so far
   std::map<uint64_t, Sequence> sequences_;
 };
 

@@ -1,8 +1,16 @@
-// What the driver's management library would say, from one variable of the environment:
-// FAKE_NVML_USED, bytes used on its one GPU of 8 GiB, of which the driver reserves 1 GiB.
+// What the driver's management library would say of one GPU of 8 GiB, of which the driver reserves
+// 1 GiB, from variables of the environment:
+//   FAKE_NVML_USED       bytes used; without it the GPU is lost to this question
+//   FAKE_NVML_ENERGY     millijoules of its counter
+//   FAKE_NVML_REFUSES    names of the functions that it does not support, each with a comma after
+//   it FAKE_NVML_PROCESSES  how many compute on it: 100, 101, ...; process n uses n MiB, and 101
+//   does
+//                        not say
+// Built with WITHOUT_..., it is a driver that does not know the function.
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace {
 
@@ -10,10 +18,42 @@ struct MemoryV2 {
   unsigned int version;
   unsigned long long total, reserved, free, used;
 };
+struct Utilization {
+  unsigned int gpu, memory;
+};
+struct ProcessV2 {
+  unsigned int pid;
+  unsigned long long used;
+  unsigned int gpu_instance, compute_instance;
+};
 constexpr unsigned long long kGiB = 1ull << 30;
+constexpr unsigned long long kMiB = 1ull << 20;
+constexpr int kNotSupported = 3;
+constexpr int kInsufficientSize = 7;
 
 int Say(const char* text, char* to, unsigned int size) {
   std::strncpy(to, text, size);
+  return 0;
+}
+
+const char* Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+[[maybe_unused]] bool Refuses(const char* function) {
+  return std::strstr(Variable("FAKE_NVML_REFUSES"), (std::string(function) + ",").c_str()) !=
+         nullptr;
+}
+
+[[maybe_unused]] int Processes(unsigned int* count, ProcessV2* to) {
+  const unsigned int room = *count;
+  *count = static_cast<unsigned int>(std::strtoul(Variable("FAKE_NVML_PROCESSES"), nullptr, 10));
+  if (*count > room) return kInsufficientSize;
+  for (unsigned int i = 0; i < *count; ++i) {
+    const unsigned int pid = 100 + i;
+    to[i] = {pid, pid == 101 ? ~0ull : pid * kMiB, 0, 0};
+  }
   return 0;
 }
 
@@ -28,7 +68,7 @@ int nvmlDeviceGetCount_v2(unsigned int* count) {
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int, void** device) {
   *device = nullptr;
-  return 0;
+  return Refuses("handle") ? kNotSupported : 0;
 }
 int nvmlDeviceGetUUID(void*, char* to, unsigned int size) { return Say("GPU-fake", to, size); }
 int nvmlDeviceGetName(void*, char* to, unsigned int size) { return Say("Fake 8 GiB", to, size); }
@@ -47,4 +87,42 @@ int nvmlDeviceGetCudaComputeCapability(void*, int* major, int* minor) {
   *minor = 0;
   return 0;
 }
+#ifndef WITHOUT_UTILIZATION
+int nvmlDeviceGetUtilizationRates(void*, Utilization* rates) {
+  if (Refuses("utilization")) return kNotSupported;
+  *rates = {62, 30};
+  return 0;
+}
+#endif
+#ifndef WITHOUT_POWER
+int nvmlDeviceGetPowerUsage(void*, unsigned int* milliwatts) {
+  if (Refuses("power")) return kNotSupported;
+  *milliwatts = 412500;
+  return 0;
+}
+#endif
+#ifndef WITHOUT_TEMPERATURE
+int nvmlDeviceGetTemperature(void*, int sensor, unsigned int* celsius) {
+  if (sensor != 0 || Refuses("temperature")) return kNotSupported;
+  *celsius = 54;
+  return 0;
+}
+#endif
+#ifndef WITHOUT_ENERGY
+int nvmlDeviceGetTotalEnergyConsumption(void*, unsigned long long* millijoules) {
+  if (Refuses("energy")) return kNotSupported;
+  *millijoules = std::strtoull(Variable("FAKE_NVML_ENERGY"), nullptr, 10);
+  return 0;
+}
+#endif
+#ifndef WITHOUT_PROCESSES_V2
+int nvmlDeviceGetComputeRunningProcesses_v2(void*, unsigned int* count, ProcessV2* to) {
+  return Refuses("processes") ? kNotSupported : Processes(count, to);
+}
+#endif
+#ifndef WITHOUT_PROCESSES_V3
+int nvmlDeviceGetComputeRunningProcesses_v3(void*, unsigned int* count, ProcessV2* to) {
+  return Refuses("processes") ? kNotSupported : Processes(count, to);
+}
+#endif
 }

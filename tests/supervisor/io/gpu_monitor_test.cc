@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace switchyard::supervisor {
 namespace {
@@ -22,24 +24,7 @@ TEST(ForeignBytes, StrangersTakeFirstWhatIsNotLeased) {
 
 void SetUsed(uint64_t bytes) { ::setenv("FAKE_NVML_USED", std::to_string(bytes).c_str(), 1); }
 
-TEST(Nvml, ReadsWhatTheDriverSays) {
-  SetUsed(2 * kGiB);
-  auto nvml = Nvml::Open(FAKE_NVML);
-  ASSERT_TRUE(nvml.ok()) << nvml.status();
-  auto gpus = (*nvml)->Gpus();
-  ASSERT_TRUE(gpus.ok()) << gpus.status();
-  ASSERT_EQ(gpus->size(), 1u);
-  EXPECT_EQ((*gpus)[0].uuid, "GPU-fake");
-  EXPECT_EQ((*gpus)[0].total_bytes, 8 * kGiB);
-  EXPECT_EQ((*gpus)[0].driver_bytes, 1 * kGiB);
-  EXPECT_EQ((*gpus)[0].used_bytes, 2 * kGiB);
-  EXPECT_EQ((*gpus)[0].capability, 120);
-  ::unsetenv("FAKE_NVML_USED");
-  EXPECT_FALSE((*nvml)->Gpus().ok());
-  EXPECT_EQ(Nvml::Open("libnothing-of-this-name.so").status().code(), absl::StatusCode::kNotFound);
-}
-
-// A monitor whose ledger is the test's; runs the loop until the test has heard enough.
+// A monitor whose listener is the test; runs the loop until the test has heard enough.
 class GpuMonitorTest : public ::testing::Test {
  protected:
   void Run() {
@@ -51,16 +36,23 @@ class GpuMonitorTest : public ::testing::Test {
                           EXPECT_EQ(device, "GPU-fake");
                           heard_.push_back(bytes);
                           on_heard();
+                        },
+                        [this](DeviceSample sample) {
+                          EXPECT_EQ(sample.device, "GPU-fake");
+                          samples_.push_back(std::move(sample));
+                          on_sample();
                         }});
     monitor.Start();
     loop_.Run();
   }
   EventLoop loop_;
   std::vector<uint64_t> heard_;
+  std::vector<DeviceSample> samples_;
   std::function<std::optional<uint64_t>(const std::string&)> settled = [](const std::string&) {
     return std::optional<uint64_t>(kGiB);
   };
   std::function<void()> on_heard = [this] { loop_.Stop(); };
+  std::function<void()> on_sample = [] {};
 };
 
 TEST_F(GpuMonitorTest, TellsOfStrangersAgainAndAgain) {
@@ -86,6 +78,44 @@ TEST_F(GpuMonitorTest, ASampleDuringAMotionDoesNotCount) {
   Run();
   EXPECT_EQ(heard_, (std::vector<uint64_t>{kGiB})) << "only what was the same before and after";
   EXPECT_EQ(asked, 6);
+}
+
+TEST_F(GpuMonitorTest, TellsWhatTheGpuDoesAgainAndAgain) {
+  SetUsed(3 * kGiB);
+  ::setenv("FAKE_NVML_ENERGY", "5000", 1);
+  settled = [](const std::string&) { return std::nullopt; };  // also while leases are in motion
+  on_sample = [this] {
+    ::setenv("FAKE_NVML_ENERGY", "7500", 1);
+    if (samples_.size() == 2) loop_.Stop();
+  };
+  Run();
+  ASSERT_EQ(samples_.size(), 2u);
+  EXPECT_EQ(samples_[0].millijoules, 5000u);
+  EXPECT_EQ(samples_[1].millijoules, 7500u);
+  EXPECT_EQ(samples_[0].milliwatts, 412500u);
+  EXPECT_GT(samples_[0].at, 0);
+  EXPECT_GT(samples_[1].at, samples_[0].at);
+  EXPECT_TRUE(heard_.empty());
+}
+
+TEST_F(GpuMonitorTest, WhatIsUsedMayBeUnknownWhileTheRestIsTold) {
+  ::unsetenv("FAKE_NVML_USED");
+  ::unsetenv("FAKE_NVML_ENERGY");
+  on_sample = [this] { loop_.Stop(); };
+  Run();
+  ASSERT_EQ(samples_.size(), 1u);
+  EXPECT_EQ(samples_[0].celsius, 54);
+  EXPECT_TRUE(heard_.empty());
+}
+
+TEST_F(GpuMonitorTest, AGpuThatDoesNotAnswerIsToldAsOneThatSaysNothing) {
+  ::setenv("FAKE_NVML_REFUSES", "handle,", 1);
+  on_sample = [this] { loop_.Stop(); };
+  Run();
+  ::unsetenv("FAKE_NVML_REFUSES");
+  ASSERT_EQ(samples_.size(), 1u);
+  EXPECT_FALSE(samples_[0].celsius || samples_[0].milliwatts || samples_[0].millijoules ||
+               samples_[0].utilization_percent || samples_[0].processes);
 }
 
 }  // namespace
