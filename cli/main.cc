@@ -10,7 +10,7 @@ int main(int argc, char** argv) {
   return FinishOutput(ParseAndRun(
       argc, argv,
       {
-          {"status", "Devices, leases, host memory and models", RunStatus},
+          {"status", "Devices, leases, host memory, models and energy", RunStatus},
           {"models", "The models and their state", RunModels},
           {"switch", "Make a model resident, and the default", RunSwitch},
           {"load", "Make a model resident", RunLoad},

@@ -1,5 +1,6 @@
 #include "cli/render.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -7,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "cli/output.h"
 #include "cli/printable.h"
+#include "cli/render_devices.h"
 #include "cli/table.h"
 #include "common/human.h"
 
@@ -15,23 +17,6 @@ namespace {
 
 namespace v1 = ::switchyard::v1;
 using Models = google::protobuf::RepeatedPtrField<v1::ModelStatus>;
-
-Json DeviceJson(const v1::DeviceStatus& device) {
-  Json leases = Json::array();
-  for (const auto& lease : device.leases()) {
-    leases.push_back({{"model", lease.model()},
-                      {"fixed_bytes", lease.fixed_bytes()},
-                      {"weight_bytes", lease.weight_bytes()},
-                      {"kv_bytes", lease.kv_bytes()}});
-  }
-  return {{"name", device.name()},
-          {"capacity_bytes", device.capacity_bytes()},
-          {"reserve_bytes", device.reserve_bytes()},
-          {"leased_bytes", device.leased_bytes()},
-          {"foreign_bytes", device.foreign_bytes()},
-          {"free_bytes", device.free_bytes()},
-          {"leases", leases}};
-}
 
 // The first line of an error; the rest (the last lines of a log) is in --json.
 std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -107,28 +92,32 @@ const char* PhaseName(v1::SwitchPhase phase) {
 Json ModelsJson(const Models& models) {
   Json array = Json::array();
   for (const v1::ModelStatus& model : models) {
-    array.push_back({{"name", model.name()},
-                     {"family", model.family()},
-                     {"state", StateName(model.state())},
-                     {"default", model.is_default()},
-                     {"pinned", model.pinned()},
-                     {"fixed_bytes", model.fixed_bytes()},
-                     {"weight_bytes", model.weight_bytes()},
-                     {"resident_bytes", model.resident_bytes()},
-                     {"kv_bytes", model.kv_bytes()},
-                     {"error", model.error()},
-                     {"device", model.device()},
-                     {"master_bytes", model.master_bytes()},
-                     {"running", model.running()},
-                     {"queued", model.queued()},
-                     {"paused", model.paused()},
-                     {"worker_pid", model.worker_pid()},
-                     {"requests", model.requests()},
-                     {"tokens", model.tokens()},
-                     {"restarts", model.restarts()},
-                     {"idle_s", model.idle_s()},
-                     {"last_failure", model.last_failure()},
-                     {"last_failure_age_s", model.last_failure_age_s()}});
+    array.push_back(
+        {{"name", model.name()},
+         {"family", model.family()},
+         {"state", StateName(model.state())},
+         {"default", model.is_default()},
+         {"pinned", model.pinned()},
+         {"fixed_bytes", model.fixed_bytes()},
+         {"weight_bytes", model.weight_bytes()},
+         {"resident_bytes", model.resident_bytes()},
+         {"kv_bytes", model.kv_bytes()},
+         {"error", model.error()},
+         {"device", model.device()},
+         {"master_bytes", model.master_bytes()},
+         {"running", model.running()},
+         {"queued", model.queued()},
+         {"paused", model.paused()},
+         {"worker_pid", model.worker_pid()},
+         {"requests", model.requests()},
+         {"tokens", model.tokens()},
+         {"restarts", model.restarts()},
+         {"idle_s", model.idle_s()},
+         {"last_failure", model.last_failure()},
+         {"last_failure_age_s", model.last_failure_age_s()},
+         {"prompt_tokens", model.prompt_tokens()},
+         {"joules", OrNull(model.has_joules(), model.joules())},
+         {"joules_per_token", OrNull(model.has_joules_per_token(), model.joules_per_token())}});
   }
   return array;
 }
@@ -171,12 +160,28 @@ std::string ReloadText(const v1::ReloadConfigReply& reply) {
 }
 
 std::string ModelsTable(const Models& models) {
+  const bool energy = std::any_of(models.begin(), models.end(),
+                                  [](const v1::ModelStatus& model) { return model.has_joules(); });
   std::vector<std::vector<std::string>> rows = {
-      {"MODEL", "FAMILY", "STATE", ">WEIGHTS", ">ON DEVICE", ">KV", ">FIXED", "NOTES"}};
+      {"MODEL", "FAMILY", "STATE", ">WEIGHTS", ">ON DEVICE", ">KV", ">FIXED"}};
+  if (energy) rows[0].insert(rows[0].end(), {">TOKENS", ">ENERGY", ">J/TOKEN"});
+  rows[0].push_back("NOTES");
   for (const v1::ModelStatus& model : models) {
-    rows.push_back({model.name(), model.family(), StateName(model.state()),
-                    HumanBytes(model.weight_bytes()), HumanBytes(model.resident_bytes()),
-                    HumanBytes(model.kv_bytes()), HumanBytes(model.fixed_bytes()), Notes(model)});
+    std::vector<std::string>& row = rows.emplace_back();
+    row = {model.name(),
+           model.family(),
+           StateName(model.state()),
+           HumanBytes(model.weight_bytes()),
+           HumanBytes(model.resident_bytes()),
+           HumanBytes(model.kv_bytes()),
+           HumanBytes(model.fixed_bytes())};
+    if (energy) {
+      row.push_back(absl::StrCat(model.tokens()));
+      row.push_back(model.has_joules() ? HumanJoules(model.joules()) : "-");
+      row.push_back(model.has_joules_per_token() ? absl::StrFormat("%.3g", model.joules_per_token())
+                                                 : "-");
+    }
+    row.push_back(Notes(model));
   }
   return Table(rows);
 }
@@ -185,20 +190,7 @@ std::string StatusText(const v1::Status& status) {
   std::string out =
       absl::StrFormat("switchyard %s, up %.0f s\n", Printable(status.version()), status.uptime_s());
   for (const v1::DeviceStatus& device : status.devices()) {
-    absl::StrAppend(
-        &out, "\ndevice ", Printable(device.name()), ": ", HumanBytes(device.capacity_bytes()),
-        ", leased ", HumanBytes(device.leased_bytes()), ", reserve ",
-        HumanBytes(device.reserve_bytes()), ", others ", HumanBytes(device.foreign_bytes()),
-        ", free ", HumanBytes(device.free_bytes()), "\n");
-    if (device.leases().empty()) continue;
-    std::vector<std::vector<std::string>> rows = {{"  LEASE", ">FIXED", ">WEIGHTS", ">KV", ">SUM"}};
-    for (const auto& lease : device.leases()) {
-      const uint64_t sum = lease.fixed_bytes() + lease.weight_bytes() + lease.kv_bytes();
-      rows.push_back({"  " + lease.model(), HumanBytes(lease.fixed_bytes()),
-                      HumanBytes(lease.weight_bytes()), HumanBytes(lease.kv_bytes()),
-                      HumanBytes(sum)});
-    }
-    out += Table(rows);
+    absl::StrAppend(&out, "\n", DeviceText(device));
   }
   absl::StrAppend(&out, "\nhost memory: ", HumanBytes(status.host().used_bytes()), " of ",
                   HumanBytes(status.host().budget_bytes()), "\n\n", ModelsTable(status.models()));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "cli/render_devices.h"
+
 namespace switchyard::cli {
 namespace {
 
@@ -62,13 +64,90 @@ TEST(Render, StatusDocument) {
   EXPECT_EQ(StatusJson(status).dump(),
             R"({"devices":[{"name":"cpu","capacity_bytes":10,"reserve_bytes":0,"leased_bytes":0,)"
             R"("foreign_bytes":0,"free_bytes":0,"leases":[{"model":"a","fixed_bytes":0,)"
-            R"("weight_bytes":0,"kv_bytes":0}]}],"host":{"budget_bytes":5,"used_bytes":0},)"
+            R"("weight_bytes":0,"kv_bytes":0}],"utilization_percent":null,"watts":null,)"
+            R"("celsius":null,"joules":null,"processes":null}],)"
+            R"("host":{"budget_bytes":5,"used_bytes":0},)"
             R"("models":[{"name":"a","family":"","state":"resident","default":false,)"
             R"("pinned":false,"fixed_bytes":0,"weight_bytes":0,"resident_bytes":0,"kv_bytes":0,)"
             R"("error":"","device":"","master_bytes":0,"running":0,"queued":0,"paused":0,)"
             R"("worker_pid":0,"requests":0,"tokens":0,"restarts":0,"idle_s":0.0,)"
-            R"("last_failure":"","last_failure_age_s":0.0}],)"
+            R"("last_failure":"","last_failure_age_s":0.0,"prompt_tokens":0,"joules":null,)"
+            R"("joules_per_token":null}],)"
             R"("uptime_s":0.0,"version":"1","default_model":"a"})");
+}
+
+// A GPU and a model of which everything is known.
+v1::Status Telling() {
+  v1::Status status;
+  v1::DeviceStatus* device = status.add_devices();
+  device->set_name("GPU-1");
+  device->set_utilization_percent(0);
+  device->set_watts(412.5);
+  device->set_celsius(54);
+  device->set_joules(12345.6);
+  auto* processes = device->mutable_processes()->mutable_processes();
+  v1::DeviceStatus::Process* ours = processes->Add();
+  ours->set_pid(100);
+  ours->set_bytes(3 << 20);
+  ours->set_model("a");
+  processes->Add()->set_pid(7);
+  v1::ModelStatus* model = status.add_models();
+  model->set_name("a");
+  model->set_tokens(50);
+  model->set_prompt_tokens(9);
+  model->set_joules(1000);
+  model->set_joules_per_token(20);
+  status.add_models()->set_name("b");
+  return status;
+}
+
+TEST(Render, EnergyDocument) {
+  const Json document = StatusJson(Telling());
+  const Json& device = document["devices"][0];
+  EXPECT_EQ(device["utilization_percent"].dump(), "0.0");
+  EXPECT_EQ(device["watts"], 412.5);
+  EXPECT_EQ(device["celsius"], 54);
+  EXPECT_EQ(device["joules"], 12345.6);
+  EXPECT_EQ(device["processes"].dump(),
+            R"([{"pid":100,"bytes":3145728,"model":"a"},{"pid":7,"bytes":null,"model":""}])");
+  EXPECT_EQ(document["models"][0]["prompt_tokens"], 9);
+  EXPECT_EQ(document["models"][0]["joules"], 1000);
+  EXPECT_EQ(document["models"][0]["joules_per_token"], 20);
+  EXPECT_TRUE(document["models"][1]["joules"].is_null());
+  v1::Status nobody;
+  nobody.add_devices()->mutable_processes();
+  EXPECT_EQ(StatusJson(nobody)["devices"][0]["processes"].dump(), "[]");
+}
+
+TEST(Render, EnergyForPeople) {
+  const std::string text = StatusText(Telling());
+  EXPECT_NE(text.find("\n  0% busy, 412 W, 54 C, 12.3 kJ since start\n"
+                      "  PROCESS    MEMORY  MODEL\n"
+                      "  100      3.00 MiB  a\n"
+                      "  7               -  (not ours)\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("FIXED  TOKENS  ENERGY  J/TOKEN  NOTES"), std::string::npos) << text;
+  v1::Status some;
+  some.add_devices()->set_celsius(54);
+  EXPECT_NE(StatusText(some).find("\n  54 C\n"), std::string::npos);
+}
+
+TEST(Render, ADeviceThatTellsNothingIsNotAskedFor) {
+  v1::Status status;
+  status.add_devices()->set_name("cpu");
+  status.add_models()->set_name("a");
+  const std::string text = StatusText(status);
+  for (const char* word : {"busy", "since start", "PROCESS", "ENERGY", "TOKENS"}) {
+    EXPECT_EQ(text.find(word), std::string::npos) << word << " in\n" << text;
+  }
+}
+
+TEST(Render, Joules) {
+  EXPECT_EQ(HumanJoules(0), "0 J");
+  EXPECT_EQ(HumanJoules(999), "999 J");
+  EXPECT_EQ(HumanJoules(12345.6), "12.3 kJ");
+  EXPECT_EQ(HumanJoules(1.25e9), "1250.0 MJ");
 }
 
 std::string NotesOf(uint32_t restarts, const std::string& error, const std::string& last) {
@@ -96,6 +175,8 @@ TEST(Render, NothingOfAServerMovesTheCursor) {
   v1::Status status;
   status.set_version("1\x1B[2J");
   status.add_devices()->set_name("cpu\x1B[2J");
+  auto* processes = status.mutable_devices(0)->mutable_processes()->mutable_processes();
+  processes->Add()->set_model("\x1B[2J");
   status.add_models()->set_error("\x1B[2J");
   EXPECT_EQ(StatusText(status).find('\x1B'), std::string::npos);
 }

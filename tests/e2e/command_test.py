@@ -17,7 +17,7 @@ from harness import (BIN, MODELS, SOURCE, VOICES, WORKER, FakeModels, Supervisor
 MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "weight_bytes",
               "resident_bytes", "kv_bytes", "error", "device", "master_bytes", "running",
               "queued", "paused", "worker_pid", "requests", "tokens", "restarts", "idle_s",
-              "last_failure", "last_failure_age_s"]
+              "last_failure", "last_failure_age_s", "prompt_tokens", "joules", "joules_per_token"]
 PHASES = {"queued", "draining", "releasing", "loading", "ready", "failed"}
 
 
@@ -243,7 +243,11 @@ class ContractTest(unittest.TestCase):
                                         "default_model"])
         self.assertEqual(list(status["devices"][0]),
                          ["name", "capacity_bytes", "reserve_bytes", "leased_bytes",
-                          "foreign_bytes", "free_bytes", "leases"])
+                          "foreign_bytes", "free_bytes", "leases", "utilization_percent", "watts",
+                          "celsius", "joules", "processes"])
+        # Of a cpu nothing is known, and nothing made up.
+        for key in ("utilization_percent", "watts", "celsius", "joules", "processes"):
+            self.assertIsNone(status["devices"][0][key], key)
         for args in (["models"], ["status"]):
             result = self.s.command_line(*args)
             self.assertEqual(result.returncode, 0)

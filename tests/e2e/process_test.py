@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import unittest
 
@@ -512,6 +513,58 @@ class ReloadTest(unittest.TestCase):
             s.process.send_signal(signal.SIGHUP)
             wait_for(lambda: "not changed" in s.read_log(), what="SIGHUP to be answered")
             self.assertEqual(len(s.status().models), 3)
+
+
+class GpuTest(unittest.TestCase):
+    """A stand-in for the driver's library, and workers that need no GPU."""
+
+    def start(self, **env):
+        library = BIN.parent / "tests/supervisor/io/libfake_nvml.so"
+        if not library.exists():
+            self.skipTest("the stand-in is not built")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.symlink(library, os.path.join(folder.name, "libnvidia-ml.so.1"))
+        s = fake(device="GPU-fake", env=dict(env, LD_LIBRARY_PATH=folder.name, FAKE_NVML_USED="0"))
+        try:
+            s.start()
+        except AssertionError as error:
+            s.process.stdout.close()
+            if "no CUDA kernels" in str(error):
+                self.skipTest("this build has no CUDA kernels")
+            raise
+        self.addCleanup(s.__exit__, None, None, None)
+        return s
+
+    def test_energy_reaches_the_models_that_caused_it(self):
+        # No counter: power over time, which goes on by itself.
+        s = self.start(FAKE_NVML_REFUSES="energy,", FAKE_NVML_PROCESSES="1")
+        wait_for(lambda: s.status().devices[0].HasField("watts"), what="the first sample")
+        s.generate("alpha")
+        models = wait_for(lambda: (m := {m.name: m for m in s.status().models})["alpha"].joules
+                          and m, what="alpha's energy")
+        self.assertEqual(models["beta"].joules, 0)
+        self.assertTrue(models["beta"].HasField("joules"))
+        self.assertFalse(models["beta"].HasField("joules_per_token"))
+        self.assertAlmostEqual(models["alpha"].joules_per_token * models["alpha"].tokens,
+                               models["alpha"].joules)
+        document = s.command_json("status")
+        device = document["devices"][0]
+        self.assertEqual((device["watts"], device["celsius"], device["utilization_percent"]),
+                         (412.5, 54, 62))
+        self.assertEqual(device["processes"], [{"pid": 100, "bytes": 100 << 20, "model": ""}])
+        self.assertGreaterEqual(device["joules"], document["models"][0]["joules"])
+        text = s.command_line("status").stdout
+        self.assertRegex(text, r"62% busy, 412 W, 54 C, \d.* since start")
+        self.assertRegex(text, r"100 +100.0 MiB +\(not ours\)")
+
+    def test_a_driver_that_says_nothing(self):
+        s = self.start(FAKE_NVML_REFUSES="utilization,power,temperature,energy,processes,")
+        self.assertEqual(len(s.generate("alpha")[1]), 8)
+        document = s.command_json("status")
+        for key in ("watts", "celsius", "utilization_percent", "joules", "processes"):
+            self.assertIsNone(document["devices"][0][key], key)
+        self.assertIsNone(document["models"][0]["joules"])
 
 
 if __name__ == "__main__":
