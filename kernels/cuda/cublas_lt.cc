@@ -8,13 +8,15 @@
 #include <mutex>
 #include <tuple>
 
+#include "kernels/cuda/launch.h"
+
 namespace switchyard::kernels::cuda {
 namespace {
 
 // Row counts are rounded up to a multiple of this to choose an algorithm.
 constexpr int64_t kRowStep = 64;
 constexpr size_t kMostPlans = 1024;
-constexpr uint32_t kAlignment = 16;  // of every matrix
+constexpr uint32_t kAlignment = 16;  // of every matrix, as Aligned asks for it
 
 // The functions that are used, by the names of the library.
 struct Library {
@@ -91,8 +93,6 @@ class Problem {
   const Library& library_;
   bool ok_ = true;
 };
-
-bool Aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % kAlignment == 0; }
 
 class OpenCublasLt final : public CublasLt {
  public:

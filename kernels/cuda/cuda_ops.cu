@@ -76,7 +76,11 @@ int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
     if (cublas_ != nullptr) cut.Take<__nv_bfloat16>(chunk * 2 * s.intermediate);
     cut.Take<char>(WorkspaceBytes(rows));
   });
-  op([&](ScratchCutter& cut) { cut.Take<float>(rows * s.experts); });  // MoeRoute
+  op([&](ScratchCutter& cut) {  // MoeRoute
+    if (s.experts == 0) return;
+    cut.Take<float>(rows * s.experts);
+    cut.Take<char>(WorkspaceBytes(rows));
+  });
   op([&](ScratchCutter& cut) {
     if (s.experts == 0) return;
     MoeScratch().Take(cut, rows, s.chosen, s.experts, s.expert_intermediate, hidden);

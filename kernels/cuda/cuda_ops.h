@@ -146,6 +146,10 @@ OpError ActivateRows(const MatmulArgs& a, const __nv_bfloat16* gate_up,
 OpError StoreSums(const float* sums, int64_t count, bool accumulate, void* out,
                   const LaunchContext& context);
 
+// Of few rows and a bf16 router: normed, and the logits [rows][experts], biased.
+bool TakesRouteLogits(const MoeRouteArgs& a);
+OpError RouteLogits(const MoeRouteArgs& a, float* logits, const LaunchContext& context);
+
 // out[r] = norm of row r (of row index[r] with an index) of x, as bf16.
 OpError NormRows(const void* x, const int32_t* index, const float* norm, float eps, int32_t rows,
                  int64_t width, void* out, const LaunchContext& context);

@@ -7,11 +7,15 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <utility>
 
 #include "kernels/ops.h"
 
 namespace switchyard::kernels::cuda {
+
+// Whether 16 bytes can be loaded at once.
+inline bool Aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 struct LaunchContext {
   cudaStream_t stream = nullptr;

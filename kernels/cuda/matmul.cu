@@ -103,8 +103,6 @@ OpError CheckWeights(const Matrix& w) {
 
 namespace {
 
-bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
 ProductShape ShapeOf(const MatmulArgs& a) {
   ProductShape s;
   s.dtype = a.dtype;

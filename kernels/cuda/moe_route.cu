@@ -1,7 +1,8 @@
 // normed = norm(x); the K experts of each row and their weights.
 //
-// Norm, the router's product to float, then a warp a row that chooses on a few hundred numbers in
-// shared memory. Where two experts are equal, the lower id is chosen. Bound by latency.
+// Norm and the router's product to float (of few rows one kernel, moe_logits.cu; else NormRows and
+// a product of matmul.h), then a warp a row that chooses on a few hundred numbers in shared memory.
+// Where two experts are equal, the lower id is chosen. Bound by latency.
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.cuh"
@@ -10,6 +11,12 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kMostChosen = 64;
+
+// Larger for a larger number; the same for both zeros.
+__device__ uint32_t Ordered(float x) {
+  const uint32_t bits = __float_as_uint(x + 0.0f);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
 
 // The largest of `values`, lower id first where equal, in every lane.
 __device__ int LargestOf(const float* values, int count) {
@@ -21,15 +28,8 @@ __device__ int LargestOf(const float* values, int count) {
       id = i;
     }
   }
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const float other = __shfl_xor_sync(kAllLanes, best, offset);
-    const int other_id = __shfl_xor_sync(kAllLanes, id, offset);
-    if (other > best || (other == best && other_id < id)) {
-      best = other;
-      id = other_id;
-    }
-  }
+  const uint32_t order = Ordered(best), largest = __reduce_max_sync(kAllLanes, order);
+  id = __reduce_min_sync(kAllLanes, order == largest ? id : count);
   return id < count ? id : 0;
 }
 
@@ -98,18 +98,14 @@ __global__ __launch_bounds__(kWarp) void Choose(const MoeRouteArgs a, const floa
     }
     __syncwarp();
   }
-  if (a.routing == Routing::kTopKSoftmax) {
-    Softmax(weight, a.chosen);
-  } else if (lane == 0) {
-    float sum = sigmoid ? 1e-20f : 0.0f;
-    for (int i = 0; i < a.chosen; ++i) sum += weight[i];
-    for (int i = 0; i < a.chosen; ++i) {
-      if (a.normalize) weight[i] /= sum;
-      if (sigmoid) weight[i] *= a.scale;
-    }
+  if (a.routing == Routing::kTopKSoftmax) Softmax(weight, a.chosen);
+  const bool normalize = a.normalize && a.routing != Routing::kTopKSoftmax;
+  float sum = sigmoid ? 1e-20f : 0.0f;
+  for (int i = 0; normalize && i < a.chosen; ++i) sum += weight[i];  // every lane all of it
+  for (int i = lane; i < a.chosen; i += kWarp) {
+    const float part = normalize ? weight[i] / sum : weight[i];
+    a.weights[row * a.chosen + i] = sigmoid ? part * a.scale : part;
   }
-  __syncwarp();
-  for (int i = lane; i < a.chosen; i += kWarp) a.weights[row * a.chosen + i] = weight[i];
 }
 
 }  // namespace
@@ -128,16 +124,21 @@ OpError CudaOps::MoeRoute(const MoeRouteArgs& args, Scratch scratch, Stream stre
   ScratchCutter cut(scratch);
   float* logits = cut.Take<float>(args.rows * experts);
   if (!cut.ok()) return kScratchTooSmall;
-  SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(args.x, nullptr, args.norm, args.eps, args.rows,
-                                         args.router.k, args.normed, context));
-  MatmulArgs a;
-  a.x = static_cast<const Bf16*>(args.normed);
-  a.rows = args.rows;
-  SetWeights(a, args.router);
-  a.bias = args.bias;
-  a.output = Output::kF32;
-  a.out = logits;
-  SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
+  if (TakesRouteLogits(args)) {
+    SWITCHYARD_RETURN_IF_OP_ERROR(RouteLogits(args, logits, context));
+  } else {
+    SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(args.x, nullptr, args.norm, args.eps, args.rows,
+                                           args.router.k, args.normed, context));
+    MatmulArgs a;
+    a.x = static_cast<const Bf16*>(args.normed);
+    a.rows = args.rows;
+    SetWeights(a, args.router);
+    a.bias = args.bias;
+    a.output = Output::kF32;
+    a.out = logits;
+    a.workspace = cut.Rest();
+    SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
+  }
   return Launch(context, args.rows, kWarp, 0, Choose, args, logits);
 }
 

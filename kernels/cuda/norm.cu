@@ -84,8 +84,6 @@ __global__ __launch_bounds__(kThreads) void NormPieces(const Bf16* x, const int3
   }
 }
 
-bool Aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
-
 template <bool kAdd>
 OpError Run(const Bf16* x, const int32_t* index, const float* norm, float eps, int32_t rows,
             int64_t width, Bf16* out, const LaunchContext& context) {
