@@ -1,6 +1,29 @@
 #include "tests/gpu/device_data.h"
 
+#include <cstdlib>
+
 namespace switchyard::kernels {
+
+bool ForInitcheck() {
+  static const bool asked = std::getenv("SWITCHYARD_TEST_INITCHECK") != nullptr;
+  return asked;
+}
+
+namespace {
+
+std::vector<uint8_t> WholeWords(std::vector<uint8_t> bytes) {
+  bytes.resize((bytes.size() + 3) / 4 * 4, 0xFF);
+  return bytes;
+}
+
+}  // namespace
+
+DeviceMatrix::DeviceMatrix(const TestMatrix& m)
+    : bytes(m.bytes), scales(WholeWords(m.scales)), zeros(WholeWords(m.zeros)), matrix(m.matrix) {
+  matrix.data = bytes.data();
+  if (!m.scales.empty()) matrix.scales = scales.data();
+  if (!m.zeros.empty()) matrix.zeros = zeros.data();
+}
 
 DeviceStep::DeviceStep(TestStep& step, int32_t slots)
     : rows(step.rows()),

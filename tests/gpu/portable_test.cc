@@ -2,7 +2,7 @@
 // and 12.0 within 99 KiB of shared memory where the capability has no more, and without overlapping
 // launches before 9.0.
 
-#include "tests/gpu/quant_data.h"
+#include "tests/gpu/quant_cases.h"
 
 namespace switchyard::kernels {
 namespace {

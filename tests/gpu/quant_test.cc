@@ -1,7 +1,7 @@
 // Every op that takes a matrix, on the GPU, with quantized weights of every kind, against the
 // reference on the same weights as float32.
 
-#include "tests/gpu/quant_data.h"
+#include "tests/gpu/quant_cases.h"
 
 namespace switchyard::kernels {
 namespace {
@@ -25,8 +25,8 @@ class GpuQuantTest : public GpuTest,
   const float spread_ = 1 / std::sqrt(static_cast<float>(k_));  // dots have spread 1
   Random random_{static_cast<uint32_t>(rows_ * 7919 + n_ * 31 + k_)};
   // In tiles, and of groups that are no even number of 128, scaled weights are rounded.
-  const bool rounded_ = rows_ > 16 ||
-                        (format_.dtype == DType::kInt4 && (format_.group != 128 || k_ % 256 != 0));
+  const bool rounded_ = rows_ > 16 || (format_.form.dtype == DType::kInt4 &&
+                                       (format_.form.group != 128 || k_ % 256 != 0));
 
   ScratchShape Need(int32_t logit_rows = 0) {
     ScratchShape need;

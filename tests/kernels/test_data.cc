@@ -86,8 +86,8 @@ void RandomScales(Random& random, const QuantizedForm& form, int64_t n, int64_t 
     if (form.dtype == DType::kF8E4M3) {
       Append(m.scales, DType::kF32, spread / 107 * factor(random));  // the patterns' own spread
     } else if (form.dtype == DType::kInt4) {
-      Append(m.scales, DType::kF16, spread / 4.6f * factor(random));
-      if (form.zeros) m.zeros.push_back(random() % 16);
+      Append(m.scales, DType::kF16, spread / (form.zeros ? 6.7f : 4.6f) * factor(random));
+      if (form.zeros) m.zeros.push_back(random() % 17);  // GPTQ has zero points up to 16
     } else {
       const int exponent = static_cast<int>(std::lround(std::log2(spread / 3.0f)));
       m.scales.push_back(static_cast<uint8_t>(127 + exponent - static_cast<int>(random() % 2)));
@@ -111,6 +111,19 @@ TestMatrix RandomMatrix(Random& random, const QuantizedForm& form, int64_t n, in
   m.matrix.zeros = m.zeros.empty() ? nullptr : m.zeros.data();
   m.matrix.group = form.group;
   return m;
+}
+
+TestMatrix Dequantized(const TestMatrix& m) {
+  TestMatrix plain;
+  for (int64_t b = 0; b < m.matrix.batch; ++b) {
+    for (int64_t n = 0; n < m.matrix.n; ++n) {
+      for (int64_t k = 0; k < m.matrix.k; ++k) {
+        Append(plain.bytes, DType::kF32, static_cast<float>(ReferenceWeight(m.matrix, b, n, k)));
+      }
+    }
+  }
+  plain.matrix = {plain.bytes.data(), DType::kF32, m.matrix.n, m.matrix.k, m.matrix.batch};
+  return plain;
 }
 
 TestScratch::TestScratch(const Ops& ops, const ScratchShape& shape)

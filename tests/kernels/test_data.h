@@ -34,6 +34,9 @@ struct QuantizedForm {
 TestMatrix RandomMatrix(Random& random, const QuantizedForm& form, int64_t n, int64_t k,
                         int64_t batch = 1, float spread = 1.0f);
 
+// The same weights as f32, each by ReferenceWeight: for oracles that read a weight once a row.
+TestMatrix Dequantized(const TestMatrix& m);
+
 // Scratch of exactly what the shape asks for, with a guard behind it.
 class TestScratch {
  public:
