@@ -12,21 +12,19 @@
 #include <algorithm>
 
 #include "kernels/cuda/matmul_output.cuh"
+#include "kernels/cuda/matmul_tile.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kN = 128, kK = 64, kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kPieces = kK / 8;                  // 16-byte pieces of a row of a stage
+constexpr int kN = 128, kK = kStageK, kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kPieces = kStagePieces;
+constexpr int kTogether = 8;                     // rows of gate, then of up
 constexpr int kCopyRows = kThreads / kPieces;    // rows that all threads copy at once
 constexpr int kMostSplits = 8, kLeastSteps = 4;  // a part of k is at least so many stages
 
 __host__ __device__ constexpr int StagesOf(int m) { return m > 64 ? 3 : 4; }
 constexpr size_t SharedOf(int m) { return size_t{sizeof(Bf16)} * StagesOf(m) * (m + kN) * kK; }
-
-__device__ inline uint4* Piece(uint4* tile, int row, int piece) {
-  return tile + row * kPieces + (piece ^ (row % 8));
-}
 
 // Weights: what follows in the row is wanted next.
 __device__ inline void CopyWeights(void* shared, const void* global, bool valid) {
@@ -34,20 +32,6 @@ __device__ inline void CopyWeights(void* shared, const void* global, bool valid)
   asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
-}
-
-// Weight row of row `i` of a block's tile. Of gate and up, 16 rows are 8 of gate and the same 8 of
-// up: they meet in one thread's registers.
-template <bool kGated>
-__device__ inline int64_t TileWeightRow(const MatmulArgs& a, int64_t tile, int i) {
-  if constexpr (kGated) {
-    const int64_t column = tile * (kN / 2) + i / 16 * 8 + i % 8;
-    if (column >= a.n / 2) return -1;
-    return column + (i % 16 >= 8 ? a.n / 2 : 0);
-  } else {
-    const int64_t n = tile * kN + i;
-    return n < a.n ? n : -1;
-  }
 }
 
 // Columns 2c and 2c + 1 of what a tile makes of row r: the results of two weight rows, or of two
@@ -90,7 +74,7 @@ __global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const Matmu
   const Bf16* from_w[kN / kCopyRows];
 #pragma unroll
   for (int i = 0; i < kN / kCopyRows; ++i) {
-    const int64_t row = TileWeightRow<kGated>(a, tile, copy_row + i * kCopyRows);
+    const int64_t row = TileWeightRow<kGated, kN, kTogether>(a, tile, copy_row + i * kCopyRows);
     from_w[i] = row < 0 ? nullptr : static_cast<const Bf16*>(a.w) + row * a.k + k_first;
   }
   const auto stage_of = [&](int step) { return shared + step % kStages * (kM + kN) * kPieces; };
@@ -101,7 +85,7 @@ __global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const Matmu
 #pragma unroll
     for (int i = 0; i < kN / kCopyRows; ++i) {
       const bool valid = inside && from_w[i] != nullptr;
-      CopyWeights(Piece(to, copy_row + i * kCopyRows, piece),
+      CopyWeights(StagePiece(to, copy_row + i * kCopyRows, piece),
                   valid ? from_w[i] + step * kK : static_cast<const Bf16*>(a.w), valid);
     }
   };
@@ -125,7 +109,8 @@ __global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const Matmu
         const int row = copy_row + i * kCopyRows;
         if (kM * kPieces < kThreads && row >= kM) continue;
         const bool valid = inside && from_x[i] != nullptr;
-        CopyAsync(Piece(stage_of(step), row, piece), valid ? from_x[i] + step * kK : a.x, valid);
+        CopyAsync(StagePiece(stage_of(step), row, piece), valid ? from_x[i] + step * kK : a.x,
+                  valid);
       }
     }
     CopyCommit();
@@ -148,12 +133,12 @@ __global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const Matmu
 #pragma unroll
       for (int j = 0; j < kTilesN / 2; ++j) {
         LoadTiles(right[j],
-                  Piece(w_tile, warp_n + j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
+                  StagePiece(w_tile, warp_n + j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
       }
 #pragma unroll
       for (int i = 0; i < kTilesM; ++i) {
         uint32_t left[4];
-        LoadTiles(left, Piece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
+        LoadTiles(left, StagePiece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
 #pragma unroll
         for (int j = 0; j < kTilesN; ++j) {
           MultiplyTile(sum[i][j], left[0], left[1], left[2], left[3], right[j / 2][j % 2 * 2],
@@ -218,15 +203,25 @@ __global__ __launch_bounds__(kAddThreads) void AddParts(const MatmulArgs a, int 
   StorePair<kOutput>(a, tile, r, column + 2, {first.z, first.w}, {up.z, up.w});
 }
 
+// So many parts that the blocks are about as many as run at the same time; of more than 32 rows no
+// more than four where those fill the device: adding up costs too.
+int Splits(const MatmulArgs& a, int multiprocessors) {
+  const int64_t tiles = (a.n + kN - 1) / kN, slots = 2 * int64_t{multiprocessors};
+  if (tiles >= multiprocessors) return 1;
+  const int64_t least = a.rows <= 32 ? kMostSplits : 4;
+  const int64_t most = std::clamp<int64_t>(multiprocessors / tiles, least, kMostSplits);
+  return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, most));
+}
+
 template <Output kOutput, int kM>
-OpError Run(const MatmulArgs& a, int splits, const LaunchContext& context) {
+OpError Run(const MatmulArgs& a, const LaunchContext& context) {
   constexpr size_t kShared = SharedOf(kM);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Batched<kOutput, kM>, kShared));
   const int tiles = static_cast<int>((a.n + kN - 1) / kN);
   const int steps = static_cast<int>((a.k + kK - 1) / kK);
   const int64_t part = int64_t{tiles} * kM * kN * static_cast<int64_t>(sizeof(float));
-  splits = static_cast<int>(
-      std::clamp<int64_t>(a.workspace.bytes / part, 1, std::clamp(steps / kLeastSteps, 1, splits)));
+  const int wanted = std::clamp(steps / kLeastSteps, 1, Splits(a, context.multiprocessors));
+  int splits = static_cast<int>(std::clamp<int64_t>(a.workspace.bytes / part, 1, wanted));
   const int each = (steps + splits - 1) / splits;
   splits = (steps + each - 1) / each;
   float* parts = splits > 1 ? static_cast<float*>(a.workspace.data) : nullptr;
@@ -239,21 +234,11 @@ OpError Run(const MatmulArgs& a, int splits, const LaunchContext& context) {
 }
 
 template <Output kOutput>
-OpError Run(const MatmulArgs& a, int splits, const LaunchContext& context) {
-  if (a.rows <= 16) return Run<kOutput, 16>(a, splits, context);
-  if (a.rows <= 32) return Run<kOutput, 32>(a, splits, context);
-  if (a.rows <= 64) return Run<kOutput, 64>(a, splits, context);
-  return Run<kOutput, 128>(a, splits, context);
-}
-
-// So many parts that the blocks are about as many as run at the same time; of more than 32 rows no
-// more than four where those fill the device: adding up costs too.
-int Splits(const MatmulArgs& a, int multiprocessors) {
-  const int64_t tiles = (a.n + kN - 1) / kN, slots = 2 * int64_t{multiprocessors};
-  if (tiles >= multiprocessors) return 1;
-  const int64_t least = a.rows <= 32 ? kMostSplits : 4;
-  const int64_t most = std::clamp<int64_t>(multiprocessors / tiles, least, kMostSplits);
-  return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, most));
+OpError Run(const MatmulArgs& a, const LaunchContext& context) {
+  if (a.rows <= 16) return Run<kOutput, 16>(a, context);
+  if (a.rows <= 32) return Run<kOutput, 32>(a, context);
+  if (a.rows <= 64) return Run<kOutput, 64>(a, context);
+  return Run<kOutput, 128>(a, context);
 }
 
 }  // namespace
@@ -263,16 +248,15 @@ int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {
   return 2 * int64_t{multiprocessors} * m * kN * static_cast<int64_t>(sizeof(float));
 }
 
-OpError BatchMatmul(const MatmulArgs& a, int splits, const LaunchContext& context) {
+OpError BatchMatmul(const MatmulArgs& a, const LaunchContext& context) {
   if (a.rows > kBatchRows) return {"more rows than the batched product takes"};
-  if (splits <= 0) splits = Splits(a, context.multiprocessors);
   switch (a.output) {
     case Output::kBf16:
-      return Run<Output::kBf16>(a, splits, context);
+      return Run<Output::kBf16>(a, context);
     case Output::kF32:
-      return Run<Output::kF32>(a, splits, context);
+      return Run<Output::kF32>(a, context);
     case Output::kGateUp:
-      return Run<Output::kGateUp>(a, splits, context);
+      return Run<Output::kGateUp>(a, context);
     case Output::kQkv:
       break;
   }

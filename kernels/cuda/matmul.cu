@@ -170,7 +170,7 @@ OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context
     case ProductKernel::kGemv:
       return GemvMatmul(a, gemv_warps, context);
     case ProductKernel::kBatch:
-      return BatchMatmul(a, 0, context);
+      return BatchMatmul(a, context);
     case ProductKernel::kDecode:
       return DecodeMatmul(a, context);
     case ProductKernel::kTile:

@@ -103,8 +103,7 @@ OpError TiledFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
-// `splits`: parts that k is cut into; 0: as many as fill the device.
-OpError BatchMatmul(const MatmulArgs& a, int splits, const LaunchContext& context);
+OpError BatchMatmul(const MatmulArgs& a, const LaunchContext& context);
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors);  // the most that it can use
 OpError TiledMatmul(const MatmulArgs& a, const LaunchContext& context);
 OpError GenericMatmul(const MatmulArgs& a, const LaunchContext& context);

@@ -14,11 +14,13 @@
 #include <algorithm>
 
 #include "kernels/cuda/matmul_output.cuh"
+#include "kernels/cuda/matmul_tile.cuh"
 #include "kernels/cuda/weight_formats.cuh"
 
 namespace switchyard::kernels::cuda {
 
 constexpr int kQuantThreads = 128;
+constexpr int kQuantTogether = 16;  // rows of gate, then of up
 
 // A weight's factor as the sum of two numbers of bf16 (each twice), and int4's zero; of mxfp4 the
 // first alone.
@@ -98,19 +100,6 @@ struct QuantStage {
   }
 };
 
-// Weight row of row `i` of a block's tile; -1: none.
-template <bool kGated, int kN>
-__device__ inline int64_t QuantTileRow(const MatmulArgs& a, int64_t tile_n, int i) {
-  if constexpr (kGated) {
-    const int64_t column = tile_n * (kN / 2) + i / 32 * 16 + i % 16;
-    if (column >= a.n / 2) return -1;
-    return column + (i % 32 >= 16 ? a.n / 2 : 0);
-  } else {
-    const int64_t n = tile_n * kN + i;
-    return n < a.n ? n : -1;
-  }
-}
-
 template <class Tile, Output kOutput, int kM, int kN>
 __global__ __launch_bounds__(kQuantThreads, 2) void QuantTiled(const MatmulArgs a, int tiles_m,
                                                                int tiles_n) {
@@ -158,13 +147,13 @@ __global__ __launch_bounds__(kQuantThreads, 2) void QuantTiled(const MatmulArgs 
   }
 #pragma unroll
   for (int i = 0; i < kN / kWStep; ++i) {
-    const int64_t row = QuantTileRow<kGated, kN>(a, tile_n, w_row + i * kWStep);
+    const int64_t row = TileWeightRow<kGated, kN, kQuantTogether>(a, tile_n, w_row + i * kWStep);
     from_w[i] = row < 0
                     ? nullptr
                     : static_cast<const char*>(a.w) + (expert * a.n + row) * pitch + w_piece * 16;
   }
   const int64_t scale_row =
-      threadIdx.x < kN ? QuantTileRow<kGated, kN>(a, tile_n, threadIdx.x) : -1;
+      threadIdx.x < kN ? TileWeightRow<kGated, kN, kQuantTogether>(a, tile_n, threadIdx.x) : -1;
   const int steps = static_cast<int>((a.k + Stage::kChunkK - 1) / Stage::kChunkK);
   const auto copy = [&](int step) {
     if (step < steps) {

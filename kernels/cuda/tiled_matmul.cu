@@ -2,42 +2,26 @@
 //
 // A block makes 128 x 128 results with four warps of 64 x 64 (with 64 x 32, shared memory would be
 // the bound), k in steps of 64 through a ring of three stages in shared memory (96 KiB, within what
-// capability 12.0 offers a block) filled by cp.async. 16-byte pieces of a row are swizzled by the
-// row, so that ldmatrix meets no bank twice. Of gate and up, every 32 columns of a tile are 16 of
-// gate and the same 16 of up: they meet in one thread's registers. mma.sync runs on every
+// capability 12.0 offers a block) filled by cp.async. Of gate and up, every 32 columns of a tile
+// are 16 of gate and the same 16 of up: they meet in one thread's registers. mma.sync runs on every
 // capability; Hopper's wgmma is not used.
 //
 // On an H200 310 to 340 TFLOP/s for o and down, 240 for gate/up, where cuBLAS does 790. Tried:
 // eight warps of 64 x 32 (176 to 276 for o and down, 289 for gate/up).
 
 #include "kernels/cuda/matmul_output.cuh"
+#include "kernels/cuda/matmul_tile.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kM = kTileRows, kN = 128, kK = 64, kStages = 3;
+constexpr int kM = kTileRows, kN = 128, kK = kStageK, kStages = 3;
 constexpr int kThreads = 128;
 constexpr int kCopyRows = kThreads / (kK / 8);  // rows that all threads copy at once
 constexpr int kBand = 8;
-constexpr int kPieces = kK / 8;  // 16-byte pieces of a row of a stage
+constexpr int kPieces = kStagePieces;
+constexpr int kTogether = 16;  // rows of gate, then of up
 constexpr size_t kSharedBytes = size_t{kStages} * (kM + kN) * kK * sizeof(Bf16);
-
-__device__ inline uint4* Piece(uint4* tile, int row, int piece) {
-  return tile + row * kPieces + (piece ^ (row % 8));
-}
-
-// Weight row of row `i` of a block's tile.
-template <bool kGated>
-__device__ int64_t TileWeightRow(const MatmulArgs& a, int64_t tile_n, int i) {
-  if constexpr (kGated) {
-    const int64_t column = tile_n * (kN / 2) + i / 32 * 16 + i % 16;
-    if (column >= a.n / 2) return -1;
-    return column + (i % 32 >= 16 ? a.n / 2 : 0);
-  } else {
-    const int64_t n = tile_n * kN + i;
-    return n < a.n ? n : -1;
-  }
-}
 
 template <Output kOutput>
 __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_m, int tiles_n) {
@@ -72,7 +56,7 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
   for (int i = 0; i < kM / kCopyRows; ++i) {
     const int row = copy_row + i * kCopyRows;
     from_x[i] = row < rows ? static_cast<int32_t>(InputRow(a, result_row(row))) : -1;
-    const int64_t weight_row = TileWeightRow<kGated>(a, tile_n, row);
+    const int64_t weight_row = TileWeightRow<kGated, kN, kTogether>(a, tile_n, row);
     from_w[i] = weight_row < 0 ? -1 : static_cast<int32_t>(expert * a.n + weight_row);
   }
   const Bf16* w = static_cast<const Bf16*>(a.w);
@@ -86,8 +70,8 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
       for (int i = 0; i < kM / kCopyRows; ++i) {
         const int row = copy_row + i * kCopyRows;
         const bool has_x = inside && from_x[i] >= 0, has_w = inside && from_w[i] >= 0;
-        CopyAsync(Piece(tile, row, piece), has_x ? a.x + from_x[i] * a.k + k : a.x, has_x);
-        CopyAsync(Piece(tile + kM * kPieces, row, piece), has_w ? w + from_w[i] * a.k + k : w,
+        CopyAsync(StagePiece(tile, row, piece), has_x ? a.x + from_x[i] * a.k + k : a.x, has_x);
+        CopyAsync(StagePiece(tile + kM * kPieces, row, piece), has_w ? w + from_w[i] * a.k + k : w,
                   has_w);
       }
     }
@@ -109,13 +93,13 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
       uint32_t left[4][4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        LoadTiles(left[i], Piece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
+        LoadTiles(left[i], StagePiece(x_tile, warp_m + i * 16 + lane % 16, k + lane / 16));
       }
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         uint32_t right[4];
         LoadTiles(right,
-                  Piece(w_tile, warp_n + j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
+                  StagePiece(w_tile, warp_n + j * 16 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           MultiplyTile(sum[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0],
