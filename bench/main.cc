@@ -12,7 +12,7 @@ const Subcommand* const kCommands[] = {
     &switchyard::bench::kLimitsCommand,    &switchyard::bench::kKernelsCommand,
     &switchyard::bench::kMakeModelCommand, &switchyard::bench::kDecodeCommand,
     &switchyard::bench::kPrefillCommand,   &switchyard::bench::kSwapCommand,
-    &switchyard::bench::kServeCommand,
+    &switchyard::bench::kServeCommand,     &switchyard::bench::kSwitchCommand,
 };
 
 }  // namespace

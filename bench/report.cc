@@ -13,6 +13,12 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
+double Percentile(std::vector<double> values, double p) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1) + 0.5)];
+}
+
 void Report::Add(std::string name, double value, std::string unit, double limit,
                  std::string limit_name) {
   rows_.push_back({std::move(name), std::move(unit), std::move(limit_name), value, limit});

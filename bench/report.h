@@ -9,6 +9,8 @@ namespace switchyard::bench {
 
 // The median of `values`.
 double Median(std::vector<double> values);
+// The value below which a part `p` of them lies: 0 the least, 1 the largest.
+double Percentile(std::vector<double> values, double p);
 
 class Report {
  public:

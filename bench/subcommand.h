@@ -22,5 +22,6 @@ extern const Subcommand kDecodeCommand;
 extern const Subcommand kPrefillCommand;
 extern const Subcommand kSwapCommand;
 extern const Subcommand kServeCommand;
+extern const Subcommand kSwitchCommand;
 
 }  // namespace switchyard::bench

@@ -1,0 +1,153 @@
+// `switch`: two models of a running supervisor take turns; how long from asking for the switch to
+// the first token of a prompt, beside what moving the bytes alone would take.
+
+#include <grpcpp/grpcpp.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bench/limits.h"
+#include "bench/report.h"
+#include "bench/subcommand.h"
+#include "common/status_macros.h"
+#include "switchyard/v1/control.grpc.pb.h"
+#include "switchyard/v1/inference.grpc.pb.h"
+
+namespace switchyard::bench {
+namespace {
+
+struct {
+  std::string address = "127.0.0.1:7411";
+  std::vector<std::string> models;
+  int rounds = 5;
+  int prompt_tokens = 512;
+  double copy_gb_per_s = 0;
+  bool json = false;
+} options;
+
+void AddOptions(CLI::App& app) {
+  app.add_option("--address", options.address, "of the supervisor");
+  app.add_option("models", options.models, "that do not fit together")->required()->expected(2, 64);
+  app.add_option("--rounds", options.rounds, "after a first one that is not counted")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--prompt-tokens", options.prompt_tokens)->check(CLI::PositiveNumber);
+  app.add_option("--copy-gb-per-s", options.copy_gb_per_s,
+                 "what the device copies, as `swap` measures it: prints the limit");
+  app.add_flag("--json", options.json, "one JSON document");
+}
+
+struct Seen {
+  double ready = 0;        // seconds from sending Switch to its last event
+  double first_token = 0;  // and to the first token
+  uint64_t bytes = 0;      // that had to move
+};
+
+class Switcher {
+ public:
+  explicit Switcher(std::shared_ptr<grpc::Channel> channel)
+      : control_(v1::Control::NewStub(channel)), inference_(v1::Inference::NewStub(channel)) {}
+
+  // Asks for the switch and, at once, for a token.
+  absl::StatusOr<Seen> Switch(const std::string& model) {
+    Seen seen;
+    const double start = Now();
+    grpc::ClientContext context;
+    v1::SwitchRequest request;
+    request.set_model(model);
+    auto progress = control_->Switch(&context, request);
+    grpc::Status ended;
+    std::thread watcher([&] {
+      v1::SwitchEvent event;
+      while (progress->Read(&event)) seen.bytes = event.bytes_total();
+      ended = progress->Finish();
+      seen.ready = Now() - start;
+    });
+    absl::StatusOr<double> first = FirstToken(model);
+    watcher.join();
+    RETURN_IF_ERROR(first.status());
+    if (!ended.ok()) return absl::InternalError(ended.error_message());
+    seen.first_token = *first - start;
+    return seen;
+  }
+
+ private:
+  // When the first token came.
+  absl::StatusOr<double> FirstToken(const std::string& model) {
+    v1::GenerateRequest request;
+    request.set_model(model);
+    for (int i = 0; i < options.prompt_tokens; ++i) request.mutable_ids()->add_ids(100 + i % 300);
+    request.mutable_sampling()->set_temperature(0);
+    request.mutable_stop()->set_max_tokens(1);
+    request.mutable_stop()->set_ignore_eos(true);
+    grpc::ClientContext context;
+    auto stream = inference_->Generate(&context, request);
+    double first = 0;
+    v1::GenerateEvent event;
+    while (stream->Read(&event)) {
+      if (first == 0 && event.ids_size() > 0) first = Now();
+    }
+    if (const grpc::Status status = stream->Finish(); !status.ok()) {
+      return absl::InternalError(status.error_message());
+    }
+    return first;
+  }
+
+  std::unique_ptr<v1::Control::Stub> control_;
+  std::unique_ptr<v1::Inference::Stub> inference_;
+};
+
+absl::StatusOr<std::vector<Seen>> SwitchAll() {
+  Switcher switcher(grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials()));
+  std::vector<Seen> all;
+  for (int round = 0; round <= options.rounds; ++round) {
+    for (const std::string& model : options.models) {
+      ASSIGN_OR_RETURN(Seen seen, switcher.Switch(model));
+      if (round > 0) all.push_back(seen);
+    }
+  }
+  return all;
+}
+
+void Add(const std::vector<Seen>& all, Report& report) {
+  std::vector<double> ready, first, bytes;
+  for (const Seen& seen : all) {
+    ready.push_back(seen.ready * 1e3);
+    first.push_back(seen.first_token * 1e3);
+    bytes.push_back(static_cast<double>(seen.bytes));
+  }
+  const double moved = Median(bytes);
+  const double copy_ms =
+      options.copy_gb_per_s > 0 ? moved / (options.copy_gb_per_s * 1e9) * 1e3 : 0;
+  report.Add("bytes that moved, median", moved / 1e9, "GB");
+  report.Add("Switch to ready, median", Median(ready), "ms", copy_ms, "the copy alone");
+  report.Add("Switch to the first token, median", Median(first), "ms",
+             copy_ms > 0 ? 1.10 * copy_ms + 20 : 0, "1.10 x the copy alone + 20 ms");
+  report.Add("Switch to the first token, worst", Percentile(first, 1.0), "ms");
+}
+
+int Run() {
+  const auto all = SwitchAll();
+  if (!all.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(all.status().message()).c_str());
+    return 1;
+  }
+  Report report("switch, " + std::to_string(options.models.size()) + " models, prompts of " +
+                    std::to_string(options.prompt_tokens) + " tokens",
+                options.json);
+  Add(*all, report);
+  report.Print();
+  return 0;
+}
+
+}  // namespace
+
+const Subcommand kSwitchCommand = {
+    "switch", "models of a running supervisor take turns: Switch to the first token", AddOptions,
+    Run};
+
+}  // namespace switchyard::bench
