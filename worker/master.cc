@@ -68,10 +68,11 @@ void Master::RunUse(const v1::UseMaster& command) {
 
 absl::StatusOr<uint64_t> Master::Adopt(const v1::UseMaster& command, bool& worth_caching) {
   ASSIGN_OR_RETURN(UniqueFd fd, parts_.descriptors.Take(command.master_id(), kDescriptorTimeout));
-  if (!command.complete()) RETURN_IF_ERROR(Fill(fd.get(), command.master_id(), worth_caching));
+  uint64_t checksum = 0;  // of a complete one, whoever filled it has told it
+  if (!command.complete()) {
+    ASSIGN_OR_RETURN(checksum, Fill(fd.get(), command.master_id(), worth_caching));
+  }
   ASSIGN_OR_RETURN(MasterMap map, MasterMap::Readable(fd.get(), parts_.image.bytes));
-  // Whoever filled a complete one has checked it.
-  const uint64_t checksum = command.complete() ? 0 : ImageChecksum(map.bytes());
   RETURN_IF_ERROR(parts_.device.RegisterHost(map.bytes().data(), map.bytes().size()));
   parts_.set_master(map.bytes().data());
   Unmap();
@@ -81,16 +82,18 @@ absl::StatusOr<uint64_t> Master::Adopt(const v1::UseMaster& command, bool& worth
 }
 
 // The writable mapping is gone before the seal, which others' mappings would survive.
-absl::Status Master::Fill(int fd, uint64_t master_id, bool& worth_caching) {
+absl::StatusOr<uint64_t> Master::Fill(int fd, uint64_t master_id, bool& worth_caching) {
+  uint64_t checksum = 0;
   {
     ASSIGN_OR_RETURN(MasterMap map, MasterMap::Writable(fd, parts_.image.bytes));
-    RETURN_IF_ERROR(FillMapped(map.bytes(), master_id, worth_caching));
+    ASSIGN_OR_RETURN(checksum, FillMapped(map.bytes(), master_id, worth_caching));
   }
-  return SealMaster(fd);
+  RETURN_IF_ERROR(SealMaster(fd));
+  return checksum;
 }
 
-absl::Status Master::FillMapped(std::span<std::byte> image, uint64_t master_id,
-                                bool& worth_caching) {
+absl::StatusOr<uint64_t> Master::FillMapped(std::span<std::byte> image, uint64_t master_id,
+                                            bool& worth_caching) {
   const SteadyClock clock;
   Nanos told = 0;
   auto progress = [&](uint64_t bytes_done) {
@@ -102,9 +105,11 @@ absl::Status Master::FillMapped(std::span<std::byte> image, uint64_t master_id,
   };
   const bool may_cache = parts_.image.took_work && !parts_.cache_dir.empty();
   if (may_cache) {
-    absl::Status cached = ReadImageCache(parts_.cache_dir, parts_.image, image, progress);
+    auto cached = ReadImageCache(parts_.cache_dir, parts_.image, image, progress);
     if (cached.ok() || Cancelled(master_id)) return cached;
-    if (!absl::IsNotFound(cached)) LogWarning("image cache: ", cached.ToString());
+    if (!absl::IsNotFound(cached.status())) {
+      LogWarning("image cache: ", cached.status().ToString());
+    }
   }
   worth_caching = may_cache;
   FillReport report;
@@ -114,7 +119,7 @@ absl::Status Master::FillMapped(std::span<std::byte> image, uint64_t master_id,
             absl::StrFormat("%.4f", report.error.Relative()), ", at worst ",
             absl::StrFormat("%.4f", report.worst), " in ", report.worst_name);
   }
-  return absl::OkStatus();
+  return ImageChecksum(image.first(parts_.image.bytes));
 }
 
 void Master::RunDrop(uint64_t master_id) {

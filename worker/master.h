@@ -49,8 +49,10 @@ class Master {
   void RunDrop(uint64_t master_id);
   // What is mapped read-only, sealed and registered in the end, and its checksum.
   absl::StatusOr<uint64_t> Adopt(const v1::UseMaster& command, bool& worth_caching);
-  absl::Status Fill(int fd, uint64_t master_id, bool& worth_caching);
-  absl::Status FillMapped(std::span<std::byte> image, uint64_t master_id, bool& worth_caching);
+  // These return the checksum.
+  absl::StatusOr<uint64_t> Fill(int fd, uint64_t master_id, bool& worth_caching);
+  absl::StatusOr<uint64_t> FillMapped(std::span<std::byte> image, uint64_t master_id,
+                                      bool& worth_caching);
   void Unmap();
   bool Cancelled(uint64_t master_id) const;
   void Tell(uint64_t master_id, v1::MasterStatus::State state, uint64_t bytes_done,

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kHeaderBytes = 4096;
-constexpr uint64_t kPiece = uint64_t{8} << 20;
+constexpr uint64_t kPiece = kChecksumBlock;
 constexpr char kSuffix[] = ".image";
 constexpr char kTemporary[] = ".partial";
 constexpr auto kAbandoned = std::chrono::hours(1);
@@ -69,33 +70,79 @@ absl::Status WriteAll(int fd, std::span<const std::byte> data) {
   return absl::OkStatus();
 }
 
-absl::Status ReadVerified(int fd, const ImageLayout& layout, std::span<std::byte> image,
-                          const std::function<bool(uint64_t)>& progress) {
+// A file whose pages are taken from the page cache if they are there, and else read around it
+// (O_DIRECT): a copy less, and nobody's pages are pushed out.
+class DirectFile {
+ public:
+  explicit DirectFile(const std::string& path)
+      : buffered_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)),
+        direct_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT)) {}
+
+  bool valid() const { return buffered_.valid(); }
+  int fd() const { return buffered_.get(); }
+
+  absl::Status Read(uint64_t offset, std::byte* out, uint64_t bytes) const {
+    if (ReadCached(offset, out, bytes)) return absl::OkStatus();
+    const uint64_t done = direct_.valid() ? ReadDirect(offset, out, bytes) : 0;
+    return ReadAll(buffered_.get(), offset + done, out + done, bytes - done);
+  }
+
+ private:
+  // False, with part of it perhaps read, unless the page cache holds all of it.
+  bool ReadCached(uint64_t offset, std::byte* out, uint64_t bytes) const {
+    const iovec to = {out, bytes};
+    return ::preadv2(buffered_.get(), &to, 1, static_cast<off_t>(offset), RWF_NOWAIT) ==
+           static_cast<ssize_t>(bytes);
+  }
+  // Of the leading whole pages, as many bytes as could be read. An image that is not aligned, or a
+  // file system with larger blocks, leaves all to the page cache.
+  uint64_t ReadDirect(uint64_t offset, std::byte* out, uint64_t bytes) const {
+    const uint64_t whole = bytes / kHeaderBytes * kHeaderBytes;
+    uint64_t done = 0;
+    while (done < whole) {
+      const ssize_t n =
+          ::pread(direct_.get(), out + done, whole - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) break;  // the buffered read says what is wrong
+      done += static_cast<uint64_t>(n);
+    }
+    return done;
+  }
+
+  UniqueFd buffered_, direct_;
+};
+
+absl::StatusOr<uint64_t> ReadVerified(const DirectFile& file, const ImageLayout& layout,
+                                      std::span<std::byte> image,
+                                      const std::function<bool(uint64_t)>& progress) {
   Header header;
-  RETURN_IF_ERROR(ReadAll(fd, 0, reinterpret_cast<std::byte*>(&header), sizeof(header)));
+  RETURN_IF_ERROR(ReadAll(file.fd(), 0, reinterpret_cast<std::byte*>(&header), sizeof(header)));
   const Header wanted = MakeHeader(layout, header.checksum);
   if (std::memcmp(&header, &wanted, sizeof(header)) != 0) {
     return absl::DataLossError("its header is not that of this image");
   }
   // All of it is told of when the checksum is known to be right.
   const uint64_t pieces = CeilDiv(layout.bytes, kPiece);
+  std::vector<uint64_t> digests(pieces);
   RETURN_IF_ERROR(RunInOrder(
       pieces,
       [&](size_t i) {
         const uint64_t at = i * kPiece;
-        return ReadAll(fd, kHeaderBytes + at, image.data() + at,
-                       std::min(kPiece, layout.bytes - at));
+        const auto piece = image.subspan(at, std::min(kPiece, layout.bytes - at));
+        absl::Status read = file.Read(kHeaderBytes + at, piece.data(), piece.size());
+        if (read.ok()) digests[i] = BlockDigest(piece, i);
+        return read;
       },
       [&](size_t leading) {
         return leading == pieces || !progress || progress(leading * kPiece);
       }));
-  if (ImageChecksum(image.first(layout.bytes)) != header.checksum) {
+  if (ImageChecksum(digests, layout.bytes) != header.checksum) {
     return absl::DataLossError("its checksum is wrong");
   }
   if (progress && !progress(layout.bytes)) {
     return absl::CancelledError("the image is not wanted any more");
   }
-  return absl::OkStatus();
+  return header.checksum;
 }
 
 struct CacheFile {
@@ -157,23 +204,22 @@ absl::Status WriteFile(const std::string& path, const ImageLayout& layout,
 
 }  // namespace
 
-absl::Status ReadImageCache(const std::string& dir, const ImageLayout& layout,
-                            std::span<std::byte> image,
-                            const std::function<bool(uint64_t)>& progress) {
+absl::StatusOr<uint64_t> ReadImageCache(const std::string& dir, const ImageLayout& layout,
+                                        std::span<std::byte> image,
+                                        const std::function<bool(uint64_t)>& progress) {
   const std::string path = absl::StrCat(dir, "/", layout.key, kSuffix);
   if (layout.key.empty() || image.size() < layout.bytes) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": no key, or too few bytes for it"));
   }
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return ErrnoStatus(path.c_str());
-  const absl::Status status = ReadVerified(fd.get(), layout, image, progress);
-  if (absl::IsDataLoss(status)) {
+  const DirectFile file(path);
+  if (!file.valid()) return ErrnoStatus(path.c_str());
+  absl::StatusOr<uint64_t> checksum = ReadVerified(file, layout, image, progress);
+  if (absl::IsDataLoss(checksum.status())) {
     ::unlink(path.c_str());
-    return absl::DataLossError(absl::StrCat(path, ": ", status.message(), "; removed"));
+    return absl::DataLossError(absl::StrCat(path, ": ", checksum.status().message(), "; removed"));
   }
-  RETURN_IF_ERROR(status);
-  ::futimens(fd.get(), nullptr);  // the time says when it was used last
-  return absl::OkStatus();
+  if (checksum.ok()) ::futimens(file.fd(), nullptr);  // the time says when it was used last
+  return checksum;
 }
 
 absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,

@@ -9,7 +9,6 @@
 namespace switchyard::worker {
 namespace {
 
-constexpr uint64_t kBlock = uint64_t{8} << 20;
 constexpr int kLanes = 8;  // independent, so that multiplications overlap
 constexpr uint64_t kOdd1 = 0x9E3779B97F4A7C15;
 constexpr uint64_t kOdd2 = 0xD6E8FEB86659FD93;
@@ -18,8 +17,7 @@ uint64_t Mix(uint64_t state, uint64_t word) {
   return std::rotl(state ^ (word * kOdd1), 29) * kOdd2;
 }
 
-// Of one block; `seed` tells blocks of the same bytes apart.
-uint64_t BlockDigest(std::span<const std::byte> bytes, uint64_t seed) {
+uint64_t Digest(std::span<const std::byte> bytes, uint64_t seed) {
   uint64_t lane[kLanes];
   for (int i = 0; i < kLanes; ++i) lane[i] = seed + kOdd1 * static_cast<uint64_t>(i + 1);
   size_t at = 0;
@@ -37,12 +35,21 @@ uint64_t BlockDigest(std::span<const std::byte> bytes, uint64_t seed) {
 
 }  // namespace
 
+// The index tells blocks of the same bytes apart.
+uint64_t BlockDigest(std::span<const std::byte> block, uint64_t index) {
+  return Digest(block, index);
+}
+
+uint64_t ImageChecksum(std::span<const uint64_t> digests, uint64_t image_bytes) {
+  return Digest(std::as_bytes(digests), image_bytes);
+}
+
 uint64_t ImageChecksum(std::span<const std::byte> image) {
-  const size_t blocks = CeilDiv(image.size(), kBlock);
+  const size_t blocks = CeilDiv(image.size(), kChecksumBlock);
   std::vector<uint64_t> digests(blocks);
   const auto digest = [&](size_t i) {
-    const size_t begin = i * kBlock;
-    const size_t size = std::min<size_t>(kBlock, image.size() - begin);
+    const size_t begin = i * kChecksumBlock;
+    const size_t size = std::min<size_t>(kChecksumBlock, image.size() - begin);
     digests[i] = BlockDigest(image.subspan(begin, size), i);
     return absl::OkStatus();
   };
@@ -51,7 +58,7 @@ uint64_t ImageChecksum(std::span<const std::byte> image) {
   } else {
     (void)RunInOrder(blocks, digest, nullptr);
   }
-  return BlockDigest(std::as_bytes(std::span(digests)), image.size());
+  return ImageChecksum(digests, image.size());
 }
 
 }  // namespace switchyard::worker
