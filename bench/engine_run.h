@@ -66,6 +66,7 @@ class EngineRun final : private worker::EngineSink {
   std::unique_ptr<worker::Device> device_;
   std::unique_ptr<kernels::Ops> ops_;
   std::unique_ptr<Buffer> master_;
+  std::unique_ptr<worker::Buffer> copy_from_, copy_to_;  // of a GPU's limit
   bool on_cpu_ = true;
   SteadyClock clock_;
 

@@ -165,8 +165,9 @@ absl::StatusOr<double> FirstToken(v1::Inference::Stub& stub) {
     if (first == 0 && event.ids_size() > 0) first = Now() - start;
   }
   if (grpc::Status status = stream->Finish(); !status.ok()) {
-    return absl::InternalError(status.error_message());
+    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   }
+  if (first == 0) return absl::InternalError("the answer had no token");
   return first;
 }
 
@@ -199,7 +200,7 @@ int Run() {
   if (!options.direct.empty()) {
     if (absl::Status status = AddRouting(*stub, report); !status.ok()) {
       std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-      return 1;
+      return absl::IsUnavailable(status) ? 3 : 1;
     }
   }
   Load warm(*stub), load(*stub);

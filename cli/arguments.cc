@@ -10,7 +10,7 @@
 #include "cli/numbers.h"
 #include "cli/outcome.h"
 #include "cli/output.h"
-#include "cli/printable.h"
+#include "common/printable.h"
 #include "common/version.h"
 
 namespace switchyard::cli {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "cli/printable.h"
+#include "common/printable.h"
 #include "common/status_macros.h"
 
 namespace switchyard::cli {

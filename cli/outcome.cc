@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <string>
 
-#include "cli/printable.h"
+#include "common/printable.h"
 
 namespace switchyard::cli {
 

@@ -7,10 +7,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "cli/output.h"
-#include "cli/printable.h"
 #include "cli/render_devices.h"
 #include "cli/table.h"
 #include "common/human.h"
+#include "common/printable.h"
 
 namespace switchyard::cli {
 namespace {

@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "cli/printable.h"
 #include "cli/table.h"
 #include "common/human.h"
+#include "common/printable.h"
 
 namespace switchyard::cli {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cli/printable.h"
+#include "common/printable.h"
 
 namespace switchyard::cli {
 namespace {

@@ -31,8 +31,8 @@ class CallQueue {
 
   grpc::ServerCompletionQueue* get() const { return queue_.get(); }
 
-  // The tag of an operation that is begun now. From any thread, by whoever has another one under
-  // way or is before Stop.
+  // Returns the tag of an operation that is begun now. From any thread, by whoever has another one
+  // under way or is before Stop.
   void* Begin(Operation* operation);
 
   // Waits until nothing is under way, and ends the thread. Calls must have been told to end.
@@ -54,7 +54,8 @@ class OwnedOperation final : public CallQueue::Operation {
  public:
   OwnedOperation(CallQueue* queue, void (Owner::*ended)(bool)) : queue_(queue), ended_(ended) {}
 
-  // The tag.
+  void* tag() { return static_cast<CallQueue::Operation*>(this); }
+  // Returns the tag.
   void* Begin(std::shared_ptr<Owner> owner) {
     owner_ = std::move(owner);
     return queue_->Begin(this);

@@ -13,6 +13,7 @@
 #include "common/human.h"
 #include "common/json.h"
 #include "common/model_name.h"
+#include "common/printable.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"
 #include "supervisor/arithmetic.h"
@@ -164,9 +165,7 @@ ModelEntry PlanModel(const v1::Model& model, const std::vector<Device>& devices,
 
 }  // namespace
 
-std::string ShownName(const std::string& name) {
-  return absl::Utf8SafeCHexEscape(ValidUtf8(name, 64));
-}
+std::string ShownName(const std::string& name) { return Printable(ValidUtf8(name, 64)); }
 
 std::string ModelText(const v1::Model& model) {
   TextFormat::Printer printer;

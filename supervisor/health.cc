@@ -7,6 +7,9 @@
 namespace switchyard::supervisor {
 namespace {
 
+// As gRPC's own implementation has it: a watch keeps the name.
+constexpr size_t kLongestName = 200;
+
 Health::Response MakeResponse(Health::Response::ServingStatus status) {
   Health::Response response;
   response.set_status(status);
@@ -27,15 +30,21 @@ void Health::SetServing(const std::string& service, bool serving) {
 }
 
 absl::StatusOr<Health::Response> Health::Check(const std::string& service) const {
+  if (service.size() > kLongestName) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the service's name has ", service.size(), " bytes, at most ", kLongestName));
+  }
   const auto it = serving_.find(service);
   if (it != serving_.end()) return MakeResponse(it->second);
   return absl::NotFoundError(absl::StrCat("health of \"", service, "\" is not known"));
 }
 
-void Health::Watch(const std::string& service, std::shared_ptr<Sink> sink) {
+absl::Status Health::Watch(const std::string& service, std::shared_ptr<Sink> sink) {
   const auto response = Check(service);
+  if (absl::IsInvalidArgument(response.status())) return response.status();
   sink->Write(response.ok() ? *response : MakeResponse(Response::SERVICE_UNKNOWN));
   watches_.emplace(service, std::move(sink));
+  return absl::OkStatus();
 }
 
 void Health::StopWatching(const Sink* sink) {

@@ -22,7 +22,10 @@ absl::StatusOr<uint64_t> HostStore::Create(const std::string& model, uint64_t by
   return id;
 }
 
-void HostStore::Close(uint64_t master_id) { masters_.erase(master_id); }
+void HostStore::Close(uint64_t master_id) {
+  auto master = masters_.extract(master_id);
+  if (!master.empty()) closer_.Close(std::move(master.mapped()));
+}
 
 absl::StatusOr<int> HostStore::Find(uint64_t master_id) const {
   auto it = masters_.find(master_id);

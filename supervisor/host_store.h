@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/unique_fd.h"
+#include "supervisor/closer.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -13,7 +14,7 @@ namespace switchyard::supervisor {
 class HostStore final : public MasterStore {
  public:
   absl::StatusOr<uint64_t> Create(const std::string& model, uint64_t bytes) override;
-  void Close(uint64_t master_id) override;
+  void Close(uint64_t master_id) override;  // its memory goes soon, on another thread
 
   absl::StatusOr<int> Find(uint64_t master_id) const;
   size_t size() const { return masters_.size(); }
@@ -21,6 +22,7 @@ class HostStore final : public MasterStore {
  private:
   std::map<uint64_t, UniqueFd> masters_;
   uint64_t next_id_ = 1;
+  Closer closer_;
 };
 
 }  // namespace switchyard::supervisor

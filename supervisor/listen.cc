@@ -61,27 +61,6 @@ absl::StatusOr<UniqueFd> NewSocket(int family) {
 
 }  // namespace
 
-absl::StatusOr<HostPort> ParseHostPort(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  uint32_t port = 0;
-  if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(text.substr(colon + 1), &port) || port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is not an address: HOST:PORT is, with a port up to 65535"));
-  }
-  std::string host = text.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return HostPort{host, static_cast<uint16_t>(port)};
-}
-
-std::string FormatHostPort(const HostPort& address) {
-  const bool v6 = address.host.find(':') != std::string::npos;
-  return v6 ? absl::StrCat("[", address.host, "]:", address.port)
-            : absl::StrCat(address.host, ":", address.port);
-}
-
 absl::Status CheckLoopback(const HostPort& address) {
   ASSIGN_OR_RETURN(const SocketAddress socket_address, Resolve(address));
   if (IsLoopback(socket_address)) return absl::OkStatus();

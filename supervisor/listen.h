@@ -1,23 +1,12 @@
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/host_port.h"
 #include "common/unique_fd.h"
 
 namespace switchyard::supervisor {
-
-struct HostPort {
-  std::string host;  // as written, without brackets
-  uint16_t port = 0;
-};
-
-// "127.0.0.1:7411", "localhost:0", "[::1]:7411".
-absl::StatusOr<HostPort> ParseHostPort(const std::string& text);
-
-// "HOST:PORT", with brackets around an IPv6 address.
-std::string FormatHostPort(const HostPort& address);
 
 // INVALID_ARGUMENT unless it is a loopback address: wider ones need TLS and a token.
 absl::Status CheckLoopback(const HostPort& address);

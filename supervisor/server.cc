@@ -1,6 +1,5 @@
 #include "supervisor/server.h"
 
-#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -43,7 +42,7 @@ class Server::Impl {
   absl::Status Start() {
     grpc::ServerBuilder builder;
     SetLimits(&builder);
-    builder.RegisterAsyncGenericService(&service_);
+    builder.RegisterAsyncGenericService(&service_.generic);
     acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
         grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
         grpc::InsecureServerCredentials());
@@ -61,12 +60,13 @@ class Server::Impl {
 
   void Serve(Parts parts, Options options) {
     health_ = parts.health;
-    AddInference(parts.loop, parts.router, options.sink_limit_bytes, &methods_);
+    ServerCall::Methods* const methods = &service_.methods;
+    AddInference(parts.loop, parts.router, options.sink_limit_bytes, methods);
     AddControl(parts.loop, parts.router, std::move(parts.reload), options.control_unix_only,
-               &methods_);
-    AddHealth(parts.loop, parts.health, &methods_);
-    AddReflection(&methods_);
-    ServerCall::Accept(queue_.get(), &service_, &methods_);
+               methods);
+    AddHealth(parts.loop, parts.health, methods);
+    AddReflection(methods);
+    ServerCall::Accept(queue_.get(), &service_);
   }
 
   void AddConnection(UniqueFd connection) {
@@ -74,6 +74,8 @@ class Server::Impl {
     parameters.fd = connection.Release();  // gRPC closes it, whatever happens
     acceptor_->HandleNewConnection(&parameters);
   }
+
+  void RefuseCalls() { service_.refusing = true; }
 
   void Shutdown(Nanos grace) {
     if (server_ == nullptr) return;
@@ -84,8 +86,7 @@ class Server::Impl {
   }
 
  private:
-  ServerCall::Methods methods_;
-  grpc::AsyncGenericService service_;
+  ServerCall::Service service_;
   Health* health_ = nullptr;
   std::unique_ptr<CallQueue> queue_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
@@ -103,6 +104,7 @@ Server::~Server() = default;
 CallQueue* Server::queue() { return impl_->queue(); }
 void Server::Serve(Parts parts, Options options) { impl_->Serve(std::move(parts), options); }
 void Server::AddConnection(UniqueFd connection) { impl_->AddConnection(std::move(connection)); }
+void Server::RefuseCalls() { impl_->RefuseCalls(); }
 void Server::Shutdown(Nanos grace) { impl_->Shutdown(grace); }
 
 }  // namespace switchyard::supervisor

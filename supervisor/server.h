@@ -37,8 +37,11 @@ class Server {
   // Begins to serve. Once.
   void Serve(Parts parts, Options options);
   void AddConnection(UniqueFd connection);
-  // Blocks until every call has ended: cuts off, after `grace`, those that have not. No task runs
-  // meanwhile. The caller keeps a way to exit of its own, should gRPC not return.
+  // Calls that come from now on are UNAVAILABLE: for when there is nobody to answer them.
+  void RefuseCalls();
+  // Blocks until the connections have ended: cuts off, after `grace`, the calls that have not. No
+  // task runs meanwhile. The destructor waits for what is left of them; the caller keeps a way to
+  // exit of its own, should gRPC not let go of it.
   void Shutdown(Nanos grace);
 
  private:

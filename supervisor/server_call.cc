@@ -2,27 +2,29 @@
 
 #include <utility>
 
+#include "supervisor/server_status.h"
+
 namespace switchyard::supervisor {
 
-void ServerCall::Accept(CallQueue* queue, grpc::AsyncGenericService* service,
-                        const Methods* methods) {
-  auto call = std::make_shared<ServerCall>(queue, service, methods);
+void ServerCall::Accept(CallQueue* queue, Service* service) {
+  auto call = std::make_shared<ServerCall>(queue, service);
   // gRPC takes this tag before the call is there, and returns it only if one came.
-  call->context_.AsyncNotifyWhenDone(&call->done_);
-  service->RequestCall(&call->context_, &call->stream_, queue->get(), queue->get(),
-                       call->accepting_.Begin(call));
+  call->context_.AsyncNotifyWhenDone(call->done_.tag());
+  service->generic.RequestCall(&call->context_, &call->stream_, queue->get(), queue->get(),
+                               call->accepting_.Begin(call));
 }
-
-ServerCall::ServerCall(CallQueue* queue, grpc::AsyncGenericService* service, const Methods* methods)
-    : queue_(queue), service_(service), methods_(methods) {}
 
 void ServerCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server shuts down
   (void)done_.Begin(shared_from_this());
-  Accept(queue_, service_, methods_);
-  const auto method = methods_->find(context_.method());
-  if (method == methods_->end()) {
-    Finish({grpc::StatusCode::UNIMPLEMENTED, "there is no method " + context_.method()});
+  Accept(queue_, service_);
+  if (service_->refusing) {
+    Finish(ToGrpc(absl::UnavailableError("the server is shutting down")));
+    return;
+  }
+  const auto method = service_->methods.find(context_.method());
+  if (method == service_->methods.end()) {
+    Finish(ToGrpc(absl::UnimplementedError("there is no method " + context_.method())));
     return;
   }
   method_ = &method->second;
@@ -46,12 +48,14 @@ void ServerCall::Finish(const grpc::Status& status) {
 
 void ServerCall::OnRead(bool ok) {
   if (ended_) return;
+  grpc::ByteBuffer message;  // goes when it is handled
+  message.Swap(&message_);
   if (handler_ != nullptr) {
-    handler_->OnRead(ok ? &message_ : nullptr);
+    handler_->OnRead(ok ? &message : nullptr);
   } else if (ok) {
-    handler_ = (*method_)(shared_from_this(), message_);
+    handler_ = (*method_)(shared_from_this(), message);
   } else {
-    Finish({grpc::StatusCode::INVALID_ARGUMENT, "the call ended without a request"});
+    Finish(ToGrpc(absl::InvalidArgumentError("the call ended without a request")));
   }
 }
 
@@ -59,11 +63,9 @@ void ServerCall::OnWritten(bool ok) {
   if (!ended_) handler_->OnWritten(ok);
 }
 
-void ServerCall::OnFinished(bool) {}
-
 void ServerCall::OnDone(bool) {
   ended_ = true;
-  if (const auto handler = std::move(handler_)) handler->OnEnd(context_.IsCancelled());
+  if (const auto handler = std::move(handler_)) handler->OnEnd();
 }
 
 }  // namespace switchyard::supervisor

@@ -3,6 +3,7 @@
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,18 +25,23 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
     // A Read has ended; null if the client sends no more.
     virtual void OnRead(const grpc::ByteBuffer* /*message*/) {}
     virtual void OnWritten(bool ok) = 0;
-    // The client has our status, or (cancelled) is gone and can be told nothing any more.
-    virtual void OnEnd(bool cancelled) = 0;
+    // The client has our status, or is gone and can be told nothing any more.
+    virtual void OnEnd() = 0;
   };
   // Begins a method, on the queue's thread. The handler lives until OnEnd at least.
   using Method = std::function<std::shared_ptr<Handler>(std::shared_ptr<ServerCall> call,
                                                         const grpc::ByteBuffer& request)>;
   using Methods = std::map<std::string, Method>;  // by "/package.Service/Method"
+  struct Service {
+    grpc::AsyncGenericService generic;
+    Methods methods;                     // constant once calls are accepted
+    std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
+  };
 
   // Waits for a call, begins it, and waits for the next one, until the server shuts down.
-  static void Accept(CallQueue* queue, grpc::AsyncGenericService* service, const Methods* methods);
+  static void Accept(CallQueue* queue, Service* service);
 
-  ServerCall(CallQueue* queue, grpc::AsyncGenericService* service, const Methods* methods);
+  ServerCall(CallQueue* queue, Service* service) : queue_(queue), service_(service) {}
 
   const grpc::ServerContext& context() const { return context_; }
 
@@ -51,16 +57,15 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   void OnAccepted(bool ok);
   void OnRead(bool ok);
   void OnWritten(bool ok);
-  void OnFinished(bool ok);
-  void OnDone(bool ok);
+  void OnFinished(bool /*ok*/) {}
+  void OnDone(bool /*ok*/);
 
   CallQueue* const queue_;
-  grpc::AsyncGenericService* const service_;
-  const Methods* const methods_;
+  Service* const service_;
   const Method* method_ = nullptr;
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
-  grpc::ByteBuffer message_;  // read
+  grpc::ByteBuffer message_;  // being read
   std::shared_ptr<Handler> handler_;
   bool ended_ = false;  // the queue's thread only, as are handler_ and method_
   Ending accepting_{queue_, &ServerCall::OnAccepted};

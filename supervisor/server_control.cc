@@ -20,11 +20,6 @@ Merged MergeProgress(v1::SwitchEvent* waiting, v1::SwitchEvent* next) {
   return Merged::kReplaced;
 }
 
-Merged MergeStatus(v1::Status* waiting, v1::Status* next) {
-  waiting->Swap(next);
-  return Merged::kReplaced;
-}
-
 // A client that leaves does not end the switch: there is nobody to tell, and nothing to do.
 class SwitchCall final : public StreamCall<v1::SwitchEvent>, public SwitchSink {
  public:
@@ -37,7 +32,7 @@ class SwitchCall final : public StreamCall<v1::SwitchEvent>, public SwitchSink {
 class StatusCall final : public StreamCall<v1::Status>, public StatusSink {
  public:
   StatusCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Router* router)
-      : StreamCall(std::move(call), MergeStatus), loop_(loop), router_(router) {}
+      : StreamCall(std::move(call), KeepNewest), loop_(loop), router_(router) {}
   void Write(const v1::Status& status) override { Push(status); }
   void Finish(absl::Status status) override { Close(ToGrpc(status)); }
 

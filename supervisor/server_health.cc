@@ -10,15 +10,10 @@ namespace {
 
 using grpc::health::v1::HealthCheckRequest;
 
-Merged TakeNewest(Health::Response* waiting, Health::Response* next) {
-  waiting->Swap(next);
-  return Merged::kReplaced;
-}
-
 class WatchCall final : public StreamCall<Health::Response>, public Health::Sink {
  public:
   WatchCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Health* health)
-      : StreamCall(std::move(call), TakeNewest), loop_(loop), health_(health) {}
+      : StreamCall(std::move(call), KeepNewest), loop_(loop), health_(health) {}
   void Write(const Health::Response& response) override { Push(response); }
   void Finish(absl::Status status) override { Close(ToGrpc(status)); }
 
@@ -45,7 +40,8 @@ void AddHealth(EventLoop* loop, Health* health, ServerCall::Methods* methods) {
     return BeginCall<HealthCheckRequest>(
         loop, std::make_shared<WatchCall>(std::move(call), loop, health), bytes,
         [health](const HealthCheckRequest& request, std::shared_ptr<WatchCall> sink) {
-          health->Watch(request.service(), std::move(sink));
+          absl::Status watched = health->Watch(request.service(), sink);
+          if (!watched.ok()) sink->Finish(std::move(watched));
         });
   };
 }

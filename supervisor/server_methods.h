@@ -1,7 +1,8 @@
 #pragma once
 
-// How the methods of our services begin. The queue's thread never blocks; the work is done in the
-// event loop's tasks. A call is kept alive by its operations, and by whoever still holds it in a
+// How the methods of our services begin. The queue's thread parses a request, and mostly runs the
+// event loop's task that it becomes, too: neither may wait for anything slow, since meanwhile no
+// other call moves. A call is kept alive by its operations, and by whoever still holds it in a
 // task.
 
 #include <grpcpp/support/byte_buffer.h>

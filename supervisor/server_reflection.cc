@@ -30,7 +30,7 @@ class ReflectionCall final : public ServerCall::Handler {
   void OnWritten(bool ok) override {
     if (ok) call_->Read();
   }
-  void OnEnd(bool) override {}
+  void OnEnd() override {}
 
  private:
   const std::shared_ptr<ServerCall> call_;

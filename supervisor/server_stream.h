@@ -30,6 +30,10 @@ class StreamCall : public ServerCall::Handler,
  public:
   using Merge = Merged (*)(Message* waiting, Message* next);
   static Merged MergeNothing(Message*, Message*) { return Merged::kNo; }
+  static Merged KeepNewest(Message* waiting, Message* next) {
+    waiting->Swap(next);
+    return Merged::kReplaced;
+  }
 
   // `limit_bytes`: Drained() is called when buffered() has been above it and falls under half of
   // it.
@@ -88,14 +92,14 @@ class StreamCall : public ServerCall::Handler,
     if (drained) Drained();
   }
 
-  void OnEnd(bool /*cancelled*/) final {
-    bool told;
+  void OnEnd() final {
+    bool tell;
     {
       std::lock_guard lock(mutex_);
-      told = !closing_;
+      tell = !closing_;
       Forget();
     }
-    if (told) Cancelled();
+    if (tell) Cancelled();
   }
 
  protected:

@@ -143,7 +143,10 @@ void Supervisor::OnStopSignal() {
                                         : FromProto(config.has_shutdown_timeout(),
                                                     config.shutdown_timeout(), kShutdownTimeout);
   LogInfo(stop_signals_ > 1 ? "stopping now" : "stopping: draining what runs");
-  router_->Drain(grace, [this] { loop_.Stop(); });
+  router_->Drain(grace, [this] {
+    server_->RefuseCalls();
+    loop_.Stop();
+  });
 }
 
 void Supervisor::Run() {
@@ -151,9 +154,9 @@ void Supervisor::Run() {
   ShutDownServer();
 }
 
-// gRPC's Shutdown waits for every stream to be let go of. A stream that is not, by a mistake of
-// ours or of gRPC's, must not keep the process alive: the workers are gone already. What outlives
-// the process goes first.
+// The server waits for every operation of every call. One that does not end, by a mistake of ours
+// or of gRPC's, must not keep the process alive: the workers are gone already. What outlives the
+// process goes first.
 void Supervisor::ShutDownServer() {
   accept_loops_.clear();
   reloader_.reset();

@@ -12,12 +12,14 @@ void TaskQueue::WakeHome() {
 
 void TaskQueue::Post(Task task) {
   std::lock_guard lock(mutex_);
+  if (closed_) return;
   waiting_.push_back({std::move(task), true});
   WakeHome();
 }
 
 void TaskQueue::Dispatch(Task task) {
   std::unique_lock lock(mutex_);
+  if (closed_) return;
   const bool here = open_ && !owned_ && waiting_.empty();
   waiting_.push_back({std::move(task), false});
   here ? RunAsOwner(lock) : WakeHome();
@@ -25,6 +27,7 @@ void TaskQueue::Dispatch(Task task) {
 
 void TaskQueue::RunOrPost(Task task) {
   std::unique_lock lock(mutex_);
+  if (closed_) return;
   waiting_.push_back({std::move(task), true});
   if (open_ && !owned_) RunAsOwner(lock);
 }
@@ -63,11 +66,15 @@ void TaskQueue::Open() {
 void TaskQueue::Close() {
   std::lock_guard lock(mutex_);
   open_ = false;
+  closed_ = true;
 }
 
 void TaskQueue::Wait() {
   std::unique_lock lock(mutex_);
   given_up_.wait(lock, [this] { return !owned_; });
+  const auto left = std::move(waiting_);
+  waiting_.clear();
+  lock.unlock();  // what they hold goes without it
 }
 
 }  // namespace switchyard::supervisor

@@ -29,11 +29,12 @@ class TaskQueue {
   // the home thread when it meets a task that is not for it.
   void RunHome();
 
-  // Until it is opened (on the home thread), and after it was closed (by any), tasks only gather.
-  // Tasks that are left are destroyed with the queue.
+  // Until it is opened (on the home thread) tasks only gather. Once it was closed (by any) no task
+  // begins any more: those that come are destroyed at once.
   void Open();
   void Close();
-  // Until the task that runs elsewhere has ended, if there is one. On the home thread, when closed.
+  // Until the task that runs elsewhere has ended, if there is one; destroys those that wait. On the
+  // home thread, when closed.
   void Wait();
 
   bool at_home() const { return std::this_thread::get_id() == home_; }
@@ -57,6 +58,7 @@ class TaskQueue {
   std::condition_variable given_up_;
   std::deque<Entry> waiting_;
   bool open_ = false;
+  bool closed_ = false;
   bool owned_ = false;  // a thread runs tasks
   bool woken_ = false;  // home will call RunHome
 };

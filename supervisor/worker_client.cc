@@ -61,9 +61,11 @@ class WorkerClient::Stream final : public std::enable_shared_from_this<WorkerCli
     OnWritten(true);
   }
 
-  // A read that fails is the last event of every stream.
+  // A read that fails is the last of every stream: its end, or a message that is none, after which
+  // nothing that the worker says can be trusted.
   void OnRead(bool ok) {
     if (!ok) {
+      context_.TryCancel();
       std::lock_guard lock(mutex_);
       ended_ = true;
       waiting_.clear();

@@ -8,6 +8,8 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <deque>
+#include <mutex>
 #include <utility>
 
 #include "rpc/call_queue.h"
@@ -75,7 +77,7 @@ class Service::Impl {
     Stream(Impl* impl, CallQueue* queue) : impl_(impl), queue_(queue) {}
 
     void Accept(v1::Worker::AsyncService* service) {
-      context_.AsyncNotifyWhenDone(&done_);
+      context_.AsyncNotifyWhenDone(done_.tag());
       service->RequestServe(&context_, &stream_, queue_->get(), queue_->get(),
                             accepting_.Begin(shared_from_this()));
     }

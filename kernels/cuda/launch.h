@@ -25,6 +25,14 @@ struct LaunchContext {
   int decode_blocks = 4;  // of a decode product, a multiprocessor
 };
 
+// The runtime keeps an error until it is asked for, and the next launch that looks would take it
+// for its own.
+inline OpError TakeError(cudaError_t error) {
+  if (error == cudaSuccess) return {};
+  (void)cudaGetLastError();
+  return {cudaGetErrorString(error)};
+}
+
 template <class... Params, class... Args>
 OpError Launch(const LaunchContext& context, dim3 grid, dim3 block, size_t shared_bytes,
                void (*kernel)(Params...), Args&&... args) {
@@ -41,16 +49,15 @@ OpError Launch(const LaunchContext& context, dim3 grid, dim3 block, size_t share
   config.numAttrs = context.programmatic ? 1 : 0;
   cudaError_t error = cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
   if (error == cudaSuccess) error = cudaGetLastError();
-  return {error == cudaSuccess ? nullptr : cudaGetErrorString(error)};
+  return TakeError(error);
 }
 
 // Once per kernel that takes more than 48 KiB; not a stream operation, so capture allows it.
 template <class Kernel>
 OpError AllowShared(Kernel* kernel, size_t bytes) {
   if (bytes <= 48 * 1024) return {};
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  return {error == cudaSuccess ? nullptr : cudaGetErrorString(error)};
+  return TakeError(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(bytes)));
 }
 
 }  // namespace switchyard::kernels::cuda

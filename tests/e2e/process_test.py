@@ -316,7 +316,7 @@ class RequestTest(unittest.TestCase):
         with self.assertRaises(grpc.RpcError) as caught:
             self.s.generate("\x1b" + "x" * 100_000)
         self.assertEqual(caught.exception.code(), Code.NOT_FOUND)
-        self.assertIn("named \\x1bxxx", caught.exception.details())
+        self.assertIn("named \\x1Bxxx", caught.exception.details())
         self.assertLess(len(caught.exception.details()), 120)
 
     def test_control_names_its_model(self):

@@ -103,7 +103,7 @@ TEST_F(RouterPins, OperatorsNameTheirModel) {
 TEST_F(RouterPins, AStrangeNameIsShownEscapedAndCut) {
   Begin(300 * kMiB);
   EXPECT_EQ(h_->Generate("a\n\x1b[31m", 1)->status,
-            absl::NotFoundError("there is no model named a\\n\\x1b[31m"));
+            absl::NotFoundError("there is no model named a\\x0A\\x1B[31m"));
   const absl::Status status = h_->Generate(std::string(100'000, 'x'), 1)->status;
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_LT(status.message().size(), 120u);

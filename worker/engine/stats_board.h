@@ -17,7 +17,7 @@ class StatsBoard {
     started_ = now;
     busy_.Start(now);
   }
-  void StepFailed(Nanos now) { Stop(now); }
+  void StepFailed(Nanos now) { Stop(now); }  // or was nobody's
   void StepFinished(Nanos now) {
     ++steps_;
     Stop(now);

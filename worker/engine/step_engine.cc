@@ -254,7 +254,10 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
 // One at a time, so that a request that comes meanwhile runs next. True if there may be more.
 bool StepEngine::CaptureGraph() {
   if (!on_their_way_.empty() || !commands_.empty() || !lease_->may_step()) return false;
+  // Nobody's step, but a GPU that hangs in it must be noticed as in any other.
+  stats_.StepStarted(clock_.Now(), predictor_.Predict(1, 0));
   const absl::StatusOr<bool> captured = runner_->CaptureOne();
+  stats_.StepFailed(clock_.Now());
   if (captured.ok()) return *captured;
   LogError("a step of padding failed: ", captured.status().ToString());
   return false;

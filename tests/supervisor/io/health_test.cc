@@ -29,7 +29,7 @@ TEST(Health, AWatchHearsTheStatusNowAndEveryChangeOfItsService) {
   Health health;
   health.SetServing("a", true);
   auto watch = std::make_shared<Recorder>();
-  health.Watch("a", watch);
+  ASSERT_TRUE(health.Watch("a", watch).ok());
   health.SetServing("a", true);  // no change
   health.SetServing("b", true);
   health.SetServing("a", false);
@@ -40,17 +40,27 @@ TEST(Health, AWatchHearsTheStatusNowAndEveryChangeOfItsService) {
 TEST(Health, AServiceThatIsNotKnownMayStillCome) {
   Health health;
   auto watch = std::make_shared<Recorder>();
-  health.Watch("a", watch);
+  ASSERT_TRUE(health.Watch("a", watch).ok());
   health.SetServing("a", true);
   EXPECT_EQ(watch->heard,
             (std::vector<Response::ServingStatus>{Response::SERVICE_UNKNOWN, Response::SERVING}));
 }
 
+TEST(Health, ALongNameIsRefused) {
+  Health health;
+  auto watch = std::make_shared<Recorder>();
+  const std::string name(201, 'a');
+  EXPECT_TRUE(absl::IsInvalidArgument(health.Check(name).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(health.Watch(name, watch)));
+  EXPECT_TRUE(absl::IsNotFound(health.Check(name.substr(1)).status()));
+  EXPECT_EQ(watch.use_count(), 1);
+}
+
 TEST(Health, AWatchThatStoppedHearsNothingAndOthersGoOn) {
   Health health;
   auto gone = std::make_shared<Recorder>(), stays = std::make_shared<Recorder>();
-  health.Watch("a", gone);
-  health.Watch("a", stays);
+  ASSERT_TRUE(health.Watch("a", gone).ok());
+  ASSERT_TRUE(health.Watch("a", stays).ok());
   health.StopWatching(gone.get());
   EXPECT_EQ(gone.use_count(), 1);
   health.SetServing("a", true);

@@ -8,20 +8,6 @@
 namespace switchyard::supervisor {
 namespace {
 
-TEST(Listen, ParsesAddresses) {
-  auto v4 = ParseHostPort("127.0.0.1:7411");
-  ASSERT_TRUE(v4.ok());
-  EXPECT_EQ(v4->host, "127.0.0.1");
-  EXPECT_EQ(v4->port, 7411);
-  auto v6 = ParseHostPort("[::1]:0");
-  ASSERT_TRUE(v6.ok());
-  EXPECT_EQ(v6->host, "::1");
-  EXPECT_EQ(FormatHostPort(*v6), "[::1]:0");
-  for (const char* bad : {"", "7411", ":7411", "host:", "host:x", "host:65536", "host:-1"}) {
-    EXPECT_FALSE(ParseHostPort(bad).ok()) << bad;
-  }
-}
-
 TEST(Listen, RefusesAddressesThatOthersReach) {
   for (const char* wide : {"0.0.0.0", "192.168.1.1", "::", "fe80::1"}) {
     const absl::Status status = CheckLoopback({wide, 7411});

@@ -22,9 +22,9 @@ ServerReflectionResponse Ask(const ServerReflectionRequest& request) {
 const pb::ServiceDescriptor* Rebuild(const ServerReflectionResponse& response,
                                      const std::string& service, pb::DescriptorPool* pool) {
   const auto& files = response.file_descriptor_response().file_descriptor_proto();
-  for (int i = files.size() - 1; i >= 0; --i) {  // what is imported comes behind
+  for (const std::string& bytes : files) {
     pb::FileDescriptorProto file;
-    EXPECT_TRUE(file.ParseFromString(files[i]));
+    EXPECT_TRUE(file.ParseFromString(bytes));
     EXPECT_NE(pool->BuildFile(file), nullptr) << file.name();
   }
   return pool->FindServiceByName(service);

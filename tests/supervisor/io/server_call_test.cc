@@ -53,7 +53,7 @@ class ServerCallTest : public testing::Test {
  protected:
   void SetUp() override {
     grpc::ServerBuilder builder;
-    builder.RegisterAsyncGenericService(&service_);
+    builder.RegisterAsyncGenericService(&service_.generic);
     queue_ = std::make_unique<CallQueue>(builder.AddCompletionQueue());
     server_ = builder.BuildAndStart();
     auto pair = SocketPair();
@@ -75,11 +75,12 @@ class ServerCallTest : public testing::Test {
     server_->Shutdown(std::chrono::system_clock::now());
     queue_->Stop();
   }
-  void Serve() { ServerCall::Accept(queue_.get(), &service_, &methods_); }
+  void Serve() { ServerCall::Accept(queue_.get(), &service_); }
   // A method whose handler the test gets, when a call has begun.
   std::future<std::shared_ptr<TestCall>> AddMethod(const std::string& path, uint64_t limit) {
     auto begun = std::make_shared<std::promise<std::shared_ptr<TestCall>>>();
-    methods_[path] = [begun, limit](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer&) {
+    service_.methods[path] = [begun, limit](std::shared_ptr<ServerCall> call,
+                                            const grpc::ByteBuffer&) {
       auto handler = std::make_shared<TestCall>(std::move(call), limit);
       begun->set_value(handler);
       return handler;
@@ -115,8 +116,7 @@ class ServerCallTest : public testing::Test {
     return status;
   }
 
-  grpc::AsyncGenericService service_;
-  ServerCall::Methods methods_;
+  ServerCall::Service service_;
   std::unique_ptr<CallQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
   grpc::CompletionQueue replies_;
@@ -160,6 +160,7 @@ TEST_F(ServerCallTest, WhatWaitsIsJoinedAndNothingIsLost) {
   Send("x");
   auto call = begun.get();
   std::string all, read;
+  int messages = 0;
   for (int i = 0; i < 1000; ++i) {
     const std::string piece = std::to_string(i) + " ";
     all += piece;
@@ -167,8 +168,12 @@ TEST_F(ServerCallTest, WhatWaitsIsJoinedAndNothingIsLost) {
   }
   call->Close({grpc::StatusCode::ABORTED, "done"});
   call->Push(MakeText("never"));
-  for (std::string text = Read(); text != "(the end)"; text = Read()) read += text;
+  for (std::string text = Read(); text != "(the end)"; text = Read()) {
+    read += text;
+    ++messages;
+  }
   EXPECT_EQ(read, all);
+  EXPECT_LT(messages, 1000);
   EXPECT_EQ(End().error_code(), grpc::StatusCode::ABORTED);
 }
 
@@ -203,6 +208,20 @@ TEST_F(ServerCallTest, AClientThatLeavesIsToldOfOnce) {
   call->Push(MakeText("to nobody"));
   EXPECT_EQ(call->buffered(), 0u);
   call->Close(grpc::Status::OK);
+}
+
+TEST_F(ServerCallTest, RefusesCallsWhenThereIsNobodyToAnswer) {
+  AddMethod("/a.B/C", UINT64_MAX);
+  service_.refusing = true;
+  Serve();
+  Call("/a.B/C");
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ServerCallTest, AMethodsNameIsCutInTheMessage) {
+  Serve();
+  Call("/a.B/" + std::string(4000, '\x7f'));
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST_F(ServerCallTest, ShutdownEndsWhatIsOpen) {

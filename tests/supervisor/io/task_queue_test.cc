@@ -107,7 +107,9 @@ TEST_F(TaskQueueTest, NothingBeginsOnceItIsClosed) {
   });
   queue_.RunOrPost([held] { ADD_FAILURE(); });
   queue_.RunHome();
-  EXPECT_EQ(held.use_count(), 4);
+  EXPECT_EQ(held.use_count(), 2);  // what came later went at once
+  queue_.Wait();
+  EXPECT_EQ(held.use_count(), 1);
 }
 
 TEST_F(TaskQueueTest, WaitIsUntilTheTaskElsewhereHasEnded) {

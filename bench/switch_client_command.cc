@@ -94,6 +94,7 @@ class Switcher {
     if (const grpc::Status status = stream->Finish(); !status.ok()) {
       return absl::InternalError(status.error_message());
     }
+    if (first == 0) return absl::InternalError("the answer had no token");
     return first;
   }
 

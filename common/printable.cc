@@ -1,9 +1,9 @@
-#include "cli/printable.h"
+#include "common/printable.h"
 
 #include "absl/strings/str_format.h"
 #include "common/utf8.h"
 
-namespace switchyard::cli {
+namespace switchyard {
 namespace {
 
 // C0, DEL, and C1, whose characters are two bytes of UTF-8.
@@ -33,4 +33,4 @@ std::string Printable(std::string_view text, PrintableAs as) {
   return out;
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard

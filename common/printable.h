@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-namespace switchyard::cli {
+namespace switchyard {
 
 enum PrintableAs { kWord, kLines };
 
@@ -11,4 +11,4 @@ enum PrintableAs { kWord, kLines };
 // U+FFFD. kLines leaves ends of lines and tabs as they are.
 std::string Printable(std::string_view text, PrintableAs as = kWord);
 
-}  // namespace switchyard::cli
+}  // namespace switchyard

@@ -1,8 +1,8 @@
-#include "cli/printable.h"
+#include "common/printable.h"
 
 #include <gtest/gtest.h>
 
-namespace switchyard::cli {
+namespace switchyard {
 namespace {
 
 TEST(Printable, LeavesText) {
@@ -34,4 +34,4 @@ TEST(Printable, ReplacesWhatIsNotText) {
 }
 
 }  // namespace
-}  // namespace switchyard::cli
+}  // namespace switchyard
