@@ -24,7 +24,7 @@ absl::StatusOr<uint64_t> HostStore::Create(const std::string& model, uint64_t by
 
 void HostStore::Close(uint64_t master_id) {
   auto master = masters_.extract(master_id);
-  if (!master.empty()) closer_.Close(std::move(master.mapped()));
+  if (!master.empty()) closing_.Post([fd = std::move(master.mapped())] {});
 }
 
 absl::StatusOr<int> HostStore::Find(uint64_t master_id) const {

@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/unique_fd.h"
-#include "supervisor/closer.h"
+#include "supervisor/background.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -22,7 +22,9 @@ class HostStore final : public MasterStore {
  private:
   std::map<uint64_t, UniqueFd> masters_;
   uint64_t next_id_ = 1;
-  Closer closer_;
+  // The last descriptor of a memfd frees its memory before close returns, which takes seconds for a
+  // large model.
+  Background closing_;
 };
 
 }  // namespace switchyard::supervisor

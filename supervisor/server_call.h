@@ -10,6 +10,7 @@
 #include <string>
 
 #include "rpc/call_queue.h"
+#include "supervisor/background.h"
 
 namespace switchyard::supervisor {
 
@@ -35,6 +36,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   struct Service {
     grpc::AsyncGenericService generic;
     Methods methods;                     // constant once calls are accepted
+    Background background;               // for what would hold up the queue's thread
     std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
   };
 
@@ -44,6 +46,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   ServerCall(CallQueue* queue, Service* service) : queue_(queue), service_(service) {}
 
   const grpc::ServerContext& context() const { return context_; }
+  Background* background() const { return &service_->background; }
 
   // One read at a time, one write at a time, one finish, with or after the last write. From any
   // thread.

@@ -49,7 +49,7 @@ void GenerateCall::Write(v1::GenerateEvent event) { Push(std::move(event)); }
 
 void GenerateCall::Finish(absl::Status status) { Close(ToGrpc(status)); }
 
-// In order after the task that calls Begin.
+// In order after the task that calls Begin; if that is still to come, it will not.
 void GenerateCall::Cancelled() {
   loop_->Dispatch([call = Shared()] {
     if (call->id_ != 0) call->router_->CancelRequest(call->id_);

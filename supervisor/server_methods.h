@@ -1,8 +1,8 @@
 #pragma once
 
 // How the methods of our services begin. The queue's thread parses a request, and mostly runs the
-// event loop's task that it becomes, too: neither may wait for anything slow, since meanwhile no
-// other call moves. A call is kept alive by its operations, and by whoever still holds it in a
+// event loop's task that it becomes, too: neither may take long, since meanwhile no other
+// call moves. A call is kept alive by its operations, and by whoever still holds it in a
 // task.
 
 #include <grpcpp/support/byte_buffer.h>
@@ -19,17 +19,26 @@
 
 namespace switchyard::supervisor {
 
-// Parses the request and runs `begin(request, call)` in a task, where the call is a StreamCall.
+// Larger requests are parsed in the background: millions of token ids take a while.
+constexpr size_t kParsedAtOnce = 64 << 10;
+
+// Parses the request and runs `begin(request, call)` in a task, where the call is a StreamCall,
+// unless the client has gone by then.
 template <typename Request, typename Call, typename Begin>
 std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<Call> call,
                                                const grpc::ByteBuffer& bytes, Begin begin) {
-  absl::StatusOr<Request> request = ParseRequest<Request>(bytes);
-  if (!request.ok()) {
-    call->Close(ToGrpc(request.status()));
-  } else {
+  auto parse = [loop, call, bytes = grpc::ByteBuffer(bytes), begin = std::move(begin)]() mutable {
+    absl::StatusOr<Request> request = ParseRequest<Request>(bytes);
+    bytes.Clear();
+    if (!request.ok()) return call->Close(ToGrpc(request.status()));
     loop->Dispatch([call, begin = std::move(begin), request = *std::move(request)]() mutable {
-      begin(std::move(request), call);
+      if (!call->gone()) begin(std::move(request), call);
     });
+  };
+  if (bytes.Length() <= kParsedAtOnce) {
+    parse();
+  } else {
+    call->background()->Post(std::move(parse));
   }
   return call;
 }

@@ -64,6 +64,12 @@ class StreamCall : public ServerCall::Handler,
     if (!writing_) WriteNext();
   }
 
+  // The client has gone, or is as good as gone.
+  bool gone() const {
+    std::lock_guard lock(mutex_);
+    return gone_;
+  }
+
   uint64_t buffered() const {
     std::lock_guard lock(mutex_);
     return buffered_;
@@ -101,6 +107,8 @@ class StreamCall : public ServerCall::Handler,
     }
     if (tell) Cancelled();
   }
+
+  Background* background() const { return call_->background(); }
 
  protected:
   const ServerCall& call() const { return *call_; }

@@ -328,8 +328,19 @@ class RequestTest(unittest.TestCase):
             self.assertEqual(code_of(call), Code.INVALID_ARGUMENT)
 
     def test_bytes_that_are_no_message(self):
-        self.assertEqual(code_of(lambda: self.raw("Generate", b"\xff" * 100)),
-                         Code.INVALID_ARGUMENT)
+        for size in 100, 100_000:  # parsed at once, and in the background
+            self.assertEqual(code_of(lambda: self.raw("Generate", b"\xff" * size)),
+                             Code.INVALID_ARGUMENT)
+
+    def test_large_requests_hold_up_nobody(self):
+        large = self.s.request("alpha", "", 1)
+        large.ids.ids.extend(range(3_000_000))
+        calls = [self.s.inference.Generate(large, timeout=30) for _ in range(4)]
+        self.assertEqual(len(self.s.generate("alpha")[1]), 8)
+        calls[0].cancel()
+        for call in calls[1:]:
+            self.assertIn(code_of(lambda call=call: list(call)), (Code.OK, Code.INVALID_ARGUMENT))
+        self.assertEqual(code_of(lambda: list(calls[0])), Code.CANCELLED)
 
     def test_oversize_message(self):
         request = inference.GenerateRequest(model="alpha", text="x" * (17 << 20))

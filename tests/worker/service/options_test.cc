@@ -41,7 +41,8 @@ TEST(Options, ThreadsFollowTheCoresByDefault) {
     auto options =
         Parse({"--plan", "--model-text", "name: 'a' checkpoint: '/c'", "--threads", threads});
     ASSERT_TRUE(options.ok()) << options.status();
-    EXPECT_EQ(options->threads, threads[0] == '0' ? DefaultThreads(UsableCores()) : threads[0] - '0');
+    EXPECT_EQ(options->threads,
+              threads[0] == '0' ? DefaultThreads(UsableCores()) : threads[0] - '0');
   }
 }
 

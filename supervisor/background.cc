@@ -1,10 +1,18 @@
-#include "supervisor/closer.h"
+#include "supervisor/background.h"
 
 #include <utility>
 
 namespace switchyard::supervisor {
 
-Closer::~Closer() {
+void Background::Post(Work work) {
+  std::lock_guard lock(mutex_);
+  if (ending_) return;
+  waiting_.push_back(std::move(work));
+  changed_.notify_one();
+  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+}
+
+void Background::Stop() {
   {
     std::lock_guard lock(mutex_);
     ending_ = true;
@@ -13,22 +21,16 @@ Closer::~Closer() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Closer::Close(UniqueFd fd) {
-  std::lock_guard lock(mutex_);
-  waiting_.push_back(std::move(fd));
-  changed_.notify_one();
-  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
-}
-
-void Closer::Run() {
+void Background::Run() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
     if (waiting_.empty()) return;
-    UniqueFd fd = std::move(waiting_.front());
+    Work work = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    fd.Reset();
+    work();
+    work = nullptr;
     lock.lock();
   }
 }
