@@ -1,6 +1,8 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <mutex>
 #include <thread>
@@ -15,19 +17,21 @@ class Background {
  public:
   using Work = absl::AnyInvocable<void()>;
 
-  Background() = default;
+  // Takes so many at once, the one that runs not counted.
+  explicit Background(size_t most = SIZE_MAX) : most_(most) {}
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
   ~Background() { Stop(); }
 
-  // From any thread. Dropped after Stop.
-  void Post(Work work);
-  // Does what is left, and ends the thread.
+  // From any thread. False: too many wait, or it has stopped.
+  bool Post(Work work);
+  // Ends the thread after the work that runs; what waits is destroyed.
   void Stop();
 
  private:
   void Run();
 
+  const size_t most_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Work> waiting_;

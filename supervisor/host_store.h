@@ -14,7 +14,9 @@ namespace switchyard::supervisor {
 class HostStore final : public MasterStore {
  public:
   absl::StatusOr<uint64_t> Create(const std::string& model, uint64_t bytes) override;
-  void Close(uint64_t master_id) override;  // its memory goes soon, on another thread
+  // Its memory goes soon, on another thread: for a moment the host may hold more than the ledger
+  // says.
+  void Close(uint64_t master_id) override;
 
   absl::StatusOr<int> Find(uint64_t master_id) const;
   size_t size() const { return masters_.size(); }

@@ -20,16 +20,16 @@ void Fail(absl::StatusCode code, const std::string& message,
   response->mutable_error_response()->set_error_message(message);
 }
 
-// What a file imports before the file, each once: the order in which descriptors can be made.
+// The file that was asked for comes first, as clients expect it; then what it imports, each once.
 void AddFile(const pb::FileDescriptor& file, std::set<const pb::FileDescriptor*>* known,
              reflection::FileDescriptorResponse* response) {
   if (!known->insert(&file).second) return;
-  for (int i = 0; i < file.dependency_count(); ++i) {
-    AddFile(*file.dependency(i), known, response);
-  }
   pb::FileDescriptorProto proto;
   file.CopyTo(&proto);
   response->add_file_descriptor_proto(proto.SerializeAsString());
+  for (int i = 0; i < file.dependency_count(); ++i) {
+    AddFile(*file.dependency(i), known, response);
+  }
 }
 
 void AnswerFile(const pb::FileDescriptor* file, const std::string& asked,

@@ -81,7 +81,8 @@ class Server::Impl {
     if (server_ == nullptr) return;
     if (health_ != nullptr) health_->Close();
     health_ = nullptr;
-    service_.background.Stop();  // what it parses begins no call any more
+    RefuseCalls();
+    service_.background.Stop();
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::nanoseconds(grace));
     server_->Wait();
   }

@@ -18,10 +18,6 @@ void ServerCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server shuts down
   (void)done_.Begin(shared_from_this());
   Accept(queue_, service_);
-  if (service_->refusing) {
-    Finish(ToGrpc(absl::UnavailableError("the server is shutting down")));
-    return;
-  }
   const auto method = service_->methods.find(context_.method());
   if (method == service_->methods.end()) {
     Finish(ToGrpc(absl::UnimplementedError("there is no method " + context_.method())));
@@ -52,6 +48,8 @@ void ServerCall::OnRead(bool ok) {
   message.Swap(&message_);
   if (handler_ != nullptr) {
     handler_->OnRead(ok ? &message : nullptr);
+  } else if (service_->refusing) {
+    Finish(ToGrpc(absl::UnavailableError("the server is shutting down")));
   } else if (ok) {
     handler_ = (*method_)(shared_from_this(), message);
   } else {

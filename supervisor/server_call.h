@@ -36,7 +36,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   struct Service {
     grpc::AsyncGenericService generic;
     Methods methods;                     // constant once calls are accepted
-    Background background;               // for what would hold up the queue's thread
+    Background background{64};           // for what would hold up the queue's thread
     std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
   };
 
@@ -46,7 +46,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   ServerCall(CallQueue* queue, Service* service) : queue_(queue), service_(service) {}
 
   const grpc::ServerContext& context() const { return context_; }
-  Background* background() const { return &service_->background; }
+  Service& service() const { return *service_; }
 
   // One read at a time, one write at a time, one finish, with or after the last write. From any
   // thread.

@@ -19,7 +19,8 @@
 
 namespace switchyard::supervisor {
 
-// Larger requests are parsed in the background: millions of token ids take a while.
+// Larger requests are parsed in the background: millions of token ids take a while. Smaller ones
+// that come later overtake them.
 constexpr size_t kParsedAtOnce = 64 << 10;
 
 // Parses the request and runs `begin(request, call)` in a task, where the call is a StreamCall,
@@ -28,6 +29,7 @@ template <typename Request, typename Call, typename Begin>
 std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<Call> call,
                                                const grpc::ByteBuffer& bytes, Begin begin) {
   auto parse = [loop, call, bytes = grpc::ByteBuffer(bytes), begin = std::move(begin)]() mutable {
+    if (call->gone()) return;
     absl::StatusOr<Request> request = ParseRequest<Request>(bytes);
     bytes.Clear();
     if (!request.ok()) return call->Close(ToGrpc(request.status()));
@@ -37,8 +39,9 @@ std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<
   };
   if (bytes.Length() <= kParsedAtOnce) {
     parse();
-  } else {
-    call->background()->Post(std::move(parse));
+  } else if (!call->service().background.Post(std::move(parse))) {
+    call->Close(ToGrpc(absl::ResourceExhaustedError(
+        "too many large requests wait to be read: send them one after the other")));
   }
   return call;
 }

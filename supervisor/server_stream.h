@@ -108,7 +108,7 @@ class StreamCall : public ServerCall::Handler,
     if (tell) Cancelled();
   }
 
-  Background* background() const { return call_->background(); }
+  ServerCall::Service& service() const { return call_->service(); }
 
  protected:
   const ServerCall& call() const { return *call_; }

@@ -75,24 +75,30 @@ absl::Status WriteAll(int fd, std::span<const std::byte> data) {
 class DirectFile {
  public:
   explicit DirectFile(const std::string& path)
-      : buffered_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)),
-        direct_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT)) {}
+      : buffered_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (!buffered_.valid()) return;
+    // The same file, whatever the path leads to by now.
+    const std::string again = absl::StrCat("/proc/self/fd/", buffered_.get());
+    direct_ = UniqueFd(::open(again.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
+  }
 
   bool valid() const { return buffered_.valid(); }
   int fd() const { return buffered_.get(); }
 
   absl::Status Read(uint64_t offset, std::byte* out, uint64_t bytes) const {
-    if (ReadCached(offset, out, bytes)) return absl::OkStatus();
-    const uint64_t done = direct_.valid() ? ReadDirect(offset, out, bytes) : 0;
+    const bool direct = direct_.valid() && !LastPageIsCached(offset, bytes);
+    const uint64_t done = direct ? ReadDirect(offset, out, bytes) : 0;
     return ReadAll(buffered_.get(), offset + done, out + done, bytes - done);
   }
 
  private:
-  // False, with part of it perhaps read, unless the page cache holds all of it.
-  bool ReadCached(uint64_t offset, std::byte* out, uint64_t bytes) const {
-    const iovec to = {out, bytes};
-    return ::preadv2(buffered_.get(), &to, 1, static_cast<off_t>(offset), RWF_NOWAIT) ==
-           static_cast<ssize_t>(bytes);
+  // Whoever has read the piece before us has read its end. Only a byte is asked for: a read that
+  // may not wait still starts the kernel's reading ahead, as far as it was to go.
+  bool LastPageIsCached(uint64_t offset, uint64_t bytes) const {
+    std::byte last;
+    const iovec to = {&last, 1};
+    return ::preadv2(buffered_.get(), &to, 1, static_cast<off_t>(offset + bytes - 1), RWF_NOWAIT) ==
+           1;
   }
   // Of the leading whole pages, as many bytes as could be read. An image that is not aligned, or a
   // file system with larger blocks, leaves all to the page cache.

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/descriptor_database.h>
 #include <gtest/gtest.h>
 
 #include "absl/status/status.h"
@@ -18,17 +19,29 @@ ServerReflectionResponse Ask(const ServerReflectionRequest& request) {
   return Reflect({"a.B", "c.D"}, request);
 }
 
-// What a client does: makes descriptors of the files that came, with no others at hand.
-const pb::ServiceDescriptor* Rebuild(const ServerReflectionResponse& response,
-                                     const std::string& service, pb::DescriptorPool* pool) {
-  const auto& files = response.file_descriptor_response().file_descriptor_proto();
-  for (const std::string& bytes : files) {
-    pb::FileDescriptorProto file;
-    EXPECT_TRUE(file.ParseFromString(bytes));
-    EXPECT_NE(pool->BuildFile(file), nullptr) << file.name();
+// What a client does: makes descriptors of the files that came, with no others at hand. The first
+// file is the one that was asked for.
+class Client {
+ public:
+  explicit Client(const ServerReflectionResponse& response) {
+    for (const std::string& bytes : response.file_descriptor_response().file_descriptor_proto()) {
+      pb::FileDescriptorProto file;
+      EXPECT_TRUE(file.ParseFromString(bytes));
+      EXPECT_TRUE(database_.Add(file)) << file.name();
+      if (first_.empty()) first_ = file.name();
+    }
   }
-  return pool->FindServiceByName(service);
-}
+  const pb::ServiceDescriptor* Service(const std::string& name) {
+    const pb::FileDescriptor* file = pool_.FindFileByName(first_);
+    return file == nullptr ? nullptr : file->FindServiceByName(name);
+  }
+  pb::DescriptorPool& pool() { return pool_; }
+
+ private:
+  pb::SimpleDescriptorDatabase database_;
+  std::string first_;
+  pb::DescriptorPool pool_{&database_};
+};
 
 TEST(Reflection, ListsTheServices) {
   ServerReflectionRequest request;
@@ -45,18 +58,17 @@ TEST(Reflection, ASymbolsFilesAreEnoughToCallIt) {
   v1::Status::descriptor();  // links the file
   ServerReflectionRequest request;
   request.set_file_containing_symbol("switchyard.v1.Control");
-  pb::DescriptorPool pool;
-  const auto* service = Rebuild(Ask(request), "switchyard.v1.Control", &pool);
+  Client client(Ask(request));
+  const auto* service = client.Service("Control");
   ASSERT_NE(service, nullptr);
   EXPECT_NE(service->FindMethodByName("Switch"), nullptr);
-  EXPECT_NE(pool.FindMessageTypeByName("switchyard.v1.ModelStatus"), nullptr);
+  EXPECT_NE(client.pool().FindMessageTypeByName("switchyard.v1.ModelStatus"), nullptr);
 }
 
 TEST(Reflection, AFileByItsName) {
   ServerReflectionRequest request;
   request.set_file_by_filename("grpc/health/v1/health.proto");
-  pb::DescriptorPool pool;
-  EXPECT_NE(Rebuild(Ask(request), "grpc.health.v1.Health", &pool), nullptr);
+  EXPECT_NE(Client(Ask(request)).Service("Health"), nullptr);
 }
 
 TEST(Reflection, ATypeWithoutExtensions) {

@@ -215,6 +215,7 @@ TEST_F(ServerCallTest, RefusesCallsWhenThereIsNobodyToAnswer) {
   service_.refusing = true;
   Serve();
   Call("/a.B/C");
+  Send("x");
   EXPECT_EQ(End().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 

@@ -1,0 +1,91 @@
+"""Damaged checkpoints in real workers, beside one that is whole."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+from harness import MODELS, Supervisor, grpc
+
+AUSTEN = MODELS / "demo/austen"
+WEIGHTS = "model.safetensors"
+
+
+def edit_json(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_header(folder, edit):
+    """Rewrites the header of the weights; the data stay as they are."""
+    path = folder / WEIGHTS
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    edit(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+
+
+def truncate(folder):
+    path = folder / WEIGHTS
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def header_without_end(folder):
+    path = folder / WEIGHTS
+    path.write_bytes((1 << 62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+NORM, EMBEDDING = "model.norm.weight", "model.embed_tokens.weight"
+# What is done to a copy, and a word that the message must have.
+DAMAGE = {
+    "truncated": (truncate, WEIGHTS),
+    "headerless": (header_without_end, WEIGHTS),
+    "overlapping": (lambda f: edit_header(
+        f, lambda h: h[NORM].update(data_offsets=[o - 2 for o in h[NORM]["data_offsets"]])), WEIGHTS),
+    "overflowing": (lambda f: edit_header(
+        f, lambda h: h[NORM].update(shape=[1 << 62, 1 << 62])), NORM),
+    "missing": (lambda f: edit_header(f, lambda h: h.update(other=h.pop(NORM))), NORM),
+    "dtype": (lambda f: edit_header(f, lambda h: h[EMBEDDING].update(dtype="I16")), EMBEDDING),
+    "contradiction": (lambda f: edit_json(
+        f / "config.json", lambda c: c.update(intermediate_size=c["intermediate_size"] + 1)),
+        "mlp"),
+    "family": (lambda f: edit_json(
+        f / "config.json", lambda c: c.update(model_type="mamba")), "mamba"),
+    "config": (lambda f: (f / "config.json").write_text("{"), "config.json"),
+    "tokenizer": (lambda f: (f / "tokenizer.json").write_text('{"model": {"type": "BPE"'),
+                  "tokenizer.json"),
+    "component": (lambda f: edit_json(
+        f / "tokenizer.json", lambda c: c.update(pre_tokenizer={"type": "Telepathy"})),
+        "Telepathy"),
+}
+
+
+class DamageTest(unittest.TestCase):
+
+    def test_each_is_named_and_the_whole_one_goes_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            models = pathlib.Path(folder)
+            for name, (damage, _) in [("austen", (lambda f: None, "")), *DAMAGE.items()]:
+                shutil.copytree(AUSTEN, models / "checkpoints" / name)
+                damage(models / "checkpoints" / name)
+                (models / f"{name}.textproto").write_text(
+                    f'name: "{name}" checkpoint: "checkpoints/{name}"')
+            with Supervisor(models=models) as s:
+                expected = s.generate("austen")[1]
+                for name, (_, word) in DAMAGE.items():
+                    with self.assertRaises(grpc.RpcError, msg=name) as caught:
+                        s.generate(name)
+                    self.assertEqual(caught.exception.code(), grpc.StatusCode.FAILED_PRECONDITION,
+                                     f"{name}: {caught.exception.details()}")
+                    self.assertIn(word, caught.exception.details(), name)
+                    self.assertIn(word, s.model(name).error, name)
+                    self.assertEqual(s.generate("austen")[1], expected, name)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
