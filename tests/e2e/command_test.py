@@ -364,6 +364,26 @@ class ReloadTest(unittest.TestCase):
             self.assertRegex(result.stderr, r"^switchyard: INVALID_ARGUMENT: .*bad\.textproto")
 
 
+class TerminalTest(unittest.TestCase):
+
+    def test_a_switch_draws_a_bar(self):
+        with fake() as s:
+            terminal, other_end = os.openpty()
+            process = subprocess.Popen([str(BIN / "switchyard"), "--address", s.address, "switch", "beta"],
+                                       stdout=other_end)
+            self.assertEqual(process.wait(20), 0)
+            os.close(other_end)
+            drawn = b""
+            try:
+                while chunk := os.read(terminal, 1 << 16):
+                    drawn += chunk
+            except OSError:  # Linux says EIO where nobody holds the other end
+                pass
+            os.close(terminal)
+            self.assertRegex(drawn, rb"\rbeta \[={30}\] .*ready")
+            self.assertTrue(drawn.endswith(b"\r\n"), drawn)
+
+
 class InterruptTest(unittest.TestCase):
 
     def test_ctrl_c_ends_what_waits_for_a_prompt(self):

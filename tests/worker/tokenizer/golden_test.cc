@@ -70,6 +70,15 @@ TEST_P(Golden, EqualToTheLibrary) {
   }
 }
 
+TEST_P(Golden, RefusesInvalidUtf8) {
+  auto tokenizer = Tokenizer::Load(GoldenDir() + "/" + GetParam() + "/tokenizer.json");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  for (const char* text :
+       {"four\xFF", "\xED\xA0\x80", "ends \xE2\x82", "\xC0\xAF", "\xF4\x90\x80\x80"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument((*tokenizer)->Encode(text).status())) << text;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Every, Golden, testing::ValuesIn(GoldenNames()),
                          [](const auto& info) { return info.param; });
 
