@@ -202,7 +202,7 @@ class Simulation {
             std::swap(entry, changed.back());
             if (changed.size() > 1) changed.pop_back();
         }
-        h.router->Reload(changed);
+        (void)h.router->Reload(changed);  // refused while it drains
         catalog_ = std::move(changed);
       }
     }
