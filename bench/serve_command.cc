@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "bench/direct_client.h"
+#include "bench/first_token.h"
 #include "bench/limits.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
@@ -153,34 +154,17 @@ void Add(const std::vector<Seen>& all, double seconds, Report& report) {
   report.Add("requests", static_cast<double>(all.size()) / seconds, "requests/s");
 }
 
-// Seconds from the request to its first token, by a client that reads like DirectWorker: blocking.
-// gRPC's callbacks cost the client one more wake-up a message, which is not routing.
-absl::StatusOr<double> FirstToken(v1::Inference::Stub& stub) {
-  grpc::ClientContext context;
-  const double start = Now();
-  auto stream = stub.Generate(&context, MakeRequest());
-  double first = 0;
-  v1::GenerateEvent event;
-  while (stream->Read(&event)) {
-    if (first == 0 && event.ids_size() > 0) first = Now() - start;
-  }
-  if (grpc::Status status = stream->Finish(); !status.ok()) {
-    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-  }
-  if (first == 0) return absl::InternalError("the answer had no token");
-  return first;
-}
-
 // Routing: the same request through the supervisor and straight to a worker, in turns, so that a
 // busy machine slows both.
 absl::Status AddRouting(v1::Inference::Stub& stub, Report& report) {
   ASSIGN_OR_RETURN(auto worker, DirectWorker::Start(options.direct));
   std::vector<double> through, direct;
   for (int i = 0; i <= options.requests; ++i) {
-    ASSIGN_OR_RETURN(double routed, FirstToken(stub));
+    const double start = Now();
+    ASSIGN_OR_RETURN(const double routed, TimeOfFirstToken(stub, MakeRequest()));
     ASSIGN_OR_RETURN(double first, worker->FirstToken(MakeRequest()));
     if (i == 0) continue;  // warm
-    through.push_back(routed * 1e6);
+    through.push_back((routed - start) * 1e6);
     direct.push_back(first * 1e6);
   }
   report.Add("first token through the supervisor, median", Median(through), "us");

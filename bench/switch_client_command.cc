@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/first_token.h"
 #include "bench/limits.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
@@ -47,6 +48,16 @@ struct Seen {
   uint64_t bytes = 0;      // that had to move
 };
 
+v1::GenerateRequest MakeRequest(const std::string& model) {
+  v1::GenerateRequest request;
+  request.set_model(model);
+  for (int i = 0; i < options.prompt_tokens; ++i) request.mutable_ids()->add_ids(100 + i % 300);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_stop()->set_max_tokens(1);
+  request.mutable_stop()->set_ignore_eos(true);
+  return request;
+}
+
 class Switcher {
  public:
   explicit Switcher(std::shared_ptr<grpc::Channel> channel)
@@ -67,7 +78,7 @@ class Switcher {
       ended = progress->Finish();
       seen.ready = Now() - start;
     });
-    absl::StatusOr<double> first = FirstToken(model);
+    const auto first = TimeOfFirstToken(*inference_, MakeRequest(model));
     watcher.join();
     RETURN_IF_ERROR(first.status());
     if (!ended.ok()) return absl::InternalError(ended.error_message());
@@ -76,28 +87,6 @@ class Switcher {
   }
 
  private:
-  // When the first token came.
-  absl::StatusOr<double> FirstToken(const std::string& model) {
-    v1::GenerateRequest request;
-    request.set_model(model);
-    for (int i = 0; i < options.prompt_tokens; ++i) request.mutable_ids()->add_ids(100 + i % 300);
-    request.mutable_sampling()->set_temperature(0);
-    request.mutable_stop()->set_max_tokens(1);
-    request.mutable_stop()->set_ignore_eos(true);
-    grpc::ClientContext context;
-    auto stream = inference_->Generate(&context, request);
-    double first = 0;
-    v1::GenerateEvent event;
-    while (stream->Read(&event)) {
-      if (first == 0 && event.ids_size() > 0) first = Now();
-    }
-    if (const grpc::Status status = stream->Finish(); !status.ok()) {
-      return absl::InternalError(status.error_message());
-    }
-    if (first == 0) return absl::InternalError("the answer had no token");
-    return first;
-  }
-
   std::unique_ptr<v1::Control::Stub> control_;
   std::unique_ptr<v1::Inference::Stub> inference_;
 };

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/executor.h"
 #include "common/unique_fd.h"
-#include "supervisor/background.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -26,7 +26,7 @@ class HostStore final : public MasterStore {
   uint64_t next_id_ = 1;
   // The last descriptor of a memfd frees its memory before close returns, which takes seconds for a
   // large model.
-  Background closing_;
+  Executor closing_{1};
 };
 
 }  // namespace switchyard::supervisor

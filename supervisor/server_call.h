@@ -9,8 +9,8 @@
 #include <memory>
 #include <string>
 
+#include "common/executor.h"
 #include "rpc/call_queue.h"
-#include "supervisor/background.h"
 
 namespace switchyard::supervisor {
 
@@ -36,7 +36,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   struct Service {
     grpc::AsyncGenericService generic;
     Methods methods;                     // constant once calls are accepted
-    Background background{64};           // for what would hold up the queue's thread
+    Executor background{1};              // for what would hold up the queue's thread
     std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
   };
 

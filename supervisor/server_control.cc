@@ -29,24 +29,6 @@ class SwitchCall final : public StreamCall<v1::SwitchEvent>, public SwitchSink {
   void Finish(absl::Status status) override { Close(ToGrpc(status)); }
 };
 
-class StatusCall final : public StreamCall<v1::Status>, public StatusSink {
- public:
-  StatusCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Router* router)
-      : StreamCall(std::move(call), KeepNewest), loop_(loop), router_(router) {}
-  void Write(const v1::Status& status) override { Push(status); }
-  void Finish(absl::Status status) override { Close(ToGrpc(status)); }
-
- private:
-  void Cancelled() override {
-    loop_->Dispatch([call = std::static_pointer_cast<StatusCall>(shared_from_this())] {
-      call->router_->StopWatching(call.get());
-    });
-  }
-
-  EventLoop* const loop_;
-  Router* const router_;
-};
-
 template <typename Request>
 ServerCall::Method SwitchMethod(EventLoop* loop, Router* router, bool make_default) {
   return [=](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
@@ -54,16 +36,6 @@ ServerCall::Method SwitchMethod(EventLoop* loop, Router* router, bool make_defau
                               [=](const Request& request, std::shared_ptr<SwitchCall> sink) {
                                 router->Switch(request.model(), make_default, std::move(sink));
                               });
-  };
-}
-
-ServerCall::Method WatchStatus(EventLoop* loop, Router* router) {
-  return [=](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
-    return BeginCall<v1::WatchStatusRequest>(
-        loop, std::make_shared<StatusCall>(std::move(call), loop, router), bytes,
-        [=](const v1::WatchStatusRequest& request, std::shared_ptr<StatusCall> sink) {
-          router->WatchStatus(request.min_interval_ms(), std::move(sink));
-        });
   };
 }
 
@@ -88,7 +60,13 @@ void AddControl(EventLoop* loop, Router* router, ReloadFunction reload, bool uni
   };
   add("Switch", SwitchMethod<v1::SwitchRequest>(loop, router, /*make_default=*/true));
   add("Load", SwitchMethod<v1::LoadRequest>(loop, router, /*make_default=*/false));
-  add("WatchStatus", WatchStatus(loop, router));
+  add("WatchStatus",
+      Watch<v1::WatchStatusRequest, v1::Status, StatusSink>(
+          loop,
+          [router](const v1::WatchStatusRequest& request, std::shared_ptr<StatusSink> sink) {
+            router->WatchStatus(request.min_interval_ms(), std::move(sink));
+          },
+          [router](const StatusSink* sink) { router->StopWatching(sink); }));
   add("Unload", Unary<v1::UnloadRequest, v1::UnloadReply>(
                     loop, [router](const v1::UnloadRequest& request, auto reply) {
                       router->Unload(request.model(), std::move(reply));

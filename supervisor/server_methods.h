@@ -7,6 +7,7 @@
 
 #include <grpcpp/support/byte_buffer.h>
 
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -22,6 +23,7 @@ namespace switchyard::supervisor {
 // Larger requests are parsed in the background: millions of token ids take a while. Smaller ones
 // that come later overtake them.
 constexpr size_t kParsedAtOnce = 64 << 10;
+constexpr size_t kMostInBackground = 64;
 
 // Parses the request and runs `begin(request, call)` in a task, where the call is a StreamCall,
 // unless the client has gone by then.
@@ -37,9 +39,12 @@ std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<
       if (!call->gone()) begin(std::move(request), call);
     });
   };
+  Executor& background = call->service().background;
   if (bytes.Length() <= kParsedAtOnce) {
     parse();
-  } else if (!call->service().background.Post(std::move(parse))) {
+  } else if (background.size() < kMostInBackground) {
+    background.Post(std::move(parse));
+  } else {
     call->Close(ToGrpc(absl::ResourceExhaustedError(
         "too many large requests wait to be read: send them one after the other")));
   }
@@ -58,6 +63,41 @@ ServerCall::Method Unary(EventLoop* loop, Handle handle) {
                                   reply.ok() ? call->PushAndClose(*std::move(reply))
                                              : call->Close(ToGrpc(reply.status()));
                                 });
+                              });
+  };
+}
+
+// A stream of states of which only the newest counts, until the client leaves. `Sink` is the port
+// that the loop writes to.
+template <typename Message, typename Sink>
+class WatchCall final : public StreamCall<Message>, public Sink {
+ public:
+  using Leave = std::function<void(const Sink*)>;  // in a task
+  WatchCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Leave leave)
+      : StreamCall<Message>(std::move(call), StreamCall<Message>::KeepNewest),
+        loop_(loop),
+        leave_(std::move(leave)) {}
+  void Write(const Message& message) override { this->Push(message); }
+  void Finish(absl::Status status) override { this->Close(ToGrpc(status)); }
+
+ private:
+  void Cancelled() override {
+    loop_->Dispatch([call = this->shared_from_this(), this] { leave_(this); });
+  }
+
+  EventLoop* const loop_;
+  const Leave leave_;
+};
+
+// `begin(request, sink)` and `leave(sink)` run in tasks.
+template <typename Request, typename Message, typename Sink, typename Begin>
+ServerCall::Method Watch(EventLoop* loop, Begin begin,
+                         typename WatchCall<Message, Sink>::Leave leave) {
+  using Call = WatchCall<Message, Sink>;
+  return [=](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
+    return BeginCall<Request>(loop, std::make_shared<Call>(std::move(call), loop, leave), bytes,
+                              [begin](const Request& request, std::shared_ptr<Call> sink) {
+                                begin(request, std::move(sink));
                               });
   };
 }

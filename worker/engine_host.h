@@ -14,7 +14,7 @@
 #include "switchyard/v1/worker.pb.h"
 #include "worker/device/device.h"
 #include "worker/engine/engine.h"
-#include "worker/executor.h"
+#include "common/executor.h"
 #include "worker/opened_model.h"
 #include "worker/outbox.h"
 #include "worker/requests.h"

@@ -13,7 +13,7 @@
 #include "switchyard/v1/worker.pb.h"
 #include "worker/descriptors.h"
 #include "worker/device/device.h"
-#include "worker/executor.h"
+#include "common/executor.h"
 #include "worker/io/checkpoint.h"
 #include "worker/master_map.h"
 #include "worker/model/image.h"

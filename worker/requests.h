@@ -10,7 +10,7 @@
 #include "common/clock.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/engine/engine.h"
-#include "worker/executor.h"
+#include "common/executor.h"
 #include "worker/generation.h"
 #include "worker/opened_model.h"
 #include "worker/outbox.h"

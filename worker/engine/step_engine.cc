@@ -254,12 +254,14 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
 // One at a time, so that a request that comes meanwhile runs next. True if there may be more.
 bool StepEngine::CaptureGraph() {
   if (!on_their_way_.empty() || !commands_.empty() || !lease_->may_step()) return false;
+  const int32_t size = runner_->NextCapture();
+  if (size == 0) return false;
   // Nobody's step, but a GPU that hangs in it must be noticed as in any other.
-  stats_.StepStarted(clock_.Now(), predictor_.Predict(1, 0));
-  const absl::StatusOr<bool> captured = runner_->CaptureOne();
+  stats_.StepStarted(clock_.Now(), predictor_.Predict(size, 0));
+  const absl::Status captured = runner_->CaptureOne(size);
   stats_.StepFailed(clock_.Now());
-  if (captured.ok()) return *captured;
-  LogError("a step of padding failed: ", captured.status().ToString());
+  if (captured.ok()) return true;
+  LogError("a step of padding failed: ", captured.ToString());
   return false;
 }
 

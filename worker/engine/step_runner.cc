@@ -238,17 +238,18 @@ absl::Status StepRunner::Forward(const Launched& launched) {
   return transformer_->Forward(step, before_layer, stream);
 }
 
-absl::StatusOr<bool> StepRunner::CaptureOne() {
-  const int32_t size = graphs_ != nullptr && Resident() ? graphs_->NextWhenIdle() : 0;
-  if (size == 0) return false;
+int32_t StepRunner::NextCapture() const {
+  return graphs_ != nullptr && Resident() ? graphs_->NextWhenIdle() : 0;
+}
+
+absl::Status StepRunner::CaptureOne(int32_t size) {
   Launched padding;
   padding.decode_size = size;
   padding.buffers = buffers_[next_buffers_].get();
   padding.buffers->Begin({size, size});
   Assemble(padding);
   RETURN_IF_ERROR(padding.buffers->Upload());
-  RETURN_IF_ERROR(graphs_->CaptureOne(size));
-  return true;
+  return graphs_->CaptureOne(size);
 }
 
 absl::Status StepRunner::Await(Launched& launched) { return launched.done->Synchronize(); }

@@ -58,8 +58,10 @@ class StepRunner {
   // At most two steps may be launched and not read. Waits, layer by layer, for weights that are
   // still on their way. On an error nothing of the step counts.
   absl::StatusOr<Launched> Launch(std::vector<SequenceRows> rows, KvCache& cache);
-  // True if it captured a graph, or tried to. Nothing is on its way, and nobody waits for a step.
-  absl::StatusOr<bool> CaptureOne();
+  // The size that CaptureOne would capture now; 0: none.
+  int32_t NextCapture() const;
+  // Captures a graph, or tries to. Nothing is on its way, and nobody waits for a step.
+  absl::Status CaptureOne(int32_t size);
   // Waits for the step; then `buffers->host_outputs()` holds its results until the set's next step.
   absl::Status Await(Launched& launched);
 

@@ -26,7 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kHeaderBytes = 4096;
+constexpr uint64_t kPage = 4096;  // what direct I/O is aligned to
+constexpr uint64_t kHeaderBytes = kPage;
 constexpr uint64_t kPiece = kChecksumBlock;
 constexpr char kSuffix[] = ".image";
 constexpr char kTemporary[] = ".partial";
@@ -103,7 +104,7 @@ class DirectFile {
   // Of the leading whole pages, as many bytes as could be read. An image that is not aligned, or a
   // file system with larger blocks, leaves all to the page cache.
   uint64_t ReadDirect(uint64_t offset, std::byte* out, uint64_t bytes) const {
-    const uint64_t whole = bytes / kHeaderBytes * kHeaderBytes;
+    const uint64_t whole = bytes / kPage * kPage;
     uint64_t done = 0;
     while (done < whole) {
       const ssize_t n =

@@ -3,16 +3,16 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "common/clock.h"
 
-namespace switchyard::worker {
+namespace switchyard {
 
 // Threads that run what is posted, in order (with one thread), or at a time.
 class Executor {
@@ -25,10 +25,12 @@ class Executor {
   // A task's place in the queue, and its name.
   using Ticket = std::pair<Nanos, uint64_t>;
 
+  using Task = absl::AnyInvocable<void()>;
+
   // Dropped after Stop.
-  void Post(std::function<void()> task) { PostAt(0, std::move(task)); }
+  void Post(Task task) { PostAt(0, std::move(task)); }
   // Not before `time` of the steady clock.
-  Ticket PostAt(Nanos time, std::function<void()> task);
+  Ticket PostAt(Nanos time, Task task);
   // Drops a task that has not begun; no harm if it has.
   void Recall(const Ticket& ticket);
   // Tasks that have not begun.
@@ -41,10 +43,10 @@ class Executor {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<Ticket, std::function<void()>> tasks_;
+  std::map<Ticket, Task> tasks_;
   uint64_t posted_ = 0;
   bool stopped_ = false;
   std::vector<std::thread> threads_;
 };
 
-}  // namespace switchyard::worker
+}  // namespace switchyard

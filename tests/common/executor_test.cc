@@ -1,16 +1,15 @@
-#include "worker/executor.h"
+#include "common/executor.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <future>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "common/clock.h"
-#include "worker/descriptors.h"
 
-namespace switchyard::worker {
+namespace switchyard {
 namespace {
 
 TEST(Executor, OneThreadKeepsTheOrder) {
@@ -57,34 +56,28 @@ TEST(Executor, WhatIsRecalledIsGone) {
   EXPECT_EQ(owned.use_count(), 1);
 }
 
-TEST(Descriptors, OneThatComesTooLateIsClosed) {
-  auto sockets = SocketPair();
-  ASSERT_TRUE(sockets.ok());
-  Descriptors descriptors(std::move(sockets->second));
-  EXPECT_TRUE(absl::IsDeadlineExceeded(descriptors.Take(1, kMillisecond).status()));
-  auto pipe = Pipe();
-  ASSERT_TRUE(pipe.ok());
-  ASSERT_TRUE(SendFd(sockets->first.get(), pipe->second.get(), 1).ok());
-  pipe->second.Reset();
-  char byte;  // the end of file comes when the last writing end is closed
-  EXPECT_EQ(::read(pipe->first.get(), &byte, 1), 0);
-}
-
-TEST(Descriptors, WaitsAndKeeps) {
-  auto sockets = SocketPair();
-  ASSERT_TRUE(sockets.ok());
-  Descriptors descriptors(std::move(sockets->second));
-  auto pipe = Pipe();
-  ASSERT_TRUE(pipe.ok());
-  ASSERT_TRUE(SendFd(sockets->first.get(), pipe->first.get(), 2).ok());
-  ASSERT_TRUE(SendFd(sockets->first.get(), pipe->second.get(), 1).ok());
-  auto write_end = descriptors.Take(1, 10 * kSecond);
-  ASSERT_TRUE(write_end.ok()) << write_end.status();
-  EXPECT_TRUE(descriptors.Take(2, 10 * kSecond).ok());
-  EXPECT_TRUE(absl::IsDeadlineExceeded(descriptors.Take(2, kMillisecond).status()));
-  sockets->first.Reset();
-  EXPECT_TRUE(absl::IsUnavailable(descriptors.Take(3, 10 * kSecond).status()));
+TEST(Executor, StopDestroysWhatWaitsAndATaskMayOnlyMove) {
+  Executor executor(1);
+  std::promise<void> running, go_on;
+  auto held = std::make_shared<int>();
+  executor.Post([&, moved = std::make_unique<int>(1)] {
+    running.set_value();
+    go_on.get_future().wait();
+  });
+  running.get_future().wait();
+  executor.Post([held] { ADD_FAILURE(); });
+  EXPECT_EQ(executor.size(), 1u);
+  std::thread stopping([&] { executor.Stop(); });
+  while (true) {  // Stop has begun when a task is dropped
+    auto probe = std::make_shared<int>();
+    const auto ticket = executor.PostAt(SteadyClock().Now() + 3600 * kSecond, [probe] {});
+    if (probe.use_count() == 1) break;
+    executor.Recall(ticket);
+  }
+  go_on.set_value();
+  stopping.join();
+  EXPECT_EQ(held.use_count(), 1);
 }
 
 }  // namespace
-}  // namespace switchyard::worker
+}  // namespace switchyard

@@ -1,9 +1,9 @@
-#include "worker/executor.h"
+#include "common/executor.h"
 
 #include <chrono>
 #include <utility>
 
-namespace switchyard::worker {
+namespace switchyard {
 namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
@@ -16,7 +16,7 @@ Executor::Executor(int threads) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
-Executor::Ticket Executor::PostAt(Nanos time, std::function<void()> task) {
+Executor::Ticket Executor::PostAt(Nanos time, Task task) {
   std::lock_guard lock(mutex_);
   const Ticket ticket(time, posted_++);
   if (stopped_) return ticket;
@@ -67,4 +67,4 @@ void Executor::Run() {
   }
 }
 
-}  // namespace switchyard::worker
+}  // namespace switchyard
