@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/executor.h"
 #include "kernels/ops.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/device/device.h"
 #include "worker/engine/engine.h"
-#include "common/executor.h"
 #include "worker/opened_model.h"
 #include "worker/outbox.h"
 #include "worker/requests.h"

@@ -4,9 +4,9 @@
 #include <functional>
 
 #include "common/clock.h"
+#include "common/executor.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/engine/engine.h"
-#include "common/executor.h"
 #include "worker/outbox.h"
 
 namespace switchyard::worker {

@@ -10,10 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/executor.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/descriptors.h"
 #include "worker/device/device.h"
-#include "common/executor.h"
 #include "worker/io/checkpoint.h"
 #include "worker/master_map.h"
 #include "worker/model/image.h"

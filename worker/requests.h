@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/executor.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/engine/engine.h"
-#include "common/executor.h"
 #include "worker/generation.h"
 #include "worker/opened_model.h"
 #include "worker/outbox.h"

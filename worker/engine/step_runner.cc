@@ -208,9 +208,10 @@ absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCa
   for (const SequenceRows& each : launched.rows) launched.step_rows += each.end - each.first;
   launched.decode_size = DecodeSizeOf(launched);
   launched.buffers = buffers_[next_buffers_].get();
+  const int32_t padded = launched.decode_size;  // 0: not a decode step
   launched.buffers->Begin(
-      {std::max(launched.step_rows, launched.decode_size),
-       std::max(static_cast<int32_t>(launched.rows.size()), launched.decode_size)});
+      padded > 0 ? StepCapacity{padded, padded}
+                 : StepCapacity{launched.step_rows, static_cast<int32_t>(launched.rows.size())});
   Assemble(launched);
 
   RETURN_IF_ERROR(kv_store_->UploadTables(cache, launched.buffers->table_staging()));
