@@ -113,7 +113,7 @@ void DefineGenerate(CLI::App* app, Arguments* args) {
       app, "--logprobs", &args->logprobs,
       "Log-probabilities, with this many alternatives, 0 to 20; needs --json [none]");
   app->add_flag("--prompt-logprobs", args->prompt_logprobs,
-                "Log-probabilities of the prompt; needs --json");
+                "Log-probabilities of the prompt, with as many alternatives; needs --json");
   DefineSampling(app, args);
   DefineStop(app, args);
   DefineNumber<int32_t>(app, "--priority", &args->priority, "Higher first, -100 to 100 [0]");

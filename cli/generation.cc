@@ -5,12 +5,16 @@ namespace {
 
 namespace v1 = ::switchyard::v1;
 
-Json LogprobJson(const v1::TokenLogprob& logprob) {
+Json TopJson(const v1::TokenLogprob& logprob) {
   Json top = Json::array();
   for (const auto& alternative : logprob.top()) {
     top.push_back({{"id", alternative.id()}, {"logprob", alternative.logprob()}});
   }
-  return {{"id", logprob.id()}, {"logprob", logprob.logprob()}, {"top", top}};
+  return top;
+}
+
+Json LogprobJson(const v1::TokenLogprob& logprob) {
+  return {{"id", logprob.id()}, {"logprob", logprob.logprob()}, {"top", TopJson(logprob)}};
 }
 
 const char* ReasonName(v1::FinishReason reason) {
@@ -44,11 +48,15 @@ void Generation::Cancel(std::optional<uint64_t> seed) {
 }
 
 Json Generation::ToJson() const {
-  Json logprobs = Json::array(), prompt_ids = Json::array(), prompt_logprobs = Json::array();
+  Json logprobs = Json::array(), prompt_ids = Json::array();
+  Json prompt_logprobs = Json::array(), prompt_top = Json::array();
   for (const v1::TokenLogprob& logprob : logprobs_) logprobs.push_back(LogprobJson(logprob));
   for (int32_t id : start_.prompt_ids()) prompt_ids.push_back(id);
   // The first token has none: NaN, which is null in JSON.
-  for (const auto& logprob : start_.prompt_logprobs()) prompt_logprobs.push_back(logprob.logprob());
+  for (const auto& logprob : start_.prompt_logprobs()) {
+    prompt_logprobs.push_back(logprob.logprob());
+    prompt_top.push_back(TopJson(logprob));
+  }
   const v1::Timings& timings = finish_.timings();
   return {{"model", start_.model()},
           {"text", text_},
@@ -56,6 +64,7 @@ Json Generation::ToJson() const {
           {"logprobs", logprobs},
           {"prompt_token_ids", prompt_ids},
           {"prompt_logprobs", prompt_logprobs},
+          {"prompt_top", prompt_top},
           {"finish_reason", ReasonName(finish_.reason())},
           {"usage",
            {{"prompt_tokens", finish_.usage().prompt_tokens()},

@@ -17,7 +17,10 @@ v1::GenerateEvent First() {
   event.mutable_start()->add_prompt_ids(7);
   event.mutable_start()->add_prompt_ids(8);
   event.mutable_start()->add_prompt_logprobs()->set_logprob(NAN);
-  event.mutable_start()->add_prompt_logprobs()->set_logprob(-0.5);
+  v1::TokenLogprob* second = event.mutable_start()->add_prompt_logprobs();
+  second->set_logprob(-0.5);
+  second->add_top()->set_id(9);
+  second->mutable_top(0)->set_logprob(-0.25);
   return event;
 }
 
@@ -34,7 +37,8 @@ TEST(Generation, AddsUpToTheDocumentOfTheContract) {
   generation.Add(last);
   EXPECT_EQ(generation.ToJson().dump(-1, ' ', false, Json::error_handler_t::replace),
             "{\"model\":\"austen\",\"text\":\"ab\xEF\xBF\xBD\",\"token_ids\":[1,2],\"logprobs\":[],"
-            "\"prompt_token_ids\":[7,8],\"prompt_logprobs\":[null,-0.5],\"finish_reason\":\"stop\","
+            "\"prompt_token_ids\":[7,8],\"prompt_logprobs\":[null,-0.5],"
+            "\"prompt_top\":[[],[{\"id\":9,\"logprob\":-0.25}]],\"finish_reason\":\"stop\","
             "\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2},"
             "\"timings\":{\"queue_ms\":0.0,\"swap_ms\":0.0,\"prefill_ms\":0.0,\"decode_ms\":0.0,"
             "\"tokens_per_second\":0.0},\"seed\":18446744073709551615}");

@@ -179,8 +179,8 @@ class ContractTest(unittest.TestCase):
                                        "12", "--temperature", "0", "--logprobs", "2",
                                        "--prompt-logprobs", "--ignore-eos")
         self.assertEqual(list(document), ["model", "text", "token_ids", "logprobs",
-                                          "prompt_token_ids", "prompt_logprobs", "finish_reason",
-                                          "usage", "timings", "seed"])
+                                          "prompt_token_ids", "prompt_logprobs", "prompt_top",
+                                          "finish_reason", "usage", "timings", "seed"])
         self.assertEqual(document["model"], "austen")
         self.assertEqual(len(document["token_ids"]), 12)
         self.assertEqual(document["finish_reason"], "length")
@@ -193,6 +193,7 @@ class ContractTest(unittest.TestCase):
         self.assertEqual(len(document["prompt_logprobs"]), len(prompt))
         self.assertIsNone(document["prompt_logprobs"][0])
         self.assertTrue(all(p < 0 for p in document["prompt_logprobs"][1:]))
+        self.assertEqual([len(top) for top in document["prompt_top"]], [0] + [2] * (len(prompt) - 1))
         self.assertEqual(document["usage"], {"prompt_tokens": len(prompt),
                                              "completion_tokens": 12})
         self.assertEqual(list(document["timings"]), ["queue_ms", "swap_ms", "prefill_ms",

@@ -24,10 +24,10 @@ def write(case, directory):
     """Writes config.json, the safetensors files and a tokenizer."""
     directory.mkdir(parents=True)
     _write_json(directory / "config.json", case.config, indent=2)
-    tensors = _tensors(case)
+    stored = tensors(case)
     if case.form:
-        tensors, _ = quantized.split(case, tensors)
-    _write_tensors(directory, tensors, case.shards)
+        stored, _ = quantized.split(case, stored)
+    _write_tensors(directory, stored, case.shards)
     vocab_size = case.config.get("text_config", case.config)["vocab_size"]
     _write_json(directory / "tokenizer.json", _byte_tokenizer(vocab_size))
 
@@ -36,11 +36,12 @@ def write_meant(case, directory):
     """What a quantized checkpoint means, in float32."""
     config = {key: value for key, value in case.config.items() if key != "quantization_config"}
     _write_json(directory / "config.json", config, indent=2)
-    _, tensors = quantized.split(case, _tensors(case))
-    _write_tensors(directory, {name: tensor.float() for name, tensor in tensors.items()}, 1)
+    _, plain = quantized.split(case, tensors(case))
+    _write_tensors(directory, {name: tensor.float() for name, tensor in plain.items()}, 1)
 
 
-def _tensors(case):
+def tensors(case):
+    """Name and values of every tensor, before it is quantized."""
     return {name: _random(case, name, shape) for name, shape in _shapes(case).items()}
 
 

@@ -3,7 +3,7 @@
 from cases import GPT_OSS_ROPE, VISION_CONFIG, Case
 
 
-def _compressed(format, weights, ignore=("lm_head",)):
+def compressed(format, weights, ignore=("lm_head",)):
     return {"quant_method": "compressed-tensors", "format": format, "quantization_status": "compressed",
             "ignore": list(ignore),
             "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": weights}}}
@@ -26,13 +26,13 @@ QWEN3_MOE = dict(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"], 
 QUANTIZED = [
     Case(
         "llama_fp8_tensor", "llama", ("fp8, scale of the tensor", "scales of activations and of the KV cache"),
-        LLAMA | dict(quantization_config=_compressed(
+        LLAMA | dict(quantization_config=compressed(
             "float-quantized", dict(num_bits=8, type="float", strategy="tensor", symmetric=True, dynamic=False))),
         form="fp8_tensor",
     ),
     Case(
         "qwen3_fp8_channel", "qwen3", ("fp8, scales of rows in bf16", "one module kept"),
-        QWEN3 | dict(quantization_config=_compressed(
+        QWEN3 | dict(quantization_config=compressed(
             "float-quantized", dict(num_bits=8, type="float", strategy="channel", symmetric=True, dynamic=False),
             ("lm_head", "re:.*layers\\.0\\.mlp\\.down_proj"))),
         form="fp8_channel", kept=("layers.0.mlp.down_proj",),
@@ -83,7 +83,7 @@ QUANTIZED = [
     Case(
         "llama_packed", "llama", ("pack-quantized, symmetric", "mistral"),
         LLAMA | dict(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=None,
-                     quantization_config=_compressed(
+                     quantization_config=compressed(
                          "pack-quantized", dict(num_bits=4, type="int", strategy="group", group_size=32,
                                                 symmetric=True, dynamic=False, actorder=None))),
         form="packed",
@@ -97,7 +97,7 @@ QUANTIZED = [
                               sliding_window_pattern=2, rope_theta=1000000.0, rope_local_base_freq=10000.0),
              vision_config=VISION_CONFIG, mm_tokens_per_image=1, image_token_index=66, boi_token_index=65,
              eoi_token_index=64, torch_dtype="bfloat16",
-             quantization_config=_compressed(
+             quantization_config=compressed(
                  "pack-quantized", dict(num_bits=4, type="int", strategy="group", group_size=32, symmetric=False,
                                         dynamic=False),
                  ("re:.*lm_head", "re:vision_tower.*", "re:multi_modal_projector.*"))),

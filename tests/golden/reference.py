@@ -7,10 +7,11 @@ GREEDY_TOKENS = 24
 TOP = 5
 
 
-def load(directory):
-    """The checkpoint as a float32 model, stored values upcast exactly."""
+def load(directory, **options):
+    """The checkpoint as a model, by default in float32, stored values upcast exactly, with the plainest
+    implementation of everything; `options` of from_pretrained say otherwise."""
     options = dict(dtype=torch.float32, attn_implementation="eager", experts_implementation="eager",
-                   output_loading_info=True)
+                   output_loading_info=True) | options
     model, info = transformers.AutoModelForImageTextToText.from_pretrained(directory, **options) \
         if _is_multimodal(directory) else transformers.AutoModelForCausalLM.from_pretrained(directory, **options)
     _check(directory, model, info)
