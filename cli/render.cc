@@ -117,7 +117,10 @@ Json ModelsJson(const Models& models) {
          {"last_failure_age_s", model.last_failure_age_s()},
          {"prompt_tokens", model.prompt_tokens()},
          {"joules", OrNull(model.has_joules(), model.joules())},
-         {"joules_per_token", OrNull(model.has_joules_per_token(), model.joules_per_token())}});
+         {"joules_per_token", OrNull(model.has_joules_per_token(), model.joules_per_token())},
+         {"kv_blocks_used", model.kv_blocks_used()},
+         {"kv_blocks_total", model.kv_blocks_total()},
+         {"loads", model.loads()}});
   }
   return array;
 }

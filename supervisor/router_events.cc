@@ -50,6 +50,8 @@ void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) 
 
 void Router::Impl::OnSteps(ModelRecord& model, const v1::StepEvents& steps) {
   NoteBusy(model, steps.busy_ns());
+  model.worker.heartbeat.set_kv_blocks_used(steps.kv_blocks_used());
+  status_changed_ = true;
   for (const v1::StepEvents::Event& event : steps.events()) {
     Request* request = FindRequest(event.request_id());
     if (request == nullptr || request->stage == Stage::kUnsent) continue;

@@ -132,7 +132,9 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   const LeaseEntry lease = LeaseOf(model);
   const bool swap = device.swap && device.swap->model == model.name() && device.swap->growing;
   if (lease.held.Covers(lease.granted)) {
-    if (swap) FinishSwap(device);
+    if (!swap) return;
+    ++model.loads;
+    FinishSwap(device);
     return;
   }
   // The grow failed: what it got goes back, what it had stays.

@@ -208,6 +208,7 @@ struct ModelRecord {
   Alarm idle;
   Nanos last_use = 0;
   std::optional<bool> told_serving;  // to health
+  uint64_t loads = 0;                // times that a swap made it resident
   uint64_t finished = 0;
   uint64_t tokens = 0;
   uint64_t prompt_tokens = 0;

@@ -61,6 +61,11 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_requests(model.finished);
   status.set_tokens(model.tokens);
   status.set_prompt_tokens(model.prompt_tokens);
+  if (model.worker.port) {
+    status.set_kv_blocks_used(model.worker.heartbeat.kv_blocks_used());
+    status.set_kv_blocks_total(model.worker.heartbeat.kv_blocks_total());
+  }
+  status.set_loads(model.loads);
   TellEnergy(model, status);
   status.set_restarts(model.failures.restarts);
   status.set_idle_s(model.requests.empty() ? static_cast<double>(Now() - model.last_use) / kSecond

@@ -129,7 +129,7 @@ EngineStats EngineHost::Stats() const {
 }
 
 void EngineHost::OnEvents(std::vector<SequenceEvent> events) {
-  requests_.OnEvents(events, Stats().busy);
+  requests_.OnEvents(events, Stats());
 }
 
 void EngineHost::OnLease(const LeaseReport& report) {

@@ -158,7 +158,7 @@ bool Requests::Detach() {
   return true;
 }
 
-void Requests::OnEvents(const std::vector<SequenceEvent>& events, Nanos busy) {
+void Requests::OnEvents(const std::vector<SequenceEvent>& events, const EngineStats& stats) {
   std::lock_guard lock(mutex_);
   if (stopped_) return;
   v1::FromWorker message;
@@ -181,8 +181,9 @@ void Requests::OnEvents(const std::vector<SequenceEvent>& events, Nanos busy) {
       rejected.emplace_back(event.id, std::move(outcome.rejected));
     }
   }
-  if (message.has_step()) {
-    message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy));
+  if (message.has_step() || !rejected.empty()) {
+    message.mutable_step()->set_busy_ns(static_cast<uint64_t>(stats.busy));
+    message.mutable_step()->set_kv_blocks_used(stats.kv_blocks_used);
     outbox_.Send(std::move(message));
   }
   for (const auto& [id, status] : rejected) Reject(id, status);

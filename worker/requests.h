@@ -35,8 +35,8 @@ class Requests {
   void Attach(Engine* engine);
   // False, and nothing changes, while the engine has sequences.
   bool Detach();
-  // From the engine's thread. `busy`: as in EngineStats.
-  void OnEvents(const std::vector<SequenceEvent>& events, Nanos busy);
+  // From the engine's thread, with its figures after them.
+  void OnEvents(const std::vector<SequenceEvent>& events, const EngineStats& stats);
 
   // Requests that are valid and wait for an engine.
   uint32_t waiting() const;

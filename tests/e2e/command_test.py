@@ -17,7 +17,8 @@ from harness import (BIN, MODELS, SOURCE, VOICES, WORKER, FakeModels, Supervisor
 MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "weight_bytes",
               "resident_bytes", "kv_bytes", "error", "device", "master_bytes", "running",
               "queued", "paused", "worker_pid", "requests", "tokens", "restarts", "idle_s",
-              "last_failure", "last_failure_age_s", "prompt_tokens", "joules", "joules_per_token"]
+              "last_failure", "last_failure_age_s", "prompt_tokens", "joules", "joules_per_token",
+              "kv_blocks_used", "kv_blocks_total", "loads"]
 PHASES = {"queued", "draining", "releasing", "loading", "ready", "failed"}
 
 
