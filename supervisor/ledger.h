@@ -23,7 +23,7 @@ struct LeaseEntry {
 // does not lower the charge: the worker may have got that far.
 //
 // Invariant, asserted after every change: no grant of ours takes charges + reserve + foreign beyond
-// the capacity. A stranger's later excess may; `over()` tells by how much.
+// the capacity. A stranger's later excess may, and a smaller capacity; `over()` tells by how much.
 class DeviceLedger {
  public:
   explicit DeviceLedger(Device device) : device_(std::move(device)) {}
@@ -38,6 +38,7 @@ class DeviceLedger {
   // The worker cannot be reaped: its bytes stay charged until Drop.
   void Quarantine(const std::string& model);
   void SetForeign(uint64_t bytes) { foreign_ = bytes; }
+  void SetCapacity(uint64_t bytes) { device_.capacity_bytes = bytes; }
 
   // Empty entry if there is no lease.
   LeaseEntry Get(const std::string& model) const;

@@ -79,6 +79,7 @@ absl::StatusOr<Options> Resolve(const Flags& flags) {
   RETURN_IF_ERROR(CheckLoopback(options.listen));
   RETURN_IF_ERROR(CheckSizes(config));
   options.models_dir = flags.models_dir;
+  if (flags.devices.empty()) options.reload_file = flags.config;
   options.state_dir =
       config.state_dir().empty() ? DefaultStateDir(options.listen) : config.state_dir();
   options.state_dir_is_temporary = config.state_dir().empty() && options.listen.port == 0;

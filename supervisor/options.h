@@ -14,6 +14,8 @@ struct Options {
   HostPort listen;
   std::string state_dir;  // resolved
   bool state_dir_is_temporary = false;
+  // Read again by a reload for the sizes of devices; empty: there is none, or flags tell them.
+  std::string reload_file;
   // Everything else, the file's values with the flags laid over them and cache_dir resolved.
   switchyard::v1::SupervisorConfig config;
 

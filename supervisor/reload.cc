@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/human.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "supervisor/plan_runner.h"
@@ -46,20 +47,17 @@ absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_di
 }
 
 absl::StatusOr<std::unique_ptr<Reloader>> Reloader::Create(EventLoop* loop, Router* router,
-                                                           std::string models_dir, Budget budget) {
+                                                           Sources sources, BudgetInForce budget) {
   std::unique_ptr<Reloader> reloader(
-      new Reloader(loop, router, std::move(models_dir), std::move(budget)));
+      new Reloader(loop, router, std::move(sources), std::move(budget)));
   ASSIGN_OR_RETURN(auto stop, Pipe());
   reloader->stop_read_ = std::move(stop.first);
   reloader->stop_write_ = std::move(stop.second);
   return reloader;
 }
 
-Reloader::Reloader(EventLoop* loop, Router* router, std::string models_dir, Budget budget)
-    : loop_(loop),
-      router_(router),
-      models_dir_(std::move(models_dir)),
-      budget_(std::move(budget)) {}
+Reloader::Reloader(EventLoop* loop, Router* router, Sources sources, BudgetInForce budget)
+    : loop_(loop), router_(router), sources_(std::move(sources)), budget_(std::move(budget)) {}
 
 Reloader::~Reloader() {
   stop_write_.Reset();
@@ -73,22 +71,41 @@ void Reloader::Reload(Reply<v1::ReloadConfigReply> reply) {
 
 void Reloader::StartNext() {
   if (thread_.joinable()) thread_.join();  // it has posted its result: this does not wait
-  thread_ = std::thread([this] {
-    loop_->Post([this, catalog = ReadCatalog(models_dir_, budget_, stop_read_.get())]() mutable {
-      Finish(std::move(catalog));
-    });
-  });
+  thread_ = std::thread(
+      [this] { loop_->Post([this, read = Read()]() mutable { Finish(std::move(read)); }); });
 }
 
-void Reloader::Finish(absl::StatusOr<std::vector<ModelEntry>> catalog) {
+// On the thread; nothing that it reads changes until Finish.
+absl::StatusOr<Reloader::Configuration> Reloader::Read() const {
+  Configuration read{budget_, {}};
+  if (!sources_.config_file.empty()) {
+    ASSIGN_OR_RETURN(read.budget, ReloadBudget(sources_.config_file, budget_));
+  }
+  ASSIGN_OR_RETURN(read.catalog,
+                   ReadCatalog(sources_.models_dir, read.budget.budget, stop_read_.get()));
+  return read;
+}
+
+void Reloader::Finish(absl::StatusOr<Configuration> read) {
   auto reply = std::move(waiting_.front());
   waiting_.pop_front();
-  if (catalog.ok()) LogProblems(*catalog);
   absl::StatusOr<v1::ReloadConfigReply> done =
-      catalog.ok() ? router_->Reload(*std::move(catalog)) : catalog.status();
+      read.ok() ? Apply(*std::move(read)) : absl::StatusOr<v1::ReloadConfigReply>(read.status());
   LogReload(done);
   reply(std::move(done));
   if (!waiting_.empty()) StartNext();
+}
+
+absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Configuration read) {
+  LogProblems(read.catalog);
+  const std::vector<Device>& devices = read.budget.budget.devices;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (devices[i].capacity_bytes == budget_.budget.devices[i].capacity_bytes) continue;
+    LogInfo("device ", devices[i].name, ": ", HumanBytes(devices[i].capacity_bytes));
+    router_->SetCapacity(devices[i].name, devices[i].capacity_bytes);
+  }
+  budget_ = std::move(read.budget);
+  return router_->Reload(std::move(read.catalog));
 }
 
 }  // namespace switchyard::supervisor

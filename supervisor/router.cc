@@ -285,6 +285,9 @@ void Router::OnWorkerMessage(Incarnation worker, const v1::FromWorker& message) 
 void Router::OnWorkerGone(Incarnation worker, const WorkerExit& exit) {
   impl_->OnWorkerGone(worker, exit);
 }
+void Router::SetCapacity(const std::string& device, uint64_t bytes) {
+  impl_->SetCapacity(device, bytes);
+}
 void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
   impl_->OnForeignBytes(device, bytes);
 }

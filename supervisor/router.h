@@ -78,6 +78,8 @@ class Router {
   // From the world.
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
+  // A device is given more or less to lease; less is brought about as a stranger's bytes are.
+  void SetCapacity(const std::string& device, uint64_t bytes);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
   // In order of `at`, a fresh one at least every few seconds; one of another device is dropped.
   void OnDeviceSample(DeviceSample sample);

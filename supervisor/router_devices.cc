@@ -13,6 +13,14 @@ constexpr Nanos kSampleLife = 5 * kSecond;
 
 }  // namespace
 
+void Router::Impl::SetCapacity(const std::string& device, uint64_t bytes) {
+  for (const auto& slot : state_.devices) {
+    if (slot->ledger.device().name == device) slot->ledger.SetCapacity(bytes);
+  }
+  dirty_ = true;
+  Pump();
+}
+
 void Router::Impl::OnDeviceSample(DeviceSample sample) {
   for (const auto& slot : state_.devices) {
     if (slot->ledger.device().name != sample.device) continue;

@@ -70,6 +70,7 @@ class Router::Impl {
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);
   // router_swaps.cc
+  void SetCapacity(const std::string& device, uint64_t bytes);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
   // router_devices.cc
   void OnDeviceSample(DeviceSample sample);

@@ -85,7 +85,9 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
                         [this](Incarnation worker, const WorkerExit& exit) {
                           router_->OnWorkerGone(worker, exit);
                         }});
-  ASSIGN_OR_RETURN(reloader_, Reloader::Create(&loop_, router_.get(), options_.models_dir, budget));
+  ASSIGN_OR_RETURN(reloader_, Reloader::Create(&loop_, router_.get(),
+                                               {options_.models_dir, options_.reload_file},
+                                               {options_.config, budget}));
   WatchGpus(budget);
   router_->Start();
   return absl::OkStatus();

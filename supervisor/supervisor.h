@@ -32,7 +32,8 @@ class Supervisor {
                                                            const Budget& budget,
                                                            HeldSignals& signals);
 
-  // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d again.
+  // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d and the sizes of
+  // devices again.
   void Run();
 
   const HostPort& address() const { return address_; }

@@ -329,6 +329,19 @@ TEST_F(RouterTest, StrangersMemoryShrinksLeases) {
   h_->router->OnForeignBytes("cpu", 0);
 }
 
+TEST_F(RouterTest, ASmallerCapacityShrinksLeasesAndALargerOneServesAgain) {
+  Begin(300 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->router->SetCapacity("cpu", 50 * kMiB);
+  Settle();
+  EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_LE(h_->router->GetStatus().devices(0).leased_bytes(), 50 * kMiB);
+  h_->router->SetCapacity("cpu", 300 * kMiB);
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
 TEST_F(RouterTest, FixedBytesAreReclaimedWhenNothingElseIsLeft) {
   Begin(105 * kMiB);  // any model fits, but not beside another's fixed bytes
   for (int round = 0; round < 2; ++round) {
