@@ -1,5 +1,6 @@
 #include "supervisor/server.h"
 
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -18,10 +19,14 @@ namespace {
 constexpr int kMaxRequestBytes = 16 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr int kMaxStreams = 1024;  // of one connection
+// Of requests that have not arrived whole. gRPC 1.51 holds a message against its bound only then,
+// so that a client could have us keep 4 GiB of one; beyond this it ends calls until there is room.
+constexpr size_t kMaxArrivingBytes = 512 << 20;
 
 void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder->SetMaxSendMessageSize(-1);
+  builder->SetResourceQuota(grpc::ResourceQuota("requests").Resize(kMaxArrivingBytes));
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   // Finds clients that vanished without a word, and allows them to find out about us, but not to

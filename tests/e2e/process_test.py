@@ -9,6 +9,7 @@ import tempfile
 import threading
 import unittest
 
+import bare_http2
 from harness import (BIN, FakeModels, alive, children, code_of, control, fake, first_token, grpc,
                      inference, rss_bytes, wait_for)
 
@@ -392,30 +393,9 @@ class RequestTest(unittest.TestCase):
                          Code.DEADLINE_EXCEEDED)
         wait_for(lambda: self.s.model("alpha").running == 0, 2, "the sequence to end")
 
-    # What python3-grpcio would not send, or would end by itself.
     def generate_with_timeout(self, timeout):
-        """The trailers of a Generate over bare HTTP/2."""
-        def frame(kind, flags, stream, payload):
-            return (len(payload).to_bytes(3, "big") + bytes([kind, flags]) +
-                    stream.to_bytes(4, "big") + payload)
-
-        headers = {":method": "POST", ":scheme": "http", ":authority": "x", "te": "trailers",
-                   ":path": "/switchyard.v1.Inference/Generate",
-                   "content-type": "application/grpc", "grpc-timeout": timeout}
-        fields = b"".join(b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode()
-                          for n, v in headers.items())
         body = self.s.request("alpha", tokens=3).SerializeToString()
-        host, port = self.s.address.split(":")
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") +
-                               frame(1, 4, 1, fields) +
-                               frame(0, 1, 1, b"\0" + len(body).to_bytes(4, "big") + body))
-            with connection.makefile("rb") as answer:
-                while True:
-                    head = answer.read(9)
-                    payload = answer.read(int.from_bytes(head[:3], "big"))
-                    if head[3] == 1 and head[4] & 1:  # HEADERS that end the stream
-                        return payload
+        return bare_http2.generate(self.s.address, bare_http2.message(body), grpc_timeout=timeout)
 
     def test_a_deadline_beyond_all_time_is_none(self):
         # More than a 64-bit count of nanoseconds holds.

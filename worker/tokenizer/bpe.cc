@@ -49,7 +49,8 @@ absl::Status Bpe::AddMerges(const std::vector<std::pair<std::string, std::string
   merges_.reserve(merges.size());
   std::string joined;
   for (size_t i = 0; i < merges.size(); ++i) {
-    const auto& [left, right] = merges[i];
+    const std::string& left = merges[i].first;
+    const std::string& right = merges[i].second;
     auto unknown = [&](const std::string& token) {
       return absl::InvalidArgumentError(absl::StrCat("model.merges[", i, "] (\"", left, "\", \"",
                                                      right, "\"): \"", token,
