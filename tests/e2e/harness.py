@@ -102,9 +102,11 @@ class Supervisor:
         self.environment = dict(os.environ, SWITCHYARD_WORKER=str(worker or WORKER))
         self.environment.update(env or {})
         command = [str(BIN / "switchyard-supervisor"), "--models-dir", str(models),
-                   "--listen", listen, "--device", device, "--host-memory", host,
+                   "--listen", listen, "--host-memory", host,
                    "--state-dir", self.state_dir,
                    "--cache-dir", os.path.join(self.directory, "cache"), *args]
+        if device:
+            command += ["--device", device]
         if config:
             path = os.path.join(self.directory, "config.textproto")
             pathlib.Path(path).write_text(config)

@@ -1,0 +1,128 @@
+"""Faults, many times over: how often, with which seed, and what a run amounted to.
+
+Environment:
+  SWITCHYARD_CHAOS=nightly    the large counts; else the small ones of ./check
+  SWITCHYARD_CHAOS_SEED       what to draw from; a failure prints it
+  SWITCHYARD_CHAOS_SECONDS    a row is cut short after this long, and says at which count
+  SWITCHYARD_CHAOS_LOG        a file that gets one line of JSON for each row
+"""
+
+import functools
+import json
+import os
+import random
+import sys
+import threading
+import time
+
+from harness import VOICES
+
+NIGHTLY = os.environ.get("SWITCHYARD_CHAOS") == "nightly"
+SEED = int(os.environ.get("SWITCHYARD_CHAOS_SEED") or random.SystemRandom().getrandbits(32))
+SECONDS = float(os.environ.get("SWITCHYARD_CHAOS_SECONDS") or 1e9)
+LOG = os.environ.get("SWITCHYARD_CHAOS_LOG")
+DEVICE = 64 << 20  # about half of the six
+
+
+class Rounds:
+    """Iterates as often as the row wants, with a source of chance of its own. `note` is for
+    figures of the summary."""
+
+    def __init__(self, row, times):
+        self.row = row
+        self.times = times
+        self.random = random.Random(f"{SEED} {row}")
+        self.done = 0
+        self.notes = {}
+        self.started = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __iter__(self):
+        while self.begin():
+            yield self.done
+
+    def begin(self, count=1):
+        """Takes `count` rounds off the row; false when it is over. From any thread."""
+        with self._lock:
+            if self.done >= self.times or time.monotonic() - self.started > SECONDS:
+                return False
+            self.done += count
+            return True
+
+    def note(self, **figures):
+        self.notes.update(figures)
+
+    def write(self, passed):
+        seconds = time.monotonic() - self.started
+        print(f"{self.row}: {self.done} of {self.times} in {seconds:.1f} s, seed {SEED}"
+              + "".join(f", {k} {v}" for k, v in self.notes.items()), flush=True)
+        if not LOG:
+            return
+        with open(LOG, "a") as log:
+            log.write(json.dumps({"row": self.row, "done": self.done, "times": self.times,
+                                  "seconds": round(seconds, 1), "passed": passed, "seed": SEED,
+                                  "notes": self.notes}) + "\n")
+
+
+def fault(row, check, nightly):
+    """A test method of one row: it is given its Rounds."""
+    def decorate(test):
+        @functools.wraps(test)
+        def run(self):
+            rounds = Rounds(row, nightly if NIGHTLY else check)
+            passed = False
+            try:
+                test(self, rounds)
+                passed = True
+            except BaseException:
+                sys.stderr.write(f"\n{row}, round {rounds.done}: "
+                                 f"SWITCHYARD_CHAOS_SEED={SEED} draws the same again\n")
+                raise
+            finally:
+                rounds.write(passed)
+        return run
+    return decorate
+
+
+def pause(seconds):
+    """A moment between two faults, drawn by the seed."""
+    threading.Event().wait(seconds)
+
+
+class Background:
+    """A call in a thread; `join` returns what it returned or raises what it raised."""
+
+    def __init__(self, call):
+        self._result = self._error = None
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _run(self, call):
+        try:
+            self._result = call()
+        except BaseException as error:  # told to whoever joins
+            self._error = error
+
+    def join(self, timeout=60):
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise AssertionError(f"a call did not end within {timeout} s")
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def together(calls, timeout=120):
+    """Runs all of them at once; their results."""
+    running = [Background(call) for call in calls]
+    return [each.join(timeout) for each in running]
+
+
+def answers(s, text="It was", tokens=8, voices=VOICES):
+    """What each voice says undisturbed."""
+    return {voice: s.generate(voice, text, tokens)[1] for voice in voices}
+
+
+def check_ledger(test, s):
+    for device in s.status().devices:
+        test.assertLessEqual(device.leased_bytes, device.capacity_bytes)

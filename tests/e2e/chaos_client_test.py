@@ -1,0 +1,319 @@
+"""Clients that come in herds, go away, do not read, and ask for too much."""
+
+import pathlib
+import resource
+import socket
+import statistics
+import tempfile
+import time
+import unittest
+
+import bare_http2
+from chaos import DEVICE, answers, check_ledger, fault, pause, together
+from harness import (MODELS, VOICES, Supervisor, code_of, control, descriptors, fake, first_token,
+                     grpc, inference, inference_pb2_grpc, rss_bytes, wait_for)
+
+Code = grpc.StatusCode
+
+
+def quiet(s):
+    """Nothing is in flight, and no block of KV is in use."""
+    return not any(m.running or m.queued or m.paused or m.kv_blocks_used
+                   for m in s.status().models)
+
+
+def peak(pid):
+    """The most resident memory that a process has had."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+class IdleTest(unittest.TestCase):
+    TIMEOUT = 0.02
+
+    def models(self, voices):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        (pathlib.Path(folder.name) / "demo").symlink_to(MODELS / "demo")
+        for voice in voices:
+            text = (MODELS / f"{voice}.textproto").read_text()
+            pathlib.Path(folder.name, f"{voice}.textproto").write_text(
+                text + f"idle_timeout {{ nanos: {self.TIMEOUT * 1e9:.0f} }}\n")
+        return folder.name
+
+    @fault("idle-timeout unload racing a request", 300, 10000)
+    def test_a_race(self, rounds):
+        with Supervisor(models=self.models(VOICES[:3]), device=f"cpu={DEVICE}") as s:
+            expected = answers(s, tokens=2, voices=VOICES[:3])
+
+            def client(voice):
+                while rounds.begin():
+                    self.assertEqual(s.generate(voice, tokens=2)[1], expected[voice])
+                    # Around the moment at which it goes to sleep.
+                    pause(rounds.random.gauss(self.TIMEOUT, self.TIMEOUT / 8) % 1)
+
+            together([lambda v=v: client(v) for v in VOICES[:3]], timeout=7200)
+            slept = s.read_log().count("goes to sleep")
+            check_ledger(self, s)
+        rounds.note(slept=slept)
+        self.assertGreater(slept, rounds.done // 20)
+
+
+class HerdTest(unittest.TestCase):
+    CLIENTS = 32
+
+    def loads(self, s):
+        return sum(m.loads for m in s.status().models)
+
+    @fault("switch herd: 32 clients x all six models", 32, 1024)
+    def test_switches(self, rounds):
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            expected = answers(s)
+            before, slowest = self.loads(s), 0
+            for _ in rounds:
+                # All of them ask for one model after the other.
+                for voice in rounds.random.sample(VOICES, len(VOICES)):
+                    start = time.monotonic()
+                    last = together([lambda: s.switch(voice, 60)[-1].phase] * self.CLIENTS)
+                    slowest = max(slowest, time.monotonic() - start)
+                    self.assertEqual(set(last), {control.READY})
+                self.assertEqual(s.generate("")[1], expected[voice])  # the default now
+            loads = self.loads(s) - before
+            check_ledger(self, s)
+        rounds.note(loads=loads, slowest_herd_s=round(slowest, 2))
+        # Those who ask for the same are served by the same load.
+        self.assertLessEqual(loads, rounds.done * len(VOICES))
+
+    @fault("request herd: 32 clients x all six models", 32 * 32, 32 * 1024)
+    def test_requests(self, rounds):
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            expected = answers(s)
+            waited = []
+
+            def client():
+                while rounds.begin():
+                    voice = rounds.random.choice(VOICES)
+                    start = time.monotonic()
+                    if rounds.random.random() < 0.1:
+                        self.assertEqual(s.switch(voice, 60)[-1].phase, control.READY)
+                    self.assertEqual(s.generate(voice, timeout=60)[1], expected[voice])
+                    waited.append(time.monotonic() - start)
+
+            together([client] * self.CLIENTS, timeout=7200)
+            check_ledger(self, s)
+        rounds.note(median_s=round(statistics.median(waited), 2), slowest_s=round(max(waited), 2))
+
+
+class GoneTest(unittest.TestCase):
+    BOUND = 0.1
+
+    def vanish(self, s, chance, how):
+        """A client of its own connection that goes at some moment."""
+        channel = grpc.insecure_channel(s.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        stub = inference_pb2_grpc.InferenceStub(channel)
+        stream = stub.Generate(s.request("austen", tokens=900))
+        if how == "before":
+            pause(chance.uniform(0, 0.005))
+        else:
+            first_token(stream)
+            if how == "after":
+                pause(chance.uniform(0, 0.02))
+        (channel.close if chance.random() < 0.5 else stream.cancel)()
+        gone = time.monotonic()
+        wait_for(lambda: quiet(s), 5, f"what it held, gone {how} the first token")
+        took = time.monotonic() - gone
+        channel.close()
+        return took
+
+    @fault("client gone before, during, after the first token", 300, 10000)
+    def test_gone(self, rounds):
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            expected = s.generate("austen")[1]
+            took = [self.vanish(s, rounds.random, ["before", "during", "after"][n % 3])
+                    for n in rounds]
+            self.assertEqual(s.generate("austen")[1], expected)
+        rounds.note(median_ms=round(statistics.median(took) * 1e3, 1),
+                    slowest_ms=round(max(took) * 1e3, 1))
+        self.assertLess(max(took), self.BOUND)
+
+
+class StalledTest(unittest.TestCase):
+    READERS = 100
+
+    def latencies(self, s, count):
+        """Seconds to the end of short answers of another model."""
+        seconds = []
+        for _ in range(count):
+            start = time.monotonic()
+            s.generate("beta", tokens=4)
+            seconds.append(time.monotonic() - start)
+        return sorted(seconds)
+
+    @fault("100 stalled readers", 1, 1)
+    def test_stalled(self, rounds):
+        # Fake workers, which have as much to say as is wanted.
+        with fake(step_us=0, env={"SWITCHYARD_FAKE_PADDING": "1000"}) as s:
+            self.assertTrue(rounds.begin())
+            self.latencies(s, 100)
+            before = self.latencies(s, 1000)
+            memory = rss_bytes(s.process.pid)
+            channels, streams = [], []
+            for _ in range(self.READERS):
+                channel = grpc.insecure_channel(
+                    s.address, options=[("grpc.http2.bdp_probe", 0),
+                                        ("grpc.use_local_subchannel_pool", 1)])
+                self.addCleanup(channel.close)
+                stream = inference_pb2_grpc.InferenceStub(channel).Generate(
+                    s.request("alpha", tokens=1_000_000))
+                first_token(stream)
+                channels.append(channel)
+                streams.append(stream)
+            seen = [-1]
+
+            def stands_still():
+                pause(0.6)  # over a heartbeat
+                before, seen[0] = seen[0], s.model("alpha").tokens
+                return before == seen[0]
+
+            wait_for(stands_still, 30, "all of them to be suspended")
+            during = self.latencies(s, 1000)
+            grown = rss_bytes(s.process.pid) - memory
+            for stream in streams:
+                stream.cancel()
+            wait_for(lambda: s.model("alpha").running == 0, 10, "them to end")
+        p99 = [each[len(each) * 99 // 100] * 1e3 for each in (before, during)]
+        rounds.note(p99_before_ms=round(p99[0], 2), p99_during_ms=round(p99[1], 2),
+                    grown_mib=grown >> 20)
+        self.assertLess(grown, self.READERS * (5 << 19))  # 1 MiB each, and what gRPC has of it
+        self.assertLess(statistics.median(during), statistics.median(before) * 1.1 + 2e-4)
+
+
+class DeadlineTest(unittest.TestCase):
+
+    @fault("deadlines of 1 ms to 60 s", 500, 10000)
+    def test_deadlines(self, rounds):
+        codes = {Code.OK: 0, Code.DEADLINE_EXCEEDED: 0}
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            s.generate("austen")
+
+            def client():
+                while rounds.begin():
+                    seconds = 10 ** rounds.random.uniform(-3, 1.78)
+                    # What may run for long is given little to say.
+                    tokens = 900 if seconds < 0.1 else 4
+                    start = time.monotonic()
+                    code = code_of(lambda: s.inference.Generate(
+                        s.request(rounds.random.choice(VOICES), tokens=tokens), timeout=seconds))
+                    self.assertLess(time.monotonic() - start, seconds + 1)
+                    codes[code] += 1
+
+            together([client] * 8, timeout=7200)
+            # No work goes on for anybody who has gone.
+            wait_for(lambda: quiet(s), 0.5, "everything to end")
+            tokens = sum(m.tokens for m in s.status().models)
+            pause(0.6)
+            self.assertEqual(sum(m.tokens for m in s.status().models), tokens)
+        rounds.note(answered=codes[Code.OK], expired=codes[Code.DEADLINE_EXCEEDED])
+
+
+class ConnectionsTest(unittest.TestCase):
+
+    def setUp(self):
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+        self.most = before[1]
+
+    def storm(self, rounds, s, count, refused=None):
+        """Many connections at once; how long it is until there is room for one after them."""
+        self.assertTrue(rounds.begin())
+        expected = s.generate("austen")[1]
+        before = descriptors(s.process.pid)
+        host, port = s.address.split(":")
+        connections = [socket.create_connection((host, int(port)), timeout=20)
+                       for _ in range(count)]
+        if refused:
+            wait_for(lambda: refused in s.read_log(), what="connections to be refused")
+        # Who was there before goes on.
+        self.assertEqual(s.generate("austen")[1], expected)
+        for each in connections:
+            each.close()
+        start = time.monotonic()
+        wait_for(lambda: s.command_line("models").returncode == 0, 5, "room for a connection")
+        took = time.monotonic() - start
+        wait_for(lambda: descriptors(s.process.pid) <= before, 5, "its descriptors to be closed")
+        rounds.note(connections=count, accepts_again_s=round(took, 2))
+        self.assertLess(took, 1)
+
+    @fault("10,000 connections", 1, 1)
+    def test_ten_thousand(self, rounds):
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            self.storm(rounds, s, min(10_000, self.most - 200))
+
+    @fault("descriptors exhausted", 1, 1)
+    def test_no_descriptors(self, rounds):
+        with Supervisor(device=f"cpu={DEVICE}", nofile=160) as s:
+            answers(s)
+            self.storm(rounds, s, 300, refused="refusing a connection")
+
+
+class OversizeTest(unittest.TestCase):
+    MIB = 1 << 20
+
+    @fault("oversize messages, metadata, parameters", 1, 1)
+    def test_a_clear_error_before_allocation(self, rounds):
+        self.assertTrue(rounds.begin())
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            expected = s.generate("austen")[1]
+            request = s.request
+            many = inference.TokenIds(ids=[1] * (4 * self.MIB // 4))
+            cases = {
+                "a message of 17 MiB": (request("austen", "x" * 17 * self.MIB),
+                                        Code.RESOURCE_EXHAUSTED),
+                "a million ids": (request("austen", ids=many), Code.INVALID_ARGUMENT),
+                "1 MiB of text": (request("austen", "word " * (self.MIB // 5)),
+                                   Code.INVALID_ARGUMENT),
+                "a name of 1 MiB": (request("n" * self.MIB), Code.NOT_FOUND),
+                "a stop string of 8 MiB": (request("austen", stop={"stop": ["x" * 8 * self.MIB]}),
+                                           Code.INVALID_ARGUMENT),
+                "a million stop ids": (request("austen", stop={"stop_ids": range(self.MIB)}),
+                                       Code.INVALID_ARGUMENT),
+                "logprobs": (request("austen", logprobs=inference.LogprobOptions(
+                    logprobs=(1 << 32) - 1)), Code.INVALID_ARGUMENT),
+            }
+            for what, (message, code) in cases.items():
+                with self.assertRaises(grpc.RpcError, msg=what) as caught:
+                    list(s.inference.Generate(message, timeout=60))
+                self.assertEqual(caught.exception.code(), code, what)
+                self.assertTrue(0 < len(caught.exception.details()) < 1000, what)
+            self.oversize_frames(s)
+            self.assertEqual(s.generate("austen")[1], expected)
+
+    def oversize_frames(self, s):
+        # It says that it is 4 GiB, and ends after a few bytes.
+        trailers = bare_http2.generate(s.address, bare_http2.message(b"x" * 10, (1 << 32) - 1))
+        self.assertIn(b"grpc-status\x013", trailers)  # INVALID_ARGUMENT
+        with grpc.insecure_channel(s.address) as channel:
+            call = channel.unary_stream("/switchyard.v1.Inference/Generate")
+            code = code_of(lambda: call(b"", timeout=10, metadata=[("x-long", "y" * 40000)]))
+            self.assertNotEqual(code, Code.OK)
+        large = s.request("austen", "x" * 17 * self.MIB)
+        codes = together([lambda: code_of(lambda: s.inference.Generate(large, timeout=60))] * 16)
+        self.assertEqual(set(codes), {Code.RESOURCE_EXHAUSTED})
+
+    @fault("a message without end", 1, 1)
+    def test_without_end(self, rounds):
+        self.assertTrue(rounds.begin())
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            expected = s.generate("austen")[1]
+            sent = bare_http2.pour(s.address, (1 << 32) - 1, 2048 * self.MIB)
+            rounds.note(sent_mib=sent // self.MIB, peak_mib=peak(s.process.pid) // self.MIB)
+            self.assertLess(sent, 1024 * self.MIB)
+            self.assertLess(peak(s.process.pid), 1024 * self.MIB)
+            self.assertEqual(s.generate("austen")[1], expected)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,158 @@
+"""All faults mixed, under load: nothing of what they use grows.
+
+SWITCHYARD_CHAOS_SOAK: seconds; at night 1,800.
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+import unittest
+
+from chaos import NIGHTLY, Background, answers, fault, pause
+from harness import (MODELS, VOICES, Supervisor, alive, control, descriptors, grpc,
+                     inference_pb2_grpc, rss_bytes, wait_for)
+
+Code = grpc.StatusCode
+SECONDS = float(os.environ.get("SWITCHYARD_CHAOS_SOAK") or (1800 if NIGHTLY else 10))
+# What may befall a request here; any other status is a fault of ours.
+MAY_BE = (Code.OK, Code.UNAVAILABLE, Code.ABORTED, Code.RESOURCE_EXHAUSTED,
+          Code.FAILED_PRECONDITION, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
+
+
+class Faults:
+    """What goes wrong, by name; each takes the soak's chance and hurts one thing."""
+
+    def __init__(self, s, models, chance):
+        self.s, self.models, self.chance = s, models, chance
+        self.sizes = pathlib.Path(s.directory, "config.textproto")
+
+    def worker(self, signal_number):
+        pid = self.s.model(self.chance.choice(VOICES)).worker_pid
+        if pid:
+            try:
+                os.kill(pid, signal_number)
+            except ProcessLookupError:
+                pass
+
+    def kill(self):
+        self.worker(signal.SIGKILL)
+
+    def stop(self):
+        self.worker(signal.SIGSTOP)
+
+    def vanish(self):
+        with grpc.insecure_channel(self.s.address) as channel:
+            stream = inference_pb2_grpc.InferenceStub(channel).Generate(
+                self.s.request(self.chance.choice(VOICES), tokens=900), timeout=5)
+            pause(self.chance.uniform(0, 0.05))
+            stream.cancel()
+
+    def storm(self):
+        host, port = self.s.address.split(":")
+        for each in [socket.create_connection((host, int(port)), timeout=20) for _ in range(200)]:
+            each.close()
+
+    def switch(self):
+        self.s.control.Switch(control.SwitchRequest(model=self.chance.choice(VOICES)))
+
+    def unload(self):
+        self.s.control.Unload(control.UnloadRequest(model=self.chance.choice(VOICES)), timeout=60)
+
+    def sizes_change(self):
+        self.sizes.write_text(f'devices: "cpu={self.chance.choice([24, 48, 64])}MiB"')
+        self.s.process.send_signal(signal.SIGHUP)
+
+    def model_changes(self):
+        entry = self.models / f"{self.chance.choice(VOICES)}.textproto"
+        text = entry.read_text()
+        entry.write_text(text.replace("max_sequences: 8", "max_sequences: 7")
+                         if "max_sequences: 8" in text
+                         else text.replace("max_sequences: 7", "max_sequences: 8"))
+        self.s.process.send_signal(signal.SIGHUP)
+
+    def bad_model(self):
+        bad = self.models / "zeta.textproto"
+        bad.write_text("what?")
+        self.s.process.send_signal(signal.SIGHUP)
+        pause(0.2)
+        bad.unlink()
+
+    def draw(self):
+        self.chance.choice([self.kill, self.stop, self.vanish, self.vanish, self.storm,
+                            self.switch, self.switch, self.unload, self.sizes_change,
+                            self.model_changes, self.bad_model])()
+
+
+class SoakTest(unittest.TestCase):
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.models = pathlib.Path(folder.name)
+        (self.models / "demo").symlink_to(MODELS / "demo")
+        for voice in VOICES:
+            shutil.copy(MODELS / f"{voice}.textproto", self.models)
+
+    def client(self, s, expected, over, codes):
+        number = 0
+        while not over.is_set():
+            voice = VOICES[number % len(VOICES)]
+            number += 1
+            try:
+                ids = s.generate(voice, timeout=30)[1]
+                self.assertEqual(ids, expected[voice])
+                code = Code.OK
+            except grpc.RpcError as error:
+                code = error.code()
+                self.assertIn(code, MAY_BE, error.details())
+                pause(0.05)
+            codes[code] = codes.get(code, 0) + 1
+
+    def measure(self, s, expected):
+        """Memory and descriptors once everything is well again and every model has served."""
+        for voice in VOICES:
+            s.switch(voice, 90)  # forgives what has failed
+            self.assertEqual(s.generate(voice, timeout=60)[1], expected[voice])
+        wait_for(lambda: len(s.worker_pids()) == len(VOICES), 90, "all workers")
+        wait_for(lambda: not any(m.running or m.queued for m in s.status().models), 10, "quiet")
+        return rss_bytes(s.process.pid), descriptors(s.process.pid)
+
+    def run_for(self, seconds, s, faults, rounds, expected, codes):
+        over = threading.Event()
+        clients = [Background(lambda: self.client(s, expected, over, codes)) for _ in range(4)]
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and rounds.begin():
+            faults.draw()
+            pause(rounds.random.uniform(0, 1))
+        over.set()
+        for each in clients:
+            each.join(90)
+        return self.measure(s, expected)
+
+    @fault("soak: all faults mixed", 10 ** 9, 10 ** 9)
+    def test_nothing_grows(self, rounds):
+        s = Supervisor(models=self.models, device=None, config='devices: "cpu=64MiB"')
+        with s:
+            expected, codes = answers(s), {}
+            faults = Faults(s, self.models, rounds.random)
+            early = self.run_for(SECONDS / 4, s, faults, rounds, expected, codes)
+            late = self.run_for(SECONDS * 3 / 4, s, faults, rounds, expected, codes)
+            self.assertTrue(alive(s.process.pid))
+        rounds.times = rounds.done
+        answered = codes.get(Code.OK, 0)
+        rounds.note(answered=answered, refused=sum(codes.values()) - answered,
+                    rss_mib=[m >> 20 for m, _ in (early, late)],
+                    descriptors=[d for _, d in (early, late)])
+        self.assertLess(late[0], early[0] + (8 << 20))
+        # As many as then, and a connection or two more or less.
+        self.assertLess(late[1], early[1] + 8)
+        self.assertGreater(answered, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,127 @@
+"""Workers that are killed, stopped and interrupted at random moments."""
+
+import os
+import signal
+import time
+import unittest
+
+from chaos import DEVICE, Background, answers, check_ledger, fault, pause, together
+from harness import VOICES, Supervisor, alive, code_of, control, grpc, wait_for
+
+Code = grpc.StatusCode
+# A supervisor sees so many kills, so that the back-off of its workers stays short.
+KILLS = 6
+
+
+class KilledTest(unittest.TestCase):
+
+    @fault("worker killed -9 at a random moment of a swap", 30, 1000)
+    def test_killed_amid_swaps(self, rounds):
+        # Most of the time is back-off, so several supervisors at once.
+        together([lambda: self.kills(rounds)] * 3, timeout=7200)
+
+    def kills(self, rounds):
+        while rounds.begin(0):
+            with Supervisor(device=f"cpu={DEVICE}") as s:
+                expected = answers(s)
+                for _ in range(KILLS):
+                    if rounds.begin():
+                        self.kill_one(s, rounds.random, expected)
+                check_ledger(self, s)
+
+    def kill_one(self, s, chance, expected):
+        target = chance.choice([m.name for m in s.status().models if not m.resident_bytes])
+        victim = chance.choice([target, chance.choice(VOICES)])
+        pid = s.model(victim).worker_pid
+        switch = Background(lambda: code_of(lambda: s.control.Switch(
+            control.SwitchRequest(model=target), timeout=60)))
+        pause(chance.uniform(0, 0.03))
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        # The next request, whether or not an operator's wish has cut the back-off short.
+        self.assertEqual(s.generate(target, timeout=60)[1], expected[target], (target, victim))
+        switch.join()
+        self.assertEqual(s.generate(victim, timeout=60)[1], expected[victim], (target, victim))
+        wait_for(lambda: not any(m.running or m.queued or m.paused for m in s.status().models), 5,
+                 "nothing to be stuck")
+
+
+class StoppedTest(unittest.TestCase):
+    # No heartbeat for 5 s; if it was told to end meanwhile, for room, 5 s from then.
+    NOTICED = 10.5
+
+    @fault("worker stopped (SIGSTOP)", 5, 200)
+    def test_stopped(self, rounds):
+        worst = 0
+        while rounds.begin(5):
+            with Supervisor(device=f"cpu={DEVICE}") as s:
+                expected = answers(s)
+                worst = max(worst, self.stop_five(s, rounds.random, expected))
+                check_ledger(self, s)
+        rounds.note(slowest_noticed_s=round(worst, 2))
+
+    def stop_five(self, s, chance, expected):
+        stopped = chance.sample(VOICES, 5)
+        # The sixth is never evicted for them, so it goes on.
+        running = next(v for v in VOICES if v not in stopped)
+        s.control.Pin(control.PinRequest(model=running, pinned=True))
+        s.switch(running)
+        pids = {v: s.model(v).worker_pid for v in stopped}
+        # One of them in the middle of a load, and one while it streams.
+        asleep = [m.name for m in s.status().models if not m.resident_bytes and m.name in stopped]
+        loading = Background(lambda: code_of(lambda: s.switch(asleep[0], 60)))
+        streaming = Background(lambda: code_of(lambda: s.generate(stopped[0], tokens=900,
+                                                                  timeout=60)))
+        pause(chance.uniform(0, 0.02))
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        start = time.monotonic()
+        self.assertEqual(s.generate(running, timeout=3)[1], expected[running])
+        wait_for(lambda: not any(map(alive, pids.values())), 15, "the stopped ones to be noticed")
+        noticed = time.monotonic() - start
+        self.assertLess(noticed, self.NOTICED)
+        for voice in stopped:
+            self.assertEqual(s.generate(voice, timeout=60)[1], expected[voice], voice)
+        loading.join()
+        streaming.join()
+        return noticed
+
+
+class PreemptTest(unittest.TestCase):
+    TEXTS = ["In the morning", "It was the", "Of all that", "There is a"]
+
+    def asked(self, s, voice, text, seed):
+        """A long answer, with chance in it: (ids, whether it was paused)."""
+        ids, paused = [], False
+        request = s.request(voice, text, 160, temperature=0.8, sampling={"seed": seed})
+        for event in s.inference.Generate(request, timeout=240):
+            ids += event.ids
+            paused |= event.waiting.paused
+        return ids, paused
+
+    @fault("preempt: pause, swap, resume under load", 50, 1000)
+    def test_the_same_tokens(self, rounds):
+        cases = [(v, text, seed) for v in VOICES for seed, text in enumerate(self.TEXTS)]
+        with Supervisor(device="cpu=1GiB") as s:
+            expected = dict(zip(cases, together([lambda c=c: self.asked(s, *c)[0]
+                                                 for c in cases])))
+        paused = 0
+        with Supervisor(device="cpu=32MiB",
+                        config="drain_timeout { nanos: 1000000 }") as s:
+            while rounds.done < rounds.times:
+                # Two models that cannot both be there; each is asked for all the time.
+                chosen = [c for v in rounds.random.sample(VOICES, 2) for c in cases if c[0] == v]
+                chosen = [c for c in chosen if rounds.begin()]
+                if not chosen:
+                    break
+                results = together([lambda c=c: self.asked(s, *c) for c in chosen], 240)
+                for case, (ids, was_paused) in zip(chosen, results):
+                    self.assertEqual(ids, expected[case], case)
+                    paused += was_paused
+            check_ledger(self, s)
+        rounds.note(paused=paused)
+        self.assertGreater(paused, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
