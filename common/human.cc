@@ -68,7 +68,7 @@ std::string HumanBytes(uint64_t bytes) {
     ++unit;
   }
   if (unit == 0) return absl::StrCat(bytes, " B");
-  return absl::StrFormat(value < 10 ? "%.2f %s" : "%.1f %s", value, kNames[unit]);
+  return absl::StrFormat("%.*f %s", value < 10 ? 2 : 1, value, kNames[unit]);
 }
 
 absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {
