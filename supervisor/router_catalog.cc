@@ -11,8 +11,6 @@
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kEndPatience = 10 * kSecond;
-
 // What a running worker does not care about.
 v1::Model WithoutPolicy(v1::Model model) {
   model.clear_pinned();

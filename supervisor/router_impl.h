@@ -25,6 +25,10 @@
 // possible. Nothing else starts anything, so the order of events does not matter.
 namespace switchyard::supervisor {
 
+// For a worker that was asked to end, then it is killed: as long as for one that hangs, since a
+// swap may wait for its bytes, and nothing of it is lost.
+constexpr Nanos kEndPatience = 5 * kSecond;
+
 class Router::Impl {
  public:
   Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports);

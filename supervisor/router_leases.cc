@@ -11,7 +11,6 @@
 namespace switchyard::supervisor {
 
 constexpr Nanos kLeaseStuck = 60 * kSecond;  // a motion without progress
-constexpr Nanos kUnloadPatience = 10 * kSecond;
 
 LeaseEntry Router::Impl::LeaseOf(const ModelRecord& model) const {
   return DeviceOf(model).ledger.Get(model.name());
@@ -124,7 +123,7 @@ void Router::Impl::OnShrunk(ModelRecord& model) {
   model.lease.ends_worker = false;
   if (model.worker.running > 0 || model.worker.paused > 0 || model.running > 0) return;
   TakeBackWaiting(model);
-  EndWorker(model, kUnloadPatience);
+  EndWorker(model, kEndPatience);
 }
 
 void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {

@@ -123,6 +123,17 @@ TEST_F(RouterFailures, ALostWorkerComesBackUnasked) {
   EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
 }
 
+// A swap may wait for its bytes.
+TEST_F(RouterFailures, OneThatIsToldToEndAndHangsIsKilledAsSoonAsAnyThatHangs) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.WorkerOf("a")->Hang();
+  bool unloaded = false;
+  h_->router->Unload("a", [&](const auto& reply) { unloaded = reply.ok(); });
+  h_->RunFor(6 * kSecond);
+  EXPECT_TRUE(unloaded);
+}
+
 TEST(Backoff, DoublesUpToAMinuteLessItsJitter) {
   EXPECT_EQ(BackoffDelay(0, 0), 0);
   EXPECT_EQ(BackoffDelay(1, 0), kSecond / 2);
