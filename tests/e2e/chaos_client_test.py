@@ -183,11 +183,14 @@ class StalledTest(unittest.TestCase):
             for stream in streams:
                 stream.cancel()
             wait_for(lambda: s.model("alpha").running == 0, 10, "them to end")
+            after = self.latencies(s, 1000)
         p99 = [each[len(each) * 99 // 100] * 1e3 for each in (before, during)]
         rounds.note(p99_before_ms=round(p99[0], 2), p99_during_ms=round(p99[1], 2),
                     grown_mib=grown >> 20)
         self.assertLess(grown, self.READERS * (5 << 19))  # 1 MiB each, and what gRPC has of it
-        self.assertLess(statistics.median(during), statistics.median(before) * 1.1 + 2e-4)
+        # The machine may have become slower meanwhile, by its own.
+        without = max(statistics.median(before), statistics.median(after))
+        self.assertLess(statistics.median(during), without * 1.1 + 2e-4)
 
 
 class DeadlineTest(unittest.TestCase):

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "tests/worker/service/support.h"
 
 namespace switchyard::worker {
@@ -42,6 +44,24 @@ TEST(Heartbeat, BeatsAgainAndAgain) {
     const v1::FromWorker message =
         outbox.WaitFor([](const v1::FromWorker& m) { return m.has_heartbeat(); });
     EXPECT_GT(message.heartbeat().rss_bytes(), 0u);
+  }
+}
+
+// The step that freed them may have been told before this beat: it must not have the last word.
+TEST(Heartbeat, BlocksThatAreFreedWhileItIsSentAreToldAtOnce) {
+  TestOutbox outbox;
+  const SteadyClock clock;
+  std::atomic<int> looks = 0;
+  const auto stats = [&] {
+    EngineStats stats;
+    stats.kv_blocks_used = looks++ == 0 ? 5 : 0;
+    return stats;
+  };
+  Heartbeats heartbeats(clock, outbox, stats, 3600 * kSecond);
+  for (const uint64_t used : {5, 0}) {
+    outbox.WaitFor([&](const v1::FromWorker& m) {
+      return m.has_heartbeat() && m.heartbeat().kv_blocks_used() == used;
+    });
   }
 }
 
