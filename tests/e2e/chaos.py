@@ -89,6 +89,16 @@ def pause(seconds):
     threading.Event().wait(seconds)
 
 
+def hit(pid, signal_number):
+    """Sends a signal to a worker; false if it has just ended, for its bytes perhaps."""
+    try:
+        if pid:  # 0: there is none
+            os.kill(pid, signal_number)
+        return pid > 0
+    except ProcessLookupError:
+        return False
+
+
 class Background:
     """A call in a thread; `join` returns what it returned or raises what it raised."""
 

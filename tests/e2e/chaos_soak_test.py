@@ -13,7 +13,7 @@ import threading
 import time
 import unittest
 
-from chaos import NIGHTLY, Background, answers, fault, pause
+from chaos import NIGHTLY, Background, answers, fault, hit, pause
 from harness import (MODELS, VOICES, Supervisor, alive, control, descriptors, grpc,
                      inference_pb2_grpc, rss_bytes, wait_for)
 
@@ -32,12 +32,7 @@ class Faults:
         self.sizes = pathlib.Path(s.directory, "config.textproto")
 
     def worker(self, signal_number):
-        pid = self.s.model(self.chance.choice(VOICES)).worker_pid
-        if pid:
-            try:
-                os.kill(pid, signal_number)
-            except ProcessLookupError:
-                pass
+        hit(self.s.model(self.chance.choice(VOICES)).worker_pid, signal_number)
 
     def kill(self):
         self.worker(signal.SIGKILL)

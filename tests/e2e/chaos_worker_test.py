@@ -1,11 +1,10 @@
 """Workers that are killed, stopped and interrupted at random moments."""
 
-import os
 import signal
 import time
 import unittest
 
-from chaos import DEVICE, Background, answers, check_ledger, fault, pause, together
+from chaos import DEVICE, Background, answers, check_ledger, fault, hit, pause, together
 from harness import VOICES, Supervisor, alive, code_of, control, grpc, wait_for
 
 Code = grpc.StatusCode
@@ -36,8 +35,7 @@ class KilledTest(unittest.TestCase):
         switch = Background(lambda: code_of(lambda: s.control.Switch(
             control.SwitchRequest(model=target), timeout=60)))
         pause(chance.uniform(0, 0.03))
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+        hit(pid, signal.SIGKILL)
         # The next request, whether or not an operator's wish has cut the back-off short.
         self.assertEqual(s.generate(target, timeout=60)[1], expected[target], (target, victim))
         switch.join()
@@ -73,8 +71,7 @@ class StoppedTest(unittest.TestCase):
         streaming = Background(lambda: code_of(lambda: s.generate(stopped[0], tokens=900,
                                                                   timeout=60)))
         pause(chance.uniform(0, 0.02))
-        for pid in pids.values():
-            os.kill(pid, signal.SIGSTOP)
+        pids = {v: pid for v, pid in pids.items() if hit(pid, signal.SIGSTOP)}
         start = time.monotonic()
         self.assertEqual(s.generate(running, timeout=3)[1], expected[running])
         wait_for(lambda: not any(map(alive, pids.values())), 15, "the stopped ones to be noticed")
