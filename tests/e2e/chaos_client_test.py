@@ -131,12 +131,15 @@ class GoneTest(unittest.TestCase):
     def test_gone(self, rounds):
         with Supervisor(device=f"cpu={DEVICE}") as s:
             expected = s.generate("austen")[1]
-            took = [self.vanish(s, rounds.random, ["before", "during", "after"][n % 3])
-                    for n in rounds]
+            took = sorted(self.vanish(s, rounds.random, ["before", "during", "after"][n % 3])
+                          for n in rounds)
             self.assertEqual(s.generate("austen")[1], expected)
-        rounds.note(median_ms=round(statistics.median(took) * 1e3, 1),
-                    slowest_ms=round(max(took) * 1e3, 1))
-        self.assertLess(max(took), self.BOUND)
+        p99 = took[len(took) * 99 // 100]
+        rounds.note(median_ms=round(statistics.median(took) * 1e3, 1), p99_ms=round(p99 * 1e3, 1),
+                    slowest_ms=round(took[-1] * 1e3, 1))
+        self.assertLess(p99, self.BOUND)
+        # A busy machine may hold up one; none waits for a heartbeat, which comes every 500 ms.
+        self.assertLess(took[-1], 0.4)
 
 
 class StalledTest(unittest.TestCase):
@@ -184,13 +187,16 @@ class StalledTest(unittest.TestCase):
                 stream.cancel()
             wait_for(lambda: s.model("alpha").running == 0, 10, "them to end")
             after = self.latencies(s, 1000)
-        p99 = [each[len(each) * 99 // 100] * 1e3 for each in (before, during)]
-        rounds.note(p99_before_ms=round(p99[0], 2), p99_during_ms=round(p99[1], 2),
-                    grown_mib=grown >> 20)
+        def share(percent, seconds):
+            return seconds[len(seconds) * percent // 100]
+
+        for name, seconds in (("before", before), ("during", during), ("after", after)):
+            rounds.note(**{f"{name}_ms": [round(share(p, seconds) * 1e3, 2) for p in (50, 99)]})
+        rounds.note(grown_mib=grown >> 20)
         self.assertLess(grown, self.READERS * (5 << 19))  # 1 MiB each, and what gRPC has of it
-        # The machine may have become slower meanwhile, by its own.
-        without = max(statistics.median(before), statistics.median(after))
-        self.assertLess(statistics.median(during), without * 1.1 + 2e-4)
+        # The quarter that whatever else the machine does leaves alone.
+        without = max(share(25, before), share(25, after))
+        self.assertLess(share(25, during), without * 1.1 + 2e-4)
 
 
 class DeadlineTest(unittest.TestCase):
