@@ -12,6 +12,13 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 
+# liburing as an archive where there is one: a worker needs no library more then.
+pkg_check_modules(URING REQUIRED liburing)
+find_library(SWITCHYARD_URING NAMES liburing.a uring HINTS ${URING_LIBRARY_DIRS} REQUIRED)
+add_library(switchyard_uring INTERFACE)
+target_include_directories(switchyard_uring INTERFACE ${URING_INCLUDE_DIRS})
+target_link_libraries(switchyard_uring INTERFACE ${SWITCHYARD_URING})
+
 find_library(SWITCHYARD_GRPC_ARCHIVE NAMES libgrpc++.a REQUIRED)
 get_filename_component(SWITCHYARD_ARCHIVE_DIR ${SWITCHYARD_GRPC_ARCHIVE} DIRECTORY)
 find_program(SWITCHYARD_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
