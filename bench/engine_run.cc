@@ -53,7 +53,8 @@ absl::Status EngineRun::BecomeResident(bool graphs) {
   ASSIGN_OR_RETURN(engine_, worker::Engine::Create(model_->arch, model_->image, limits, *device_,
                                                    *ops_, clock_, *this));
   thread_ = std::thread([this] { engine_->Run(); });
-  engine_->SetMaster(reinterpret_cast<const std::byte*>(master_->data()));
+  engine_->SetSource(std::make_shared<worker::MasterSource>(
+      std::span(reinterpret_cast<const std::byte*>(master_->data()), model_->image.bytes)));
   worker::LeaseTarget target;
   target.epoch = 1;
   target.weight_bytes = model_->image.bytes;

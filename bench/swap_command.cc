@@ -54,7 +54,8 @@ class Swapper {
       std::lock_guard lock(mutex_);
       changed_.notify_all();
     });
-    residency_->SetMaster(reinterpret_cast<const std::byte*>(master.data()));
+    residency_->SetSource(std::make_shared<worker::MasterSource>(
+        std::span(reinterpret_cast<const std::byte*>(master.data()), bytes_)));
   }
 
   const absl::Status& status() const { return status_; }

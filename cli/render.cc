@@ -36,6 +36,7 @@ std::string Notes(const v1::ModelStatus& model) {
   std::vector<std::string> notes;
   if (model.is_default()) notes.push_back("default");
   if (model.pinned()) notes.push_back("pinned");
+  if (model.streamed()) notes.push_back("streamed");
   if (model.running() > 0) notes.push_back(absl::StrCat(model.running(), " running"));
   if (model.queued() > 0) notes.push_back(absl::StrCat(model.queued(), " queued"));
   if (model.paused() > 0) notes.push_back(absl::StrCat(model.paused(), " paused"));
@@ -120,7 +121,8 @@ Json ModelsJson(const Models& models) {
          {"joules_per_token", OrNull(model.has_joules_per_token(), model.joules_per_token())},
          {"kv_blocks_used", model.kv_blocks_used()},
          {"kv_blocks_total", model.kv_blocks_total()},
-         {"loads", model.loads()}});
+         {"loads", model.loads()},
+         {"streamed", model.streamed()}});
   }
   return array;
 }

@@ -54,9 +54,4 @@ std::string DeviceAdvice(const v1::Plan& plan, uint64_t usable) {
   return advice;
 }
 
-std::string HostAdvice(const v1::Plan& plan, uint64_t budget) {
-  const std::string quantize = HelpfulQuantization(plan, budget);
-  return absl::StrCat("Raise host_memory", quantize.empty() ? "" : " or use ", quantize);
-}
-
 }  // namespace switchyard::supervisor

@@ -20,7 +20,5 @@ std::string UsableText(const Device& device);
 
 // What makes a model fit that needs more than the `usable` bytes of a device: only what helps.
 std::string DeviceAdvice(const v1::Plan& plan, uint64_t usable);
-// The same for an image that is larger than the host budget.
-std::string HostAdvice(const v1::Plan& plan, uint64_t budget);
 
 }  // namespace switchyard::supervisor

@@ -17,6 +17,7 @@
 #include "common/status_macros.h"
 #include "common/utf8.h"
 #include "supervisor/arithmetic.h"
+#include "supervisor/host_share.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -123,10 +124,12 @@ absl::Status CheckConfig(const ParsedText& file, const v1::SupervisorConfig& con
   if (!v1::SupervisorConfig_ControlAccess_IsValid(config.control())) {
     return file.Error("control", absl::StrCat(config.control(), " is not LOOPBACK or UNIX_ONLY"));
   }
-  if (!config.host_memory().empty()) {
-    if (auto size = ParseBytes(config.host_memory()); !size.ok()) {
-      return file.Error("host_memory", std::string(size.status().message()));
-    }
+  const std::pair<const char*, const std::string&> sizes[] = {{"host_memory", config.host_memory()},
+                                                              {"cache_size", config.cache_size()}};
+  for (const auto& [field, text] : sizes) {
+    if (text.empty()) continue;
+    const auto size = ParseBytes(text);
+    if (!size.ok()) return file.Error(field, std::string(size.status().message()));
   }
   return absl::OkStatus();
 }
@@ -256,11 +259,12 @@ absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host
         absl::StrCat(plan.model(), " needs ", SmallestLeaseText(needs), ", but ",
                      UsableText(device), ". ", DeviceAdvice(plan, usable)));
   }
-  if (needs.image > host_budget) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(plan.model(), " needs ", HumanBytes(needs.image),
-                     " of host memory for its master, but the host budget is ",
-                     HumanBytes(host_budget), ". ", HostAdvice(plan, host_budget)));
+  if (!HostShareOf(needs.image, host_budget)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        plan.model(), " needs ", HumanBytes(needs.image),
+        " of host memory for its master, or a budget of ", HumanBytes(LeastHostBudget()),
+        " to be read from the disk each time, but the host budget is ", HumanBytes(host_budget),
+        ". Raise host_memory"));
   }
   return absl::OkStatus();
 }

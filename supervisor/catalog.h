@@ -48,8 +48,8 @@ std::vector<ModelEntry> PlanCatalog(const std::vector<v1::Model>& models,
 
 Needs NeedsOf(const v1::Plan& plan);
 
-// FAILED_PRECONDITION, with the arithmetic, if the smallest lease can never fit on `device`, or the
-// master into the host budget.
+// FAILED_PRECONDITION, with the arithmetic, if the smallest lease can never fit on `device`, or
+// neither the master nor a ring into the host budget.
 absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host_budget);
 
 }  // namespace switchyard::supervisor

@@ -14,10 +14,11 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr int kWrongUsage = 2;
+constexpr char kDefaultCacheSize[] = "64GiB";
 constexpr char kDefaultListen[] = "127.0.0.1:7411";
 
 struct Flags {
-  std::string models_dir, config, listen, host_memory, state_dir, cache_dir;
+  std::string models_dir, config, listen, host_memory, state_dir, cache_dir, cache_size;
   std::vector<std::string> devices;
   bool check = false, json = false;
 };
@@ -41,6 +42,8 @@ void Define(CLI::App* app, Flags* flags) {
   app->add_option("--state-dir", flags->state_dir,
                   "Lock and Unix socket [~/.local/state/switchyard/HOST_PORT]");
   app->add_option("--cache-dir", flags->cache_dir, "Images of models [~/.cache/switchyard]");
+  app->add_option("--cache-size", flags->cache_size,
+                  "SIZE that they take at most; those used longest ago go first [64GiB]");
   // What `switchyard check` runs.
   app->add_flag("--check", flags->check)->group("");
   app->add_flag("--json", flags->json)->group("");
@@ -51,6 +54,7 @@ absl::Status CheckSizes(const v1::SupervisorConfig& config) {
   if (!config.host_memory().empty()) {
     RETURN_IF_ERROR(ParseBytes(config.host_memory()).status());
   }
+  if (!config.cache_size().empty()) RETURN_IF_ERROR(ParseBytes(config.cache_size()).status());
   for (const std::string& device : config.devices()) {
     const size_t equals = device.find('=');
     if (equals == std::string::npos) continue;
@@ -69,11 +73,13 @@ absl::StatusOr<Options> Resolve(const Flags& flags) {
   if (!flags.host_memory.empty()) config.set_host_memory(flags.host_memory);
   if (!flags.state_dir.empty()) config.set_state_dir(flags.state_dir);
   if (!flags.cache_dir.empty()) config.set_cache_dir(flags.cache_dir);
+  if (!flags.cache_size.empty()) config.set_cache_size(flags.cache_size);
   if (!flags.devices.empty()) {
     config.mutable_devices()->Assign(flags.devices.begin(), flags.devices.end());
   }
   if (config.listen().empty()) config.set_listen(kDefaultListen);
   if (config.cache_dir().empty()) config.set_cache_dir(DefaultCacheDir());
+  if (config.cache_size().empty()) config.set_cache_size(kDefaultCacheSize);
 
   ASSIGN_OR_RETURN(options.listen, ParseHostPort(config.listen()));
   RETURN_IF_ERROR(CheckLoopback(options.listen));

@@ -53,7 +53,8 @@ struct LaunchSpec {
   v1::Plan plan;
   std::string device;     // "cpu" or a UUID
   std::string cache_dir;  // may be empty
-  uint32_t threads = 0;   // cpu: 0 is the worker's choice
+  uint64_t cache_bytes = 0;
+  uint32_t threads = 0;  // cpu: 0 is the worker's choice
   Incarnation incarnation = 0;
 };
 

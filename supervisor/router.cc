@@ -40,6 +40,7 @@ ModelRecord& Router::Impl::AddModel(ModelEntry entry) {
 // Takes over what `model.entry` says; the model has no worker, lease or master.
 void Router::Impl::Install(ModelRecord& model) {
   model.needs = NeedsOf(model.entry.plan);
+  model.host = HostShareOf(model.needs.image, options_.host_budget_bytes).value_or(HostShare{});
   model.pinned = model.entry.model.pinned();
   model.device = 0;
   for (size_t i = 0; i < options_.devices.size(); ++i) {

@@ -23,6 +23,7 @@ struct RouterOptions {
   std::vector<Device> devices;
   uint64_t host_budget_bytes = 0;
   std::string cache_dir;
+  uint64_t cache_bytes = 0;  // 0: the workers' choice
   std::string default_model;
   uint32_t worker_threads = 0;
   uint32_t queue_limit = 1024;  // requests that wait for one model

@@ -159,6 +159,7 @@ class Router::Impl {
   void DropMaster(ModelRecord& model);
   void DiscardMaster(ModelRecord& model);
   void OnMaster(ModelRecord& model, const v1::MasterStatus& status);
+  void NoteFilling(ModelRecord& model, uint64_t done);
   void WatchMaster(ModelRecord& model);
   void FinishPrefetches(ModelRecord& model, const absl::Status& status);
 

@@ -51,14 +51,17 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
   Arm(model.lease.drain, options_.drain_timeout, [this, name] { TryPause(*Find(name)); });
 }
 
-// Not settling is being stuck, unless sequences are draining.
+// Not settling is being stuck, unless sequences are draining, or a growth follows a master that is
+// being filled, which has a watch of its own.
 void Router::Impl::WatchLease(ModelRecord& model) {
   const std::string name = model.name();
   Arm(model.lease.watch, kLeaseStuck, [this, name] {
     ModelRecord& stuck = *Find(name);
     const bool drains = stuck.lease.motion == Motion::kShrink && !stuck.lease.pausing &&
                         std::max<size_t>(stuck.running, stuck.worker.running) > 0;
-    if (drains) return WatchLease(stuck);
+    const bool follows =
+        stuck.lease.motion == Motion::kGrow && stuck.master.phase == MasterSlot::Phase::kFilling;
+    if (drains || follows) return WatchLease(stuck);
     KillWorker(stuck, absl::StrCat("did not follow its lease for ", kLeaseStuck / kSecond, " s"));
   });
 }
@@ -77,7 +80,7 @@ void Router::Impl::TryPause(ModelRecord& model) {
   // Any master must still fit beside all that is paused, or nothing could come back to resume.
   uint64_t largest = 0;
   for (const auto& [name, other] : state_.models) {
-    if (other->entry.problem.ok()) largest = std::max(largest, other->needs.image);
+    if (other->entry.problem.ok()) largest = std::max(largest, other->host.bytes);
   }
   const bool fits = state_.host.paused() + most + largest <= state_.host.budget();
   lease.pause_wanted = !fits || !state_.host.SetPaused(model.name(), have + most);
@@ -104,6 +107,7 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   if (!settled) return;
   const Motion motion = lease.motion;
   lease.motion = Motion::kRest;
+  if (motion == Motion::kGrow) lease.grown_at = Now();
   lease.pausing = lease.pause_wanted = false;
   lease.drain.Clear();
   lease.watch.Clear();

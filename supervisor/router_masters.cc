@@ -1,4 +1,5 @@
-// Masters: none -> filling -> complete -> dropping -> none. A complete one outlives its worker.
+// Masters: none -> filling -> complete -> dropping -> none. A complete one outlives its worker. The
+// ring of a model that is streamed goes the same way; complete says that its image can be read.
 
 #include <algorithm>
 
@@ -57,7 +58,7 @@ void Router::Impl::PumpMasters() {
 
 // False if there is no room yet.
 bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
-  const uint64_t bytes = model.needs.image;
+  const uint64_t bytes = model.host.bytes;
   if (state_.host.free() < bytes && (!may_drop || !MakeHostRoom(model, bytes))) return false;
   absl::StatusOr<uint64_t> id = ports_.masters->Create(model.name(), bytes);
   if (!id.ok()) {
@@ -72,6 +73,8 @@ bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
   model.master.phase = MasterPhase::kFilling;
   model.master.id = *id;
   model.master.done = 0;
+  model.master.filling_since = Now();
+  model.master.soon = false;
   model.master.prefetch = false;
   SendMaster(model);
   dirty_ = true;
@@ -119,7 +122,8 @@ void Router::Impl::SendMaster(ModelRecord& model) {
   master.sent = true;
   v1::ToWorker message;
   message.mutable_use_master()->set_master_id(master.id);
-  message.mutable_use_master()->set_bytes(model.needs.image);
+  message.mutable_use_master()->set_bytes(model.host.bytes);
+  message.mutable_use_master()->set_streamed(model.host.streamed);
   message.mutable_use_master()->set_complete(master.phase == MasterPhase::kComplete);
   Send(model, std::move(message));
   WatchMaster(model);
@@ -134,7 +138,7 @@ void Router::Impl::WatchMaster(ModelRecord& model) {
 }
 
 void Router::Impl::DropMaster(ModelRecord& model) {
-  LogInfo("dropping the master of ", model.name(), ", ", HumanBytes(model.needs.image));
+  LogInfo("dropping the master of ", model.name(), ", ", HumanBytes(model.host.bytes));
   if (!Ready(model)) return DiscardMaster(model);
   model.master.phase = MasterPhase::kDropping;
   v1::ToWorker message;
@@ -152,7 +156,7 @@ void Router::Impl::DiscardMaster(ModelRecord& model) {
   ports_.masters->Close(master.id);
   state_.host.SetMaster(model.name(), 0);
   master.phase = MasterPhase::kNone;
-  master.sent = master.attached = false;
+  master.sent = master.attached = master.soon = false;
   master.id = 0;
   master.done = 0;
   dirty_ = true;
@@ -165,15 +169,16 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
   dirty_ = true;
   switch (status.state()) {
     case v1::MasterStatus::FILLING:
-      // Also backwards: after a cache that proves damaged, filling starts again.
+      if (master.phase == MasterPhase::kDropping) return;
       if (status.bytes_done() != master.done) WatchMaster(model);
-      master.done = std::min(status.bytes_done(), model.needs.image);
+      NoteFilling(model, std::min(status.bytes_done(), model.needs.image));
       return;
     case v1::MasterStatus::COMPLETE:
       master.watch.Clear();
       if (master.phase == MasterPhase::kDropping) return;
       master.phase = MasterPhase::kComplete;
       master.attached = true;
+      master.soon = false;
       master.done = model.needs.image;
       model.failures.stands = false;
       FinishPrefetches(model, absl::OkStatus());
@@ -199,6 +204,23 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
   }
 }
 
+// Also backwards: after a cache that proves damaged, filling starts again, even when it was
+// complete if there is no master to hold it.
+void Router::Impl::NoteFilling(ModelRecord& model, uint64_t done) {
+  MasterSlot& master = model.master;
+  if (done < master.done) {
+    master.filling_since = Now();
+    master.soon = false;
+  }
+  master.done = done;
+  if (model.host.streamed) {
+    master.phase = MasterPhase::kFilling;
+    return;  // nothing can be copied before all of it is there
+  }
+  master.attached = true;
+  master.soon |= FillEndsSoon(done, model.needs.image, Now() - master.filling_since);
+}
+
 void Router::Impl::FinishPrefetches(ModelRecord& model, const absl::Status& status) {
   auto waiting = std::move(model.master.waiting);
   model.master.waiting.clear();
@@ -208,7 +230,8 @@ void Router::Impl::FinishPrefetches(ModelRecord& model, const absl::Status& stat
       continue;
     }
     v1::PrefetchReply done;
-    done.set_master_bytes(model.needs.image);
+    done.set_master_bytes(model.host.bytes);
+    done.set_streamed(model.host.streamed);
     reply(std::move(done));
   }
 }

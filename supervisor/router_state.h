@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "supervisor/catalog.h"
 #include "supervisor/energy.h"
+#include "supervisor/host_share.h"
 #include "supervisor/ledger.h"
 #include "supervisor/router.h"
 #include "supervisor/scheduler.h"
@@ -138,8 +139,10 @@ struct MasterSlot {
   Phase phase = Phase::kNone;
   uint64_t id = 0;
   bool sent = false;      // the live worker has been told of it
-  bool attached = false;  // the live worker has registered it
+  bool attached = false;  // the live worker can copy what is there of it
   uint64_t done = 0;
+  Nanos filling_since = 0;
+  bool soon = false;      // filling, and complete soon: see FillEndsSoon
   bool prefetch = false;  // shall be filled in the background
   std::vector<Reply<v1::PrefetchReply>> waiting;
   Alarm watch;
@@ -151,6 +154,7 @@ struct LeaseSlot {
 
   Motion motion = Motion::kRest;
   uint64_t epoch = 0;
+  Nanos grown_at = 0;         // when the last growth settled
   Bytes before;               // the lease before this motion
   bool pausing = false;       // PAUSE has been sent
   bool pause_wanted = false;  // the drain timeout is over, but there was no host memory
@@ -175,6 +179,7 @@ struct ModelRecord {
 
   ModelEntry entry;
   Needs needs;
+  HostShare host;  // its master, or the ring that stands in for one
   size_t device = 0;
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once

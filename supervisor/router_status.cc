@@ -23,8 +23,9 @@ v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
   if (drains || (model.leave != Leave::kNo && model.running > 0)) return v1::DRAINING;
   if (Resident(model)) return v1::RESIDENT;
   if (lease.motion == Motion::kGrow) return v1::LOADING;
-  return model.master.phase == MasterSlot::Phase::kComplete && model.master.attached ? v1::WARM
-                                                                                     : v1::COLD;
+  const bool warm = model.master.phase == MasterSlot::Phase::kComplete && model.master.attached &&
+                    !model.host.streamed;
+  return warm ? v1::WARM : v1::COLD;
 }
 
 v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
@@ -53,6 +54,7 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_device(model.entry.model.device().empty() ? DeviceOf(model).ledger.device().name
                                                        : model.entry.model.device());
   status.set_master_bytes(state_.host.master(model.name()));
+  status.set_streamed(model.host.streamed);
   const uint32_t paused = static_cast<uint32_t>(model.paused);
   status.set_running(static_cast<uint32_t>(model.running));
   status.set_paused(paused);

@@ -78,10 +78,11 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
 }
 
 bool Router::Impl::Prepared(const ModelRecord& model) const {
+  const MasterSlot& master = model.master;
   const bool has_weights = LeaseOf(model).held.weights >= model.needs.image;
-  return Ready(model) && model.lease.motion == Motion::kRest &&
-         (has_weights ||
-          (model.master.phase == MasterSlot::Phase::kComplete && model.master.attached));
+  const bool has_master =
+      master.attached && (master.phase == MasterSlot::Phase::kComplete || master.soon);
+  return Ready(model) && model.lease.motion == Motion::kRest && (has_weights || has_master);
 }
 
 std::vector<Demand> Router::Impl::Demands(size_t device) const {

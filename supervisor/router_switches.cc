@@ -53,7 +53,9 @@ void Router::Impl::PumpSwitches() {
   std::vector<std::string> ready;
   for (SwitchOp& op : state_.switches) {
     const ModelRecord& model = *Find(op.model);
-    op.filled_master |= model.master.phase == MasterSlot::Phase::kFilling;
+    // What is streamed is only read on the way to the device, unless it has to be made first.
+    op.filled_master |= model.master.phase == MasterSlot::Phase::kFilling &&
+                        (!model.host.streamed || model.master.done > 0);
     if (Resident(model) && model.leave == Leave::kNo) {
       ready.push_back(op.model);
     } else {
@@ -83,7 +85,7 @@ v1::SwitchEvent Router::Impl::EventOf(const SwitchOp& op) const {
   if (ours && device.swap->growing) {
     event.set_phase(v1::SWITCH_LOADING);
     const uint64_t held = std::min(lease.held.weights, target.weights);
-    event.set_bytes_done(master + held - std::min(base.weights, held));
+    event.set_bytes_done(event.bytes_done() + held - std::min(base.weights, held));
   } else if (ours) {
     event.set_phase(v1::RELEASING);
     for (const std::string& name : device.swap->victims) {

@@ -59,6 +59,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   spec.plan = model.entry.plan;
   spec.device = DeviceOf(model).ledger.device().name;
   spec.cache_dir = options_.cache_dir;
+  spec.cache_bytes = options_.cache_bytes;
   spec.threads = options_.worker_threads;
   spec.incarnation = state_.next_incarnation++;
   absl::StatusOr<std::unique_ptr<WorkerPort>> port = ports_.launcher->Launch(spec);
@@ -166,7 +167,9 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
   }
   const uint64_t longest = std::max<uint64_t>(
       kStepLeast, std::min<uint64_t>(heartbeat.step_predicted_ns(), 3600ull * kSecond) * 10);
-  if (heartbeat.step_running_ns() > longest) {
+  // A step may wait for weights that grow at a disk's rate; that growth has a watch of its own.
+  const Nanos at_rest = model.lease.motion == Motion::kGrow ? 0 : Now() - model.lease.grown_at;
+  if (std::min(heartbeat.step_running_ns(), static_cast<uint64_t>(at_rest)) > longest) {
     KillWorker(model, absl::StrCat("hung: a step has run for ",
                                    heartbeat.step_running_ns() / kMillisecond, " ms, predicted ",
                                    heartbeat.step_predicted_ns() / kMillisecond, " ms"));

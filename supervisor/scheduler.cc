@@ -11,6 +11,8 @@
 namespace switchyard::supervisor {
 namespace {
 
+constexpr Nanos kSoon = 5 * kSecond;
+
 uint64_t Above(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 // Bytes that `target` asks for beyond what is charged already.
@@ -105,6 +107,12 @@ bool RanksBefore(const Demand& a, const Demand& b) {
                            d.kind == DemandKind::kRequests ? -d.priority : 0, d.since);
   };
   return std::make_tuple(rank(a), a.model) < std::make_tuple(rank(b), b.model);
+}
+
+bool FillEndsSoon(uint64_t done, uint64_t total, Nanos elapsed) {
+  if (done == 0) return false;
+  const double left = static_cast<double>(Above(total, done));
+  return static_cast<double>(elapsed) * left / static_cast<double>(done) <= kSoon;
 }
 
 SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,

@@ -23,9 +23,10 @@ enum class DemandKind {
 struct Demand {
   std::string model;
   DemandKind kind = DemandKind::kRequests;
-  int32_t priority = 0;   // of the request that ranks first
-  Nanos since = 0;        // of that request; of a switch, its place in the order of switches
-  bool prepared = false;  // its worker answers, its master is complete, its lease is at rest
+  int32_t priority = 0;  // of the request that ranks first
+  Nanos since = 0;       // of that request; of a switch, its place in the order of switches
+  // Its worker answers, its master is complete or will be soon, its lease is at rest.
+  bool prepared = false;
 };
 
 // Whether `a` is served before `b`: switches in their order, then requests by priority and age.
@@ -65,6 +66,12 @@ struct SwapPlan {
   std::string reason;
   Nanos recheck_at = 0;  // kWait: ask again then at the latest; 0: an event will come
 };
+
+// Whether a master of `total` bytes, `done` of them filled in `elapsed`, will be complete so soon
+// that its model may come in meanwhile, each chunk as soon as it was read. Not earlier: copying to
+// the device is much faster than reading, so nothing is lost, and whoever has to go for it serves
+// on while the disk is read.
+bool FillEndsSoon(uint64_t done, uint64_t total, Nanos elapsed);
 
 // What it takes to bring in one model.
 SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,

@@ -30,6 +30,7 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
   options.devices = budget.devices;
   options.host_budget_bytes = budget.host_bytes;
   options.cache_dir = config.cache_dir();
+  options.cache_bytes = ParseBytes(config.cache_size()).value_or(0);
   options.default_model = config.default_model();
   options.worker_threads = config.worker_threads();
   if (config.queue_limit() != 0) options.queue_limit = config.queue_limit();

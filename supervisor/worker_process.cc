@@ -22,6 +22,8 @@ std::vector<std::string> Arguments(const LaunchSpec& spec) {
           spec.device,
           "--cache-dir",
           spec.cache_dir,
+          "--cache-bytes",
+          absl::StrCat(spec.cache_bytes),
           "--threads",
           absl::StrCat(spec.threads),
           "--supervisor-pid",

@@ -84,7 +84,7 @@ void EngineHost::FinishRelease(v1::LeaseStatus status) {
 }
 
 absl::Status EngineHost::CreateEngine() {
-  std::lock_guard one_at_a_time(master_mutex_);
+  std::lock_guard one_at_a_time(source_mutex_);
   ASSIGN_OR_RETURN(
       std::unique_ptr<Engine> created,
       Engine::Create(model_.arch, model_.image, model_.limits, device_, ops_, clock_, *this));
@@ -93,13 +93,13 @@ absl::Status EngineHost::CreateEngine() {
     engine_ = std::move(created);
   }
   engine_thread_ = std::thread([engine = engine_.get()] { engine->Run(); });
-  if (master_ != nullptr) engine_->SetMaster(master_);
+  if (source_ != nullptr) engine_->SetSource(source_);
   requests_.Attach(engine_.get());
   return absl::OkStatus();
 }
 
 void EngineHost::DestroyEngine() {
-  std::lock_guard one_at_a_time(master_mutex_);
+  std::lock_guard one_at_a_time(source_mutex_);
   if (engine_ == nullptr) return;
   engine_->Stop();
   engine_thread_.join();
@@ -112,10 +112,10 @@ void EngineHost::DestroyEngine() {
   gone = std::move(engine_);
 }
 
-void EngineHost::SetMaster(const std::byte* master) {
-  std::lock_guard one_at_a_time(master_mutex_);
-  master_ = master;
-  if (engine_ != nullptr) engine_->SetMaster(master);
+void EngineHost::SetSource(std::shared_ptr<WeightSource> source) {
+  std::lock_guard one_at_a_time(source_mutex_);
+  source_ = source;
+  if (engine_ != nullptr) engine_->SetSource(std::move(source));
 }
 
 EngineStats EngineHost::Stats() const {

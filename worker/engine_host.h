@@ -14,6 +14,7 @@
 #include "kernels/ops.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/device/device.h"
+#include "worker/device/weight_source.h"
 #include "worker/engine/engine.h"
 #include "worker/opened_model.h"
 #include "worker/outbox.h"
@@ -31,8 +32,8 @@ class EngineHost final : private EngineSink {
 
   // Returns at once; answered with LeaseStatus.
   void SetLease(const v1::SetLease& command);
-  // When it returns, the old master is not read any more.
-  void SetMaster(const std::byte* master);
+  // When it returns, the old source is not read any more.
+  void SetSource(std::shared_ptr<WeightSource> source);
   // Never blocks for long; counters go on over engines.
   EngineStats Stats() const;
   void Stop();
@@ -68,8 +69,8 @@ class EngineHost final : private EngineSink {
   EngineStats past_;         // of engines that are gone: steps, tokens and busy
   std::string fixed_error_;  // of the newest epoch
 
-  std::mutex master_mutex_;  // one SetMaster at a time, and none while an engine comes or goes
-  const std::byte* master_ = nullptr;
+  std::mutex source_mutex_;  // one SetSource at a time, and none while an engine comes or goes
+  std::shared_ptr<WeightSource> source_;
 
   std::thread engine_thread_;
   Executor thread_;

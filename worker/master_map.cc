@@ -52,6 +52,11 @@ absl::StatusOr<MasterMap> MasterMap::Readable(int fd, uint64_t bytes) {
   return Map(fd, bytes, PROT_READ);
 }
 
+absl::Status MasterMap::MakeReadOnly() {
+  if (::mprotect(data_, size_, PROT_READ) == 0) return absl::OkStatus();
+  return ErrnoStatus("protecting the master");
+}
+
 absl::Status SealMaster(int fd) {
   if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) == 0) {
     return absl::OkStatus();

@@ -22,6 +22,9 @@ class MasterMap {
   // To read it. The memfd must be sealed against shrinking: a page that goes is a fault.
   static absl::StatusOr<MasterMap> Readable(int fd, uint64_t bytes);
 
+  // Of one to fill: it cannot be written any more.
+  absl::Status MakeReadOnly();
+
   std::span<std::byte> bytes() const { return {data_, size_}; }
   explicit operator bool() const { return data_ != nullptr; }
 
@@ -32,8 +35,8 @@ class MasterMap {
   size_t size_ = 0;
 };
 
-// Against shrinking, growing and writing through any mapping or call yet to come; those who map it
-// already go on, so nobody may have it mapped writable.
+// Against shrinking, growing and writing through any mapping or call yet to come; those who have it
+// mapped writable already could go on.
 absl::Status SealMaster(int fd);
 
 // FAILED_PRECONDITION if the memfd is smaller than `bytes`.

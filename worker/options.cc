@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/usable_cores.h"
+#include "worker/model/image_cache.h"
 
 namespace switchyard::worker {
 namespace {
@@ -49,13 +50,21 @@ absl::StatusOr<int32_t> ParseCount(const char* flag, const std::string& text) {
   return value;
 }
 
+absl::StatusOr<uint64_t> ParseSize(const char* flag, const std::string& text) {
+  uint64_t value = 0;
+  if (!absl::SimpleAtoi(text, &value)) {
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": \"", text, "\" is no size in bytes"));
+  }
+  return value;
+}
+
 }  // namespace
 
 const char* Usage() {
   return "usage: switchyard-worker --plan  --model-text TEXTPROTO --device NAME [--threads N] "
          "[--json]\n"
          "       switchyard-worker --serve --model-text TEXTPROTO --device NAME [--threads N]\n"
-         "                         [--cache-dir DIR] [--supervisor-pid PID]\n"
+         "                         [--cache-dir DIR] [--cache-bytes N] [--supervisor-pid PID]\n"
          "Started by switchyard-supervisor. --plan reads headers and prints what the model needs;\n"
          "--serve expects its connection as descriptors 3, 4 and 5.\n";
 }
@@ -84,6 +93,8 @@ absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
         options.device = value;
       } else if (flag == "--cache-dir") {
         options.cache_dir = value;
+      } else if (flag == "--cache-bytes") {
+        ASSIGN_OR_RETURN(options.cache_bytes, ParseSize("--cache-bytes", value));
       } else if (flag == "--threads") {
         ASSIGN_OR_RETURN(options.threads, ParseCount("--threads", value));
       } else if (flag == "--supervisor-pid") {
@@ -95,6 +106,7 @@ absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
   }
   if (plan == serve) return absl::InvalidArgumentError("one of --plan and --serve is needed");
   if (!have_model) return absl::InvalidArgumentError("--model-text is needed");
+  if (options.cache_bytes == 0) options.cache_bytes = kImageCacheBytes;
   if (options.threads == 0) options.threads = DefaultThreads(UsableCores());
   options.mode = plan ? Mode::kPlan : Mode::kServe;
   return options;

@@ -16,6 +16,7 @@ struct Options {
   v1::Model model;  // --model-text, parsed
   std::string device = "cpu";
   std::string cache_dir;       // empty: images are not kept
+  uint64_t cache_bytes = 0;    // that they take at most; kImageCacheBytes unless it is said
   int threads = 0;             // at least 1 once parsed; DefaultThreads unless it is said
   bool json = false;           // --plan: JSON instead of text format
   int32_t supervisor_pid = 0;  // 0: not known

@@ -100,6 +100,7 @@ absl::Status RunServe(const Options& options) {
                                                .ops = std::move(backend.ops),
                                                .descriptor_socket = UniqueFd(kDescriptorSocket),
                                                .cache_dir = options.cache_dir,
+                                               .cache_bytes = options.cache_bytes,
                                                .outbox = service,
                                                .on_shutdown = [&] { ended.Set(); }});
   RETURN_IF_ERROR(service.Start(UniqueFd(kConnection)));

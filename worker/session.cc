@@ -28,10 +28,14 @@ Session::Session(Parts parts)
       master_({.image = parts_.model.image,
                .checkpoint = parts_.model.checkpoint,
                .cache_dir = parts_.cache_dir,
+               .cache_bytes = parts_.cache_bytes,
                .device = *parts_.device,
                .descriptors = descriptors_,
                .outbox = parts_.outbox,
-               .set_master = [this](const std::byte* master) { engine_.SetMaster(master); }}),
+               .set_source =
+                   [this](std::shared_ptr<WeightSource> source) {
+                     engine_.SetSource(std::move(source));
+                   }}),
       heartbeats_(clock_, parts_.outbox, [this] { return engine_.Stats(); }) {}
 
 void Session::Handle(const v1::ToWorker& message) {

@@ -13,6 +13,7 @@
 #include "worker/engine_host.h"
 #include "worker/heartbeat.h"
 #include "worker/master.h"
+#include "worker/model/image_cache.h"
 #include "worker/opened_model.h"
 #include "worker/outbox.h"
 #include "worker/requests.h"
@@ -28,6 +29,7 @@ class Session {
     std::unique_ptr<kernels::Ops> ops;
     UniqueFd descriptor_socket;
     std::string cache_dir;
+    uint64_t cache_bytes = kImageCacheBytes;
     Outbox& outbox;
     std::function<void()>
         on_shutdown;  // called at most once a Shutdown; must not destroy the session

@@ -13,10 +13,14 @@ int RunPrefetch(const Arguments& args) {
     auto reply = client.Prefetch(args.model);
     if (!reply.ok()) return Outcome(reply.status());
     if (args.json) {
-      PrintJson({{"model", args.model}, {"master_bytes", reply->master_bytes()}});
+      PrintJson({{"model", args.model},
+                 {"master_bytes", reply->master_bytes()},
+                 {"streamed", reply->streamed()}});
     } else {
-      Print(absl::StrCat(args.model, " is in host memory: ", HumanBytes(reply->master_bytes()),
-                         "\n"));
+      Print(absl::StrCat(args.model,
+                         reply->streamed() ? " is ready to be streamed, through a ring of "
+                                           : " is in host memory: ",
+                         HumanBytes(reply->master_bytes()), "\n"));
     }
     return kDone;
   });

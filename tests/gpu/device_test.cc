@@ -133,7 +133,7 @@ TEST_F(GpuDeviceTest, AMasterRegisteredBeforeThereIsAContextArrivesWhole) {
   ASSERT_TRUE(device_->RegisterHost(master.data(), bytes).ok());
   auto residency = Residency::Create(*device_, bytes, 64 * kMiB);
   ASSERT_TRUE(residency.ok()) << residency.status();
-  (*residency)->SetMaster(master.data());
+  (*residency)->SetSource(std::make_shared<MasterSource>(std::span(master.data(), bytes)));
   double start = Now();
   ASSERT_TRUE(Settle(**residency, bytes).ok());
   std::printf("while it is being registered: %.1f GB/s\n", bytes / (Now() - start) / 1e9);
@@ -149,9 +149,9 @@ TEST_F(GpuDeviceTest, AMasterRegisteredBeforeThereIsAContextArrivesWhole) {
   EXPECT_EQ(cudaHostRegister(const_cast<std::byte*>(master.data()), 256 * kMiB,
                              cudaHostRegisterPortable | cudaHostRegisterReadOnly),
             cudaSuccess);
-  (*residency)->SetMaster(nullptr);
+  (*residency)->SetSource(nullptr);
   EXPECT_TRUE(device_->UnregisterHost(master.data()).ok());
-  (*residency)->SetMaster(master.data());
+  (*residency)->SetSource(std::make_shared<MasterSource>(std::span(master.data(), bytes)));
   ASSERT_TRUE(Settle(**residency, 0).ok());
   ASSERT_TRUE(Settle(**residency, bytes).ok()) << "unregistered memory is copied too";
   ExpectSame((*residency)->base(), master.data(), bytes);

@@ -12,6 +12,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "supervisor/host_share.h"
 #include "tests/support/router_harness.h"
 
 namespace switchyard::supervisor {
@@ -45,7 +46,9 @@ class Simulation {
       options_.devices.push_back(
           Device{absl::StrCat("device", i), largest + kMiB + Below(largest * 3), kMiB});
     }
-    options_.host_budget_bytes = images + Below(images * 4);
+    // Sometimes the largest are streamed.
+    const uint64_t least = Below(3) == 0 ? LeastHostBudget() + Below(images) : images;
+    options_.host_budget_bytes = least + Below(images * 4);
     for (ModelEntry& entry : catalog) {
       entry.model.set_device(options_.devices[Below(devices)].name);
     }

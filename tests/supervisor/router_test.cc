@@ -35,6 +35,58 @@ TEST_F(RouterTest, MastersBeyondTheHostBudgetStayCold) {
   EXPECT_TRUE(client->status.ok()) << client->status;
 }
 
+TEST_F(RouterTest, AModelComesInWhileItsMasterIsStillBeingFilled) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  auto op = h_->Switch("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").resident_bytes() > 0; }));
+  EXPECT_EQ(h_->world.filled.begin()->second, false);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  for (size_t i = 1; i < op->events.size(); ++i) {
+    EXPECT_GE(op->events[i].bytes_done(), op->events[i - 1].bytes_done());
+  }
+}
+
+TEST_F(RouterTest, AFillingThatFailsWhileTheModelComesInFailsTheSwitchOnce) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  auto op = h_->Switch("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").resident_bytes() > 0; }));
+  h_->world.rules.faults.fill_fails = 1;
+  ASSERT_TRUE(Done(op));
+  EXPECT_NE(op->status.message().find("truncated checkpoint"), std::string::npos) << op->status;
+  h_->world.rules.faults.fill_fails = 0;
+  auto client = h_->Generate("a", 2);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+// Images of 80 MiB and a host budget of 60: each has a ring of 15.
+TEST_F(RouterTest, ModelsLargerThanTheHostBudgetAreStreamed) {
+  Begin(150 * kMiB, 60 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b", "c"}) {
+    EXPECT_TRUE(h_->StatusOf(name).streamed());
+    EXPECT_EQ(h_->StatusOf(name).state(), v1::COLD) << name;
+    EXPECT_EQ(h_->StatusOf(name).master_bytes(), 15 * kMiB);
+  }
+  for (const char* name : {"a", "b", "a", "c"}) {
+    auto op = h_->Switch(name);
+    ASSERT_TRUE(Done(op));
+    EXPECT_TRUE(op->status.ok()) << op->status;
+    EXPECT_EQ(h_->StatusOf(name).state(), v1::RESIDENT);
+    EXPECT_LE(op->events.back().bytes_total(), 80 * kMiB) << "it is read once, on its way";
+    auto client = h_->Generate(name, 3);
+    ASSERT_TRUE(Done(client));
+    EXPECT_TRUE(client->status.ok()) << client->status;
+  }
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::COLD);
+  EXPECT_EQ(h_->router->GetStatus().host().used_bytes(), 45 * kMiB);
+}
+
 TEST_F(RouterTest, ARequestBringsItsModelIn) {
   Begin(300 * kMiB);
   Settle();
@@ -237,6 +289,32 @@ TEST_F(RouterTest, AHungWorkerIsReplaced) {
   ASSERT_TRUE(Done(client));
   EXPECT_TRUE(client->status.ok()) << client->status;
   EXPECT_LT(h_->world.timers.Now() - then, 8 * kSecond);
+}
+
+// While weights come from a slow disk, a step waits for them; afterwards it has as long as any.
+TEST_F(RouterTest, AStepThatWaitsForAGrowthDoesNotHang) {
+  Begin(300 * kMiB);
+  Settle();
+  const Incarnation worker = h_->world.WorkerOf("a")->incarnation();
+  const auto tell_of_a_step = [&](Nanos running) {
+    v1::FromWorker message;
+    message.mutable_heartbeat()->set_step_running_ns(static_cast<uint64_t>(running));
+    message.mutable_heartbeat()->set_step_predicted_ns(kSecond);
+    h_->router->OnWorkerMessage(worker, message);
+  };
+  auto op = h_->Switch("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::LOADING; }));
+  tell_of_a_step(100 * kSecond);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  tell_of_a_step(101 * kSecond);
+  h_->RunFor(9 * kSecond);
+  tell_of_a_step(110 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->RunFor(2 * kSecond);
+  tell_of_a_step(112 * kSecond);
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
 }
 
 TEST_F(RouterTest, ASlowReaderIsSuspendedThenEnded) {

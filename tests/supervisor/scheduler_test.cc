@@ -79,6 +79,15 @@ TEST(Scheduler, AnUnreadySwitchIsOvertakenByRequestsNotBySwitches) {
   EXPECT_EQ(d.start->demand.model, "c");
 }
 
+TEST(Scheduler, AModelMayComeInWhileTheLastSecondsOfItsMasterAreRead) {
+  EXPECT_FALSE(FillEndsSoon(0, 100, kSecond));  // nobody knows yet
+  EXPECT_FALSE(FillEndsSoon(10, 100, kSecond));
+  EXPECT_FALSE(FillEndsSoon(90, 100, 60 * kSecond));
+  EXPECT_TRUE(FillEndsSoon(50, 100, 5 * kSecond));
+  EXPECT_TRUE(FillEndsSoon(1, 100, 50 * kMillisecond));
+  EXPECT_TRUE(FillEndsSoon(100, 100, 1000 * kSecond));
+}
+
 TEST(Scheduler, ATurnIsNotCutShort) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
   models[0].protected_until = 100;

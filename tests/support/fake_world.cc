@@ -131,8 +131,7 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
     case v1::ToWorker::kDropMaster: {
       if (message.drop_master().master_id() != master_) world_->on_violation("drop of a stranger");
       const uint64_t id = master_;
-      master_ = 0;
-      master_complete_ = false;
+      master_ = filled_ = 0;
       return After(world_->Delay(10 * kMillisecond),
                    [this, id] { SendMaster(id, v1::MasterStatus::DROPPED, 0, ""); });
     }
@@ -172,13 +171,15 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
 void FakeWorker::UseMaster(const v1::UseMaster& use) {
   if (master_ != 0) world_->on_violation("two masters");
   master_ = use.master_id();
+  streamed_ = use.streamed();
+  lost_ = false;
   if (use.complete() != world_->filled[master_]) world_->on_violation("complete is not so");
   if (!use.complete()) {
     ++world_->fills;
     return Fill(master_, 0);
   }
   After(world_->Delay(10 * kMillisecond), [this, id = master_] {
-    master_complete_ = true;
+    filled_ = needs_.image;
     SendMaster(id, v1::MasterStatus::COMPLETE, needs_.image, "");
   });
 }
@@ -186,13 +187,18 @@ void FakeWorker::UseMaster(const v1::UseMaster& use) {
 void FakeWorker::Fill(uint64_t id, uint64_t done) {
   After(world_->Delay(200 * kMillisecond), [this, id, done] {
     if (world_->Chance(world_->rules.faults.fill_fails)) {
-      master_ = 0;
-      return SendMaster(id, v1::MasterStatus::FAILED, done, "truncated checkpoint");
+      master_ = filled_ = 0;
+      lost_ = true;
+      SendMaster(id, v1::MasterStatus::FAILED, done, "truncated checkpoint");
+      if (!settled_) Follow();
+      return;
     }
     const uint64_t now = std::min(needs_.image, done + needs_.image / 3 + 1);
+    // What is streamed can be read when it is complete, and not before.
+    if (!streamed_ || now == needs_.image) filled_ = now;
+    if (!settled_) Follow();
     if (now == needs_.image) {
       world_->filled[id] = true;
-      master_complete_ = true;
       return SendMaster(id, v1::MasterStatus::COMPLETE, now, "");
     }
     SendMaster(id, v1::MasterStatus::FILLING, now, "");
@@ -216,7 +222,7 @@ void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t
 void FakeWorker::SetLease(const v1::SetLease& set) {
   if (set.epoch() <= lease_.epoch()) world_->on_violation("epochs go backwards");
   const Bytes target{set.lease().fixed_bytes(), set.lease().weight_bytes(), set.lease().kv_bytes()};
-  if (target.weights > held_.weights && !master_complete_) {
+  if (target.weights > held_.weights && filled_ == 0 && !lost_) {
     world_->on_violation("weights wanted without a master");
   }
   lease_ = set;
@@ -239,21 +245,24 @@ void FakeWorker::Follow() {
       PauseAll();
     }
     const bool grows = !held_.Covers(target_);
-    if (grows && world_->Chance(world_->rules.faults.grow_fails)) {
+    const bool starves = target_.weights > held_.weights && master_ == 0;
+    if (grows && (starves || world_->Chance(world_->rules.faults.grow_fails))) {
       held_ = Min(held_, target_);
       settled_ = true;
-      return TellLease(true, "out of memory");
+      return TellLease(true, starves ? "the master is gone" : "out of memory");
     }
-    // Shrinks at once; grows by halves.
+    // Shrinks at once; grows by halves, as far as the master has been filled.
     held_ = Min(held_, target_);
     held_.fixed = target_.fixed;
     const uint64_t missing = target_.weights - held_.weights;
-    held_.weights += missing > needs_.chunk ? missing / 2 : missing;
+    const uint64_t there = std::max(filled_, held_.weights) - held_.weights;
+    held_.weights += std::min(there, missing > needs_.chunk ? missing / 2 : missing);
     if (held_.weights == target_.weights) held_.kv = target_.kv;
     settled_ = held_ == target_;
     TellLease(settled_, "");
     Wake();
-    if (!settled_) Follow();
+    // A growth that waits for the master goes on when that was filled further.
+    if (!settled_ && (there > 0 || missing == 0)) Follow();
   });
 }
 

@@ -94,7 +94,9 @@ class FakeWorker {
   bool exiting_ = false;
   Nanos last_reply_ = 0;
   uint64_t master_ = 0;
-  bool master_complete_ = false;
+  uint64_t filled_ = 0;  // of the master
+  bool streamed_ = false;
+  bool lost_ = false;  // filling it failed: the router may not have heard of that yet
   v1::SetLease lease_;
   Bytes target_;
   Bytes held_;

@@ -149,14 +149,14 @@ void CudaHostMemory::Work() {
 void CudaHostMemory::RegisterSlice(Range& range, std::unique_lock<std::mutex>& lock) {
   std::byte* const data = range.data + range.done;
   const uint64_t bytes = std::min(kSliceBytes, range.bytes - range.done);
-  const bool first = range.done == 0;
   bool read_only = range.read_only;
   range.busy = true;
   lock.unlock();
   TouchPages(data, bytes, read_only);
   cudaError_t error = TryRegister(data, bytes, read_only);
-  if (error != cudaSuccess && first) {
-    // A mapping that may not be written, as a sealed master's, says so in this way.
+  if (error != cudaSuccess && !read_only) {
+    // A mapping that may not be written, as a sealed master's, says so in this way; one that was
+    // being filled may have become one.
     read_only = true;
     TouchPages(data, bytes, read_only);
     error = TryRegister(data, bytes, read_only);

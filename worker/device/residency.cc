@@ -43,8 +43,9 @@ Residency::Residency(Device& device, std::unique_ptr<Arena> arena, uint64_t imag
 
 Residency::~Residency() {
   {
-    std::lock_guard<std::mutex> lock(mu_);
+    std::unique_lock<std::mutex> lock(mu_);
     stop_ = true;
+    WakeSource(lock);
   }
   work_.notify_all();
   thread_.join();
@@ -53,20 +54,25 @@ Residency::~Residency() {
   }
 }
 
-void Residency::SetMaster(const std::byte* master) {
-  std::lock_guard<std::mutex> reading(master_mu_);
-  // Copies that were launched may still be reading the old one.
+void Residency::SetSource(std::shared_ptr<WeightSource> source) {
+  std::unique_lock<std::mutex> lock(mu_);
+  const std::shared_ptr<WeightSource> old = std::exchange(source_, std::move(source));
+  if (old == nullptr) return;
+  lock.unlock();
+  old->Wake();  // a wait for its bytes is cut short
+  lock.lock();
+  changed_.wait(lock, [&] { return taking_from_ != old.get(); });
+  lock.unlock();
+  // Copies that were launched may still be reading it.
   if (absl::Status status = device_.Synchronize(device_.copy_stream()); !status.ok()) {
     LogError("the copy stream failed: ", status.ToString());
   }
-  std::lock_guard<std::mutex> lock(mu_);
-  master_ = master;
 }
 
 absl::Status Residency::SetTarget(uint64_t bytes) {
   std::unique_lock<std::mutex> lock(mu_);
   bytes = bytes >= image_bytes_ ? image_bytes_ : bytes / chunk_bytes_ * chunk_bytes_;
-  if (bytes > launched_ && master_ == nullptr) {
+  if (bytes > launched_ && source_ == nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("the weights cannot grow to ", bytes, " bytes without a master"));
   }
@@ -74,9 +80,20 @@ absl::Status Residency::SetTarget(uint64_t bytes) {
   error_ = absl::OkStatus();
   work_.notify_all();
   if (committed_ <= target_) return absl::OkStatus();
-  // The copying thread cuts itself short: it looks at the target between pieces.
+  // The copying thread cuts itself short: it looks at the target between pieces, and when it is
+  // woken from waiting for one.
+  WakeSource(lock);
   changed_.wait(lock, [this] { return Idle(); });
   return ReleaseDownTo(target_);
+}
+
+// Not under mu_, which what it waits with asks for.
+void Residency::WakeSource(std::unique_lock<std::mutex>& lock) {
+  const std::shared_ptr<WeightSource> source = source_;
+  if (source == nullptr) return;
+  lock.unlock();
+  source->Wake();
+  lock.lock();
 }
 
 absl::Status Residency::ReleaseDownTo(uint64_t bytes) {
@@ -203,7 +220,7 @@ void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
   }
   committed_ = begin;
   // Cut short by a smaller target is no error.
-  if (!absl::IsCancelled(status)) error_ = std::move(status);
+  if (!absl::IsCancelled(status) || (!stop_ && end <= target_)) error_ = std::move(status);
 }
 
 void Residency::FinishChunk(std::unique_lock<std::mutex>& lock) {
@@ -227,24 +244,45 @@ void Residency::FinishChunk(std::unique_lock<std::mutex>& lock) {
 }
 
 absl::Status Residency::CopyChunk(uint64_t begin, uint64_t end) {
-  for (uint64_t at = begin; at < end; at += kPieceBytes) {
-    RETURN_IF_ERROR(CopyPiece(at, std::min(kPieceBytes, end - at), end));
+  for (uint64_t at = begin; at < end;) {
+    ASSIGN_OR_RETURN(const uint64_t copied, CopyPiece(at, std::min(kPieceBytes, end - at), end));
+    at += copied;
   }
   return absl::OkStatus();
 }
 
-absl::Status Residency::CopyPiece(uint64_t offset, uint64_t bytes, uint64_t chunk_end) {
-  std::lock_guard<std::mutex> reading(master_mu_);
-  const std::byte* master;
-  {
-    std::lock_guard<std::mutex> lock(mu_);
-    if (stop_ || chunk_end > target_) return absl::CancelledError("the lease has shrunk");
-    master = master_;
-  }
-  if (master == nullptr) {
+absl::StatusOr<uint64_t> Residency::CopyPiece(uint64_t offset, uint64_t most, uint64_t chunk_end) {
+  std::unique_lock<std::mutex> lock(mu_);
+  const std::shared_ptr<WeightSource> source = source_;
+  if (stop_ || chunk_end > target_) return absl::CancelledError("the lease has shrunk");
+  if (source == nullptr) {
     return absl::FailedPreconditionError("the master was dropped while the weights were growing");
   }
-  return device_.Upload(base() + offset, master + offset, bytes, device_.copy_stream());
+  const uint64_t target = target_;
+  taking_from_ = source.get();
+  lock.unlock();
+  source->Expect(offset, target);
+  absl::StatusOr<uint64_t> copied = CopyFrom(*source, offset, most, [&] {
+    std::lock_guard<std::mutex> asking(mu_);
+    return !stop_ && chunk_end <= target_ && source_ == source;
+  });
+  lock.lock();
+  taking_from_ = nullptr;
+  changed_.notify_all();
+  if (absl::IsCancelled(copied.status()) && source_ != source) return uint64_t{0};
+  return copied;
+}
+
+absl::StatusOr<uint64_t> Residency::CopyFrom(WeightSource& source, uint64_t offset, uint64_t most,
+                                             const std::function<bool()>& wanted) {
+  ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, source.Take(offset, most, wanted));
+  RETURN_IF_ERROR(
+      device_.Upload(base() + offset, bytes.data(), bytes.size(), device_.copy_stream()));
+  if (source.lends()) {
+    ASSIGN_OR_RETURN(std::shared_ptr<Event> copied, device_.Record(device_.copy_stream()));
+    source.Launched(std::move(copied));
+  }
+  return bytes.size();
 }
 
 }  // namespace switchyard::worker

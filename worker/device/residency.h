@@ -13,13 +13,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/device/device.h"
+#include "worker/device/weight_source.h"
 
 namespace switchyard::worker {
 
-// Owns the arena of one model's image. Chunks are committed and copied from the master in execution
-// order by a thread of its own, and released from the end, so that residency is always a prefix.
-// SetMaster and Interrupt are for any thread; all other methods are for one (the engine's), while
-// the copying goes on.
+// Owns the arena of one model's image. Chunks are committed and copied from a source (a master,
+// which may still be filling, or a file) in execution order by a thread of its own, each as soon as
+// its bytes are there, and released from the end, so that residency is always a prefix. SetSource
+// and Interrupt are for any thread; all other methods are for one (the engine's), while the copying
+// goes on.
 class Residency {
  public:
   // `chunk_bytes` is a multiple of the device's page size.
@@ -31,14 +33,14 @@ class Residency {
 
   std::byte* base() const { return arena_->base(); }
 
-  // The master to copy from; null: none. Returns when nothing is copying from the old one any more.
-  // A growth under way goes on from a new master, and fails without one.
-  void SetMaster(const std::byte* master);
+  // What to copy from; null: nothing. Returns when nothing is copying from the old one any more.
+  // A growth under way goes on from a new source, and fails without one.
+  void SetSource(std::shared_ptr<WeightSource> source);
 
   // Sets how many bytes of the image shall be resident; rounded down to whole chunks unless it is
   // the whole image. Growth returns at once and goes on in the background; shrinking has happened
   // when this returns (the caller has synchronized the compute stream). A growth under way beyond
-  // the new target is cut short first. FAILED_PRECONDITION: growth without a master; the target
+  // the new target is cut short first. FAILED_PRECONDITION: growth without a source; the target
   // stays as it was.
   absl::Status SetTarget(uint64_t bytes);
 
@@ -77,9 +79,13 @@ class Residency {
   void LaunchChunk(std::unique_lock<std::mutex>& lock);
   void FinishChunk(std::unique_lock<std::mutex>& lock);
   absl::Status CopyChunk(uint64_t begin, uint64_t end);
-  // Copies one piece, unless the chunk is not wanted any more (CANCELLED).
-  absl::Status CopyPiece(uint64_t offset, uint64_t bytes, uint64_t chunk_end);
+  // Copies a piece of at most `most` bytes and returns how many those were: none if there is
+  // another source now. CANCELLED: the chunk is not wanted any more.
+  absl::StatusOr<uint64_t> CopyPiece(uint64_t offset, uint64_t most, uint64_t chunk_end);
+  absl::StatusOr<uint64_t> CopyFrom(WeightSource& source, uint64_t offset, uint64_t most,
+                                    const std::function<bool()>& wanted);
 
+  void WakeSource(std::unique_lock<std::mutex>& lock);
   uint64_t ChunkEnd(uint64_t begin) const;
   bool WantsChunk() const;  // mu_ held: there is a chunk to launch
   bool Idle() const;        // mu_ held: the copying thread has nothing in hand
@@ -92,10 +98,10 @@ class Residency {
   const uint64_t chunk_bytes_;
 
   mutable std::mutex mu_;
-  std::mutex master_mu_;             // held while bytes of the master are read; taken before mu_
   std::condition_variable work_;     // for the copying thread
   std::condition_variable changed_;  // by the copying thread
-  const std::byte* master_ = nullptr;
+  std::shared_ptr<WeightSource> source_;
+  const WeightSource* taking_from_ = nullptr;  // by the copying thread, without mu_
   uint64_t target_ = 0;
   uint64_t resident_ = 0;   // copied
   uint64_t launched_ = 0;   // copied or on their way

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "kernels/ops.h"
 #include "worker/device/device.h"
+#include "worker/device/weight_source.h"
 #include "worker/engine/kv_layout.h"
 #include "worker/model/architecture.h"
 #include "worker/model/image.h"
@@ -142,8 +143,9 @@ class Engine {
   virtual void Finish(RequestId id) = 0;  // ends with kStop: a stop string was met
   virtual void Suspend(RequestId id, bool suspended) = 0;
   virtual void SetLease(const LeaseTarget& target) = 0;
-  // Takes effect at once: when it returns, nothing reads from the old one. Null: dropped.
-  virtual void SetMaster(const std::byte* master) = 0;
+  // What weights are copied from. Takes effect at once: when it returns, nothing reads from the old
+  // one. Null: dropped.
+  virtual void SetSource(std::shared_ptr<WeightSource> source) = 0;
   virtual EngineStats Stats() const = 0;  // from any thread, never blocks
 
   // One iteration: commands, lease work, at most one step. True if there may be more to do at once.

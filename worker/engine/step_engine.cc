@@ -68,8 +68,8 @@ absl::Status StepEngine::Build(kernels::Ops& ops) {
 // The device may still be working on steps that nobody will read.
 StepEngine::~StepEngine() { device_.Synchronize(device_.compute_stream()).IgnoreError(); }
 
-void StepEngine::SetMaster(const std::byte* master) {
-  residency_->SetMaster(master);
+void StepEngine::SetSource(std::shared_ptr<WeightSource> source) {
+  residency_->SetSource(std::move(source));
   commands_.Wake();
 }
 

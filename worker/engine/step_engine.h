@@ -35,7 +35,7 @@ class StepEngine final : public Engine {
     commands_.Push(SuspendCommand{id, suspended});
   }
   void SetLease(const LeaseTarget& target) override;
-  void SetMaster(const std::byte* master) override;
+  void SetSource(std::shared_ptr<WeightSource> source) override;
   EngineStats Stats() const override { return stats_.Read(clock_.Now()); }
 
   bool Iterate() override;

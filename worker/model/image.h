@@ -151,27 +151,13 @@ absl::Status FillImage(const ImageLayout& layout, const Checkpoint& checkpoint,
                        std::span<std::byte> image, const std::function<bool(uint64_t)>& progress,
                        FillReport* report = nullptr);
 
-// The image cache: files `<key>.image` in a directory, checksummed, written beside and renamed.
-// ReadImageCache: NOT_FOUND if there is none; DATA_LOSS (and the file is removed) if it is not what
-// it says. Files used longest ago make room for a new one, so that the directory stays within
-// `max_bytes`; an image that is larger than that is not kept (RESOURCE_EXHAUSTED). `progress` as
-// above. Reading returns the image's checksum. What the page cache does not hold is read around it
-// where `image` starts at a page and the file system allows that.
-absl::StatusOr<uint64_t> ReadImageCache(const std::string& dir, const ImageLayout& layout,
-                                        std::span<std::byte> image,
-                                        const std::function<bool(uint64_t)>& progress);
-constexpr uint64_t kImageCacheBytes = uint64_t{64} << 30;
-absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
-                             std::span<const std::byte> image,
-                             uint64_t max_bytes = kImageCacheBytes,
-                             const std::function<bool(uint64_t)>& progress = nullptr);
-
 // A fast checksum (several GB/s a thread) against damage, not against malice. It is made of the
 // digests of blocks, which whoever reads an image block by block can take while they are in the
 // cache.
-constexpr uint64_t kChecksumBlock = uint64_t{8} << 20;
+constexpr uint64_t kChecksumBlock = uint64_t{1} << 20;
 uint64_t ImageChecksum(std::span<const std::byte> image);
 uint64_t BlockDigest(std::span<const std::byte> block, uint64_t index);
+std::vector<uint64_t> BlockDigests(std::span<const std::byte> image);
 uint64_t ImageChecksum(std::span<const uint64_t> digests, uint64_t image_bytes);
 
 }  // namespace switchyard::worker

@@ -1,65 +1,32 @@
-// A cached image is one file: a header of a page, then the image, so that the image can be read
-// with aligned direct I/O. The header names the key, the size and the checksum of what follows.
+// The image cache: a directory of image files (image_file.h).
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/checked.h"
 #include "common/human.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
-#include "worker/model/image.h"
-#include "worker/model/ordered_jobs.h"
+#include "worker/model/image_build.h"
+#include "worker/model/image_cache.h"
+#include "worker/model/image_file.h"
+#include "worker/model/read_ahead.h"
 
 namespace switchyard::worker {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kPage = 4096;  // what direct I/O is aligned to
-constexpr uint64_t kHeaderBytes = kPage;
-constexpr uint64_t kPiece = kChecksumBlock;
+constexpr uint64_t kWritePiece = uint64_t{8} << 20;  // may be cut short between two of them
 constexpr char kSuffix[] = ".image";
 constexpr char kTemporary[] = ".partial";
 constexpr auto kAbandoned = std::chrono::hours(1);
-
-struct Header {
-  char magic[16] = "switchyard img1";
-  char key[64] = {};
-  uint64_t bytes = 0;
-  uint64_t checksum = 0;
-};
-
-Header MakeHeader(const ImageLayout& layout, uint64_t checksum) {
-  Header header;
-  std::memcpy(header.key, layout.key.data(), std::min(layout.key.size(), sizeof(header.key)));
-  header.bytes = layout.bytes;
-  header.checksum = checksum;
-  return header;
-}
-
-absl::Status ReadAll(int fd, uint64_t offset, std::byte* out, uint64_t bytes) {
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd, out, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus("read of a cached image");
-    if (n == 0) return absl::DataLossError("shorter than its header says");
-    out += n;
-    offset += static_cast<uint64_t>(n);
-    bytes -= static_cast<uint64_t>(n);
-  }
-  return absl::OkStatus();
-}
 
 absl::Status WriteAll(int fd, std::span<const std::byte> data) {
   while (!data.empty()) {
@@ -71,85 +38,19 @@ absl::Status WriteAll(int fd, std::span<const std::byte> data) {
   return absl::OkStatus();
 }
 
-// A file whose pages are taken from the page cache if they are there, and else read around it
-// (O_DIRECT): a copy less, and nobody's pages are pushed out.
-class DirectFile {
- public:
-  explicit DirectFile(const std::string& path)
-      : buffered_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (!buffered_.valid()) return;
-    // The same file, whatever the path leads to by now.
-    const std::string again = absl::StrCat("/proc/self/fd/", buffered_.get());
-    direct_ = UniqueFd(::open(again.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
-  }
-
-  bool valid() const { return buffered_.valid(); }
-  int fd() const { return buffered_.get(); }
-
-  absl::Status Read(uint64_t offset, std::byte* out, uint64_t bytes) const {
-    const bool direct = direct_.valid() && !LastPageIsCached(offset, bytes);
-    const uint64_t done = direct ? ReadDirect(offset, out, bytes) : 0;
-    return ReadAll(buffered_.get(), offset + done, out + done, bytes - done);
-  }
-
- private:
-  // Whoever has read the piece before us has read its end. Only a byte is asked for: a read that
-  // may not wait still starts the kernel's reading ahead, as far as it was to go.
-  bool LastPageIsCached(uint64_t offset, uint64_t bytes) const {
-    std::byte last;
-    const iovec to = {&last, 1};
-    return ::preadv2(buffered_.get(), &to, 1, static_cast<off_t>(offset + bytes - 1), RWF_NOWAIT) ==
-           1;
-  }
-  // Of the leading whole pages, as many bytes as could be read. An image that is not aligned, or a
-  // file system with larger blocks, leaves all to the page cache.
-  uint64_t ReadDirect(uint64_t offset, std::byte* out, uint64_t bytes) const {
-    const uint64_t whole = bytes / kPage * kPage;
-    uint64_t done = 0;
-    while (done < whole) {
-      const ssize_t n =
-          ::pread(direct_.get(), out + done, whole - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) break;  // the buffered read says what is wrong
-      done += static_cast<uint64_t>(n);
-    }
-    return done;
-  }
-
-  UniqueFd buffered_, direct_;
-};
-
-absl::StatusOr<uint64_t> ReadVerified(const DirectFile& file, const ImageLayout& layout,
-                                      std::span<std::byte> image,
+// Tells `progress` of every block that is there, all before it included.
+absl::StatusOr<uint64_t> ReadVerified(const ImageFile& file, std::span<std::byte> image,
                                       const std::function<bool(uint64_t)>& progress) {
-  Header header;
-  RETURN_IF_ERROR(ReadAll(file.fd(), 0, reinterpret_cast<std::byte*>(&header), sizeof(header)));
-  const Header wanted = MakeHeader(layout, header.checksum);
-  if (std::memcmp(&header, &wanted, sizeof(header)) != 0) {
-    return absl::DataLossError("its header is not that of this image");
+  const uint64_t blocks = file.blocks();
+  ReadAhead ahead(file, 0, blocks, image.first(file.bytes()));
+  for (uint64_t there = 0; there < blocks;) {
+    ASSIGN_OR_RETURN(there, ahead.Await(there, [] { return true; }));
+    const uint64_t bytes = std::min(there * kChecksumBlock, file.bytes());
+    if (progress && !progress(bytes)) {
+      return absl::CancelledError("the image is not wanted any more");
+    }
   }
-  // All of it is told of when the checksum is known to be right.
-  const uint64_t pieces = CeilDiv(layout.bytes, kPiece);
-  std::vector<uint64_t> digests(pieces);
-  RETURN_IF_ERROR(RunInOrder(
-      pieces,
-      [&](size_t i) {
-        const uint64_t at = i * kPiece;
-        const auto piece = image.subspan(at, std::min(kPiece, layout.bytes - at));
-        absl::Status read = file.Read(kHeaderBytes + at, piece.data(), piece.size());
-        if (read.ok()) digests[i] = BlockDigest(piece, i);
-        return read;
-      },
-      [&](size_t leading) {
-        return leading == pieces || !progress || progress(leading * kPiece);
-      }));
-  if (ImageChecksum(digests, layout.bytes) != header.checksum) {
-    return absl::DataLossError("its checksum is wrong");
-  }
-  if (progress && !progress(layout.bytes)) {
-    return absl::CancelledError("the image is not wanted any more");
-  }
-  return header.checksum;
+  return file.checksum();
 }
 
 struct CacheFile {
@@ -192,50 +93,33 @@ void MakeRoom(const std::string& dir, uint64_t bytes, uint64_t max_bytes) {
   }
 }
 
-absl::Status WriteFile(const std::string& path, const ImageLayout& layout,
-                       std::span<const std::byte> image,
+absl::Status WriteFile(int fd, const ImageLayout& layout, std::span<const std::byte> image,
                        const std::function<bool(uint64_t)>& progress) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd.valid()) return ErrnoStatus(path.c_str());
-  std::vector<std::byte> page(kHeaderBytes);
-  const Header header = MakeHeader(layout, ImageChecksum(image));
-  std::memcpy(page.data(), &header, sizeof(header));
-  RETURN_IF_ERROR(WriteAll(fd.get(), page));
-  for (uint64_t at = 0; at < image.size(); at += kPiece) {
+  RETURN_IF_ERROR(WriteAll(fd, ImageFileHeader(layout, BlockDigests(image))));
+  for (uint64_t at = 0; at < image.size(); at += kWritePiece) {
     if (progress && !progress(at)) return absl::CancelledError("the image is not wanted any more");
-    RETURN_IF_ERROR(WriteAll(fd.get(), image.subspan(at, std::min(kPiece, image.size() - at))));
+    RETURN_IF_ERROR(WriteAll(fd, image.subspan(at, std::min(kWritePiece, image.size() - at))));
   }
-  if (::fsync(fd.get()) != 0) return ErrnoStatus(path.c_str());
+  if (::fsync(fd) != 0) return ErrnoStatus("writing a cached image back");
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<uint64_t> ReadImageCache(const std::string& dir, const ImageLayout& layout,
-                                        std::span<std::byte> image,
-                                        const std::function<bool(uint64_t)>& progress) {
-  const std::string path = absl::StrCat(dir, "/", layout.key, kSuffix);
-  if (layout.key.empty() || image.size() < layout.bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": no key, or too few bytes for it"));
-  }
-  const DirectFile file(path);
-  if (!file.valid()) return ErrnoStatus(path.c_str());
-  absl::StatusOr<uint64_t> checksum = ReadVerified(file, layout, image, progress);
-  if (absl::IsDataLoss(checksum.status())) {
-    ::unlink(path.c_str());
-    return absl::DataLossError(absl::StrCat(path, ": ", checksum.status().message(), "; removed"));
-  }
-  if (checksum.ok()) ::futimens(file.fd(), nullptr);  // the time says when it was used last
-  return checksum;
+std::string PathOf(const std::string& dir, const ImageLayout& layout) {
+  return absl::StrCat(dir, "/", layout.key, kSuffix);
 }
 
-absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
-                             std::span<const std::byte> image, uint64_t max_bytes,
-                             const std::function<bool(uint64_t)>& progress) {
-  if (layout.key.empty() || image.size() < layout.bytes) {
-    return absl::InvalidArgumentError("image cache: no key, or too few bytes for the image");
-  }
-  const uint64_t bytes = kHeaderBytes + layout.bytes;
+// What is damaged goes, so that it is made anew.
+absl::Status Removed(const std::string& path, const absl::Status& damage) {
+  if (!absl::IsDataLoss(damage)) return damage;
+  ::unlink(path.c_str());
+  return absl::DataLossError(absl::StrCat(path, ": ", damage.message(), "; removed"));
+}
+
+// Makes room, has `write` write a file beside, and renames it.
+absl::Status AddFile(const std::string& dir, const ImageLayout& layout, uint64_t max_bytes,
+                     const std::function<absl::Status(int fd)>& write) {
+  if (layout.key.empty()) return absl::InvalidArgumentError("image cache: the image has no key");
+  const uint64_t bytes = ImageFileBytes(layout.bytes);
   if (bytes > max_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat(dir, ": an image of ", HumanBytes(bytes),
                                                      " does not fit a cache of ",
@@ -245,14 +129,63 @@ absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
   fs::create_directories(dir, error);
   if (error) return absl::UnavailableError(absl::StrCat(dir, ": ", error.message()));
   MakeRoom(dir, bytes, max_bytes);
-  const std::string path = absl::StrCat(dir, "/", layout.key, kSuffix);
+  const std::string path = PathOf(dir, layout);
   const std::string beside = absl::StrCat(path, ".", ::getpid(), kTemporary);
-  absl::Status status = WriteFile(beside, layout, image.first(layout.bytes), progress);
-  if (status.ok() && ::rename(beside.c_str(), path.c_str()) != 0) {
-    status = ErrnoStatus(path.c_str());
+  UniqueFd fd(::open(beside.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd.valid()) return ErrnoStatus(beside.c_str());
+  absl::Status status = write(fd.get());
+  if (status.ok() && ::rename(beside.c_str(), path.c_str()) != 0) status = ErrnoStatus("rename");
+  if (status.ok()) return status;
+  ::unlink(beside.c_str());
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const ImageBlocks>> OpenImageCache(const std::string& dir,
+                                                                  const ImageLayout& layout) {
+  const std::string path = PathOf(dir, layout);
+  auto file = ImageFile::Open(path, layout);
+  if (!file.ok()) return Removed(path, file.status());
+  (*file)->MarkUsed();
+  return std::unique_ptr<const ImageBlocks>(*std::move(file));
+}
+
+void RemoveFromImageCache(const std::string& dir, const ImageLayout& layout) {
+  ::unlink(PathOf(dir, layout).c_str());
+}
+
+absl::StatusOr<uint64_t> ReadImageCache(const std::string& dir, const ImageLayout& layout,
+                                        std::span<std::byte> image,
+                                        const std::function<bool(uint64_t)>& progress) {
+  const std::string path = PathOf(dir, layout);
+  if (layout.key.empty() || image.size() < layout.bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": no key, or too few bytes for it"));
   }
-  if (!status.ok()) ::unlink(beside.c_str());
-  return status;
+  const auto file = ImageFile::Open(path, layout);
+  if (!file.ok()) return Removed(path, file.status());
+  absl::StatusOr<uint64_t> checksum = ReadVerified(**file, image, progress);
+  if (!checksum.ok()) return Removed(path, checksum.status());
+  (*file)->MarkUsed();
+  return checksum;
+}
+
+absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
+                             std::span<const std::byte> image, uint64_t max_bytes,
+                             const std::function<bool(uint64_t)>& progress) {
+  if (image.size() < layout.bytes) {
+    return absl::InvalidArgumentError("image cache: too few bytes for the image");
+  }
+  return AddFile(dir, layout, max_bytes, [&](int fd) {
+    return WriteFile(fd, layout, image.first(layout.bytes), progress);
+  });
+}
+
+absl::Status BuildImageCache(const std::string& dir, const ImageLayout& layout,
+                             const Checkpoint& checkpoint, uint64_t max_bytes,
+                             const std::function<bool(uint64_t)>& progress, FillReport* report) {
+  return AddFile(dir, layout, max_bytes,
+                 [&](int fd) { return BuildImageFile(fd, layout, checkpoint, progress, report); });
 }
 
 }  // namespace switchyard::worker

@@ -9,7 +9,8 @@
 namespace switchyard::worker {
 namespace {
 
-constexpr int kLanes = 8;  // independent, so that multiplications overlap
+constexpr size_t kFewBlocks = 32;  // not worth the threads
+constexpr int kLanes = 8;          // independent, so that multiplications overlap
 constexpr uint64_t kOdd1 = 0x9E3779B97F4A7C15;
 constexpr uint64_t kOdd2 = 0xD6E8FEB86659FD93;
 
@@ -44,7 +45,7 @@ uint64_t ImageChecksum(std::span<const uint64_t> digests, uint64_t image_bytes) 
   return Digest(std::as_bytes(digests), image_bytes);
 }
 
-uint64_t ImageChecksum(std::span<const std::byte> image) {
+std::vector<uint64_t> BlockDigests(std::span<const std::byte> image) {
   const size_t blocks = CeilDiv(image.size(), kChecksumBlock);
   std::vector<uint64_t> digests(blocks);
   const auto digest = [&](size_t i) {
@@ -53,12 +54,16 @@ uint64_t ImageChecksum(std::span<const std::byte> image) {
     digests[i] = BlockDigest(image.subspan(begin, size), i);
     return absl::OkStatus();
   };
-  if (blocks < 4) {
+  if (blocks < kFewBlocks) {
     for (size_t i = 0; i < blocks; ++i) (void)digest(i);
   } else {
     (void)RunInOrder(blocks, digest, nullptr);
   }
-  return ImageChecksum(digests, image.size());
+  return digests;
+}
+
+uint64_t ImageChecksum(std::span<const std::byte> image) {
+  return ImageChecksum(BlockDigests(image), image.size());
 }
 
 }  // namespace switchyard::worker

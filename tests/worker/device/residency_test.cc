@@ -23,7 +23,7 @@ class ResidencyTest : public testing::Test {
     std::mt19937 random(7);
     for (std::byte& byte : master_) byte = static_cast<std::byte>(random());
     residency_ = *Residency::Create(device_, kImage, kChunk);
-    residency_->SetMaster(master_.data());
+    residency_->SetSource(std::make_shared<MasterSource>(std::span(master_)));
   }
 
   void ExpectPrefix(uint64_t bytes) {
@@ -119,7 +119,7 @@ TEST_F(ResidencyTest, AWaitCanBeInterrupted) {
 }
 
 TEST_F(ResidencyTest, NoMasterNoGrowth) {
-  residency_->SetMaster(nullptr);
+  residency_->SetSource(nullptr);
   EXPECT_EQ(residency_->SetTarget(kImage).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(residency_->target_bytes(), 0u);
 }
@@ -128,7 +128,7 @@ TEST_F(ResidencyTest, AMasterDroppedMidwayFailsTheGrowth) {
   faults_.HoldUploadsAfter(2);
   ASSERT_TRUE(residency_->SetTarget(kImage).ok());
   ASSERT_TRUE(residency_->WaitFor(2 * kChunk, nullptr).ok());
-  std::thread drop([&] { residency_->SetMaster(nullptr); });
+  std::thread drop([&] { residency_->SetSource(nullptr); });
   faults_.LetUploadsPass();
   drop.join();
   const absl::Status status = residency_->WaitFor(kImage, nullptr);
@@ -136,6 +136,65 @@ TEST_F(ResidencyTest, AMasterDroppedMidwayFailsTheGrowth) {
   if (!status.ok()) {
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   }
+}
+
+// ---- A master that is being filled
+
+TEST_F(ResidencyTest, ChunksFollowAMasterThatIsBeingFilled) {
+  auto filling = std::make_shared<MasterSource>(std::span(master_), 0);
+  residency_->SetSource(filling);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  filling->SetReady(kChunk - 1);
+  EXPECT_EQ(residency_->resident_bytes(), 0u);
+  EXPECT_FALSE(residency_->settled());
+  filling->SetReady(3 * kChunk + 1);
+  ASSERT_TRUE(residency_->WaitFor(3 * kChunk, nullptr).ok());
+  EXPECT_FALSE(residency_->settled());
+  EXPECT_LE(residency_->resident_bytes(), 3 * kChunk);
+  filling->SetReady(kImage);
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  ExpectPrefix(kImage);
+}
+
+TEST_F(ResidencyTest, AWaitForBytesIsCutShortByASmallerTarget) {
+  auto filling = std::make_shared<MasterSource>(std::span(master_), 2 * kChunk);
+  residency_->SetSource(filling);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(2 * kChunk, nullptr).ok());
+  ASSERT_TRUE(residency_->SetTarget(kChunk).ok());
+  ExpectPrefix(kChunk);
+  EXPECT_TRUE(residency_->error().ok());
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  residency_.reset();  // ends while it waits, too
+  EXPECT_EQ(faults_.committed(), 0u);
+}
+
+// The cache proves damaged, and the master is filled from the checkpoint: nothing that was copied
+// is copied again.
+TEST_F(ResidencyTest, AGrowthGoesOnFromAnotherSource) {
+  residency_->SetSource(std::make_shared<MasterSource>(std::span(master_), 4 * kChunk));
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(4 * kChunk, nullptr).ok());
+  auto again = std::make_shared<MasterSource>(std::span(master_), 0);
+  residency_->SetSource(again);
+  EXPECT_FALSE(residency_->settled());
+  again->SetReady(kImage);
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  ExpectPrefix(kImage);
+}
+
+TEST_F(ResidencyTest, AFillingThatFailsFailsTheGrowthWithItsReason) {
+  residency_->SetSource(std::make_shared<MasterSource>(std::span(master_), 2 * kChunk));
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(2 * kChunk, nullptr).ok());
+  residency_->SetSource(std::make_shared<MasterSource>(absl::DataLossError("truncated")));
+  EXPECT_TRUE(absl::IsDataLoss(residency_->WaitFor(kImage, nullptr)));
+  ExpectPrefix(2 * kChunk);
+  // Also one that ends for a reason of its own.
+  residency_->SetSource(std::make_shared<MasterSource>(absl::CancelledError("dropped")));
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  EXPECT_TRUE(absl::IsCancelled(residency_->WaitFor(kImage, nullptr)));
+  ExpectPrefix(2 * kChunk);
 }
 
 TEST_F(ResidencyTest, TheObserverSeesEveryChunk) {

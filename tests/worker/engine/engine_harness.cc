@@ -20,7 +20,7 @@ EngineHarness::EngineHarness(const Architecture& arch, const ImageLayout& image,
   auto engine = Engine::Create(arch, image, limits, device_, ops_, clock_, *this);
   SY_CHECK(engine.ok());
   engine_ = *std::move(engine);
-  engine_->SetMaster(master);
+  engine_->SetSource(std::make_shared<MasterSource>(std::span(master, image.bytes)));
 }
 
 void EngineHarness::Grant(uint64_t weight_bytes, uint64_t kv_bytes, bool pause,

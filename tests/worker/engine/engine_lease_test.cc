@@ -333,18 +333,18 @@ TEST_P(LeaseTest, GrowthFailsAtEveryPoint) {
 }
 
 TEST_P(LeaseTest, NoMasterNoWeights) {
-  engine().SetMaster(nullptr);
+  engine().SetSource(nullptr);
   Submit(1, 20, 5);
   h().GrantAll();
   h().Settle();
   EXPECT_NE(last().error.find("master"), std::string::npos);
   EXPECT_EQ(last().weight_bytes, 0u);
-  engine().SetMaster(model_.master.data());
+  engine().SetSource(std::make_shared<MasterSource>(std::span(model_.master)));
   h().GrantAll();
   h().Settle();
   ExpectAnswer(1);
   // Weights that are on the device need no master.
-  engine().SetMaster(nullptr);
+  engine().SetSource(nullptr);
   Submit(2, 20, 5);
   h().Settle();
   ExpectAnswer(2);

@@ -66,7 +66,7 @@ class EngineThreadsTest : public testing::Test {
     limits.prefill_chunk = 32;
     kv_ = PlanKv(model_.arch, limits.kv_dtype, 256, 4, 32, kCpuPageBytes);
     engine_ = *Engine::Create(model_.arch, model_.image, limits, *device_, ops_, clock_, sink_);
-    engine_->SetMaster(model_.master.data());
+    engine_->SetSource(std::make_shared<MasterSource>(std::span(model_.master)));
     thread_ = std::thread([this] { engine_->Run(); });
   }
   ~EngineThreadsTest() override {
@@ -152,8 +152,8 @@ TEST_F(EngineThreadsTest, ADeadlinePassesWithoutACommand) {
 TEST_F(EngineThreadsTest, MastersComeAndGoWhileWeightsGrow) {
   for (int i = 0; i < 50; ++i) {
     const uint64_t epoch = Lease(true, false);
-    engine_->SetMaster(nullptr);
-    engine_->SetMaster(model_.master.data());
+    engine_->SetSource(nullptr);
+    engine_->SetSource(std::make_shared<MasterSource>(std::span(model_.master)));
     sink_.AwaitSettled(epoch);
     sink_.AwaitSettled(Lease(false, true));
   }

@@ -29,7 +29,7 @@ TEST(LeaseKeeper, CuttingAGrowthShortIsAShrink) {
   NoMemory memory;
   KvCache cache(layout, 1, memory);
   auto residency = *Residency::Create(device, image, model.image.chunk_bytes);
-  residency->SetMaster(model.master.data());
+  residency->SetSource(std::make_shared<MasterSource>(std::span(model.master)));
   LeaseKeeper lease(image, layout, *residency, cache);
 
   faults.HoldUploadsAfter(0);

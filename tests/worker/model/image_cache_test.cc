@@ -10,7 +10,7 @@
 
 #include "common/unique_fd.h"
 #include "tests/worker/io/checkpoint_writer.h"
-#include "worker/model/image.h"
+#include "worker/model/image_cache.h"
 
 namespace switchyard::worker {
 namespace {

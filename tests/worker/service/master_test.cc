@@ -8,11 +8,15 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "tests/worker/service/support.h"
+#include "worker/device/residency.h"
+#include "worker/model/image_cache.h"
 
 namespace switchyard::worker {
 namespace {
@@ -60,7 +64,11 @@ class MasterTest : public ::testing::Test {
                       .device = *device_,
                       .descriptors = *descriptors_,
                       .outbox = outbox_,
-                      .set_master = [this](const std::byte* at) { mapped_ = at; }});
+                      .set_source = [this](const std::shared_ptr<WeightSource>& source) {
+                        auto* master = dynamic_cast<MasterSource*>(source.get());
+                        mapped_ = master == nullptr ? nullptr : master->master().data();
+                        source_ = source;
+                      }});
   }
 
   void Use(uint64_t id, int fd, bool complete) {
@@ -70,6 +78,29 @@ class MasterTest : public ::testing::Test {
     use.set_bytes(model_->image.bytes);
     use.set_complete(complete);
     master_->Use(use);
+  }
+  void UseRing(uint64_t id, int fd) {
+    ASSERT_TRUE(SendFd(supervisor_.get(), fd, id).ok());
+    struct stat st = {};
+    ASSERT_EQ(::fstat(fd, &st), 0);
+    v1::UseMaster use;
+    use.set_master_id(id);
+    use.set_bytes(static_cast<uint64_t>(st.st_size));
+    use.set_streamed(true);
+    master_->Use(use);
+  }
+  // What is copied to the device is what filling makes.
+  void ExpectStreamed() {
+    const uint64_t bytes = model_->image.bytes;
+    std::vector<std::byte> expected(bytes);
+    ASSERT_TRUE(FillImage(model_->image, model_->checkpoint, expected, nullptr).ok());
+    auto residency = Residency::Create(*device_, bytes, kCpuPageBytes * 4);
+    ASSERT_TRUE(residency.ok());
+    (*residency)->SetSource(source_);
+    ASSERT_TRUE((*residency)->SetTarget(bytes).ok());
+    const absl::Status grown = (*residency)->WaitFor(bytes, nullptr);
+    ASSERT_TRUE(grown.ok()) << grown;
+    EXPECT_EQ(std::memcmp((*residency)->base(), expected.data(), bytes), 0);
   }
   v1::MasterStatus Answer() {
     return outbox_
@@ -85,6 +116,7 @@ class MasterTest : public ::testing::Test {
   UniqueFd supervisor_;
   std::unique_ptr<Descriptors> descriptors_;
   TestOutbox outbox_;
+  std::shared_ptr<WeightSource> source_;
   const std::byte* mapped_ = nullptr;
   std::unique_ptr<Master> master_;
 };
@@ -164,6 +196,46 @@ TEST_F(MasterTest, SecondFillingComesFromTheCache) {
   const v1::MasterStatus again = Answer();
   EXPECT_EQ(again.state(), v1::MasterStatus::COMPLETE) << again.error();
   EXPECT_EQ(again.checksum(), filled.checksum());
+}
+
+// ---- Streamed: the memfd is a ring.
+
+TEST_F(MasterTest, ARingStandsInForAMasterAndItsImageIsMadeInTheCache) {
+  ASSERT_TRUE(model_->image.took_work);
+  UniqueFd ring = Memfd(4 << 20);
+  UseRing(1, ring.get());
+  ASSERT_EQ(Answer().state(), v1::MasterStatus::COMPLETE);
+  ExpectStreamed();
+  const std::string cached = cache_.path() + "/" + model_->image.key + ".image";
+  const ino_t file = InodeOf(cached);
+  // As after a restart of the worker: what is there is used.
+  UseRing(2, ring.get());
+  ASSERT_EQ(Answer().state(), v1::MasterStatus::COMPLETE);
+  EXPECT_EQ(InodeOf(cached), file);
+  ExpectStreamed();
+  // Damage is found when it is read, and mended on the way.
+  {
+    std::fstream damaged(cached, std::ios::in | std::ios::out | std::ios::binary);
+    damaged.seekp(static_cast<std::streamoff>(std::filesystem::file_size(cached) / 2));
+    damaged.put('\x5a').put('\x5a').put('\x5a');
+  }
+  ExpectStreamed();
+  EXPECT_EQ(Answer().state(), v1::MasterStatus::COMPLETE) << "made again";
+  std::vector<std::byte> again(model_->image.bytes);
+  EXPECT_TRUE(ReadImageCache(cache_.path(), model_->image, again, nullptr).ok());
+  v1::DropMaster drop;
+  drop.set_master_id(2);
+  master_->Drop(drop);
+  EXPECT_EQ(Answer().state(), v1::MasterStatus::DROPPED);
+  EXPECT_EQ(source_, nullptr);
+}
+
+TEST_F(MasterTest, ARingThatIsTooSmallIsRefused) {
+  UniqueFd ring = Memfd(1 << 20);
+  UseRing(1, ring.get());
+  const v1::MasterStatus status = Answer();
+  EXPECT_EQ(status.state(), v1::MasterStatus::FAILED);
+  EXPECT_THAT(status.error(), HasSubstr("too small"));
 }
 
 TEST_F(MasterTest, TooSmallIsRefused) {

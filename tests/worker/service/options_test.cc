@@ -20,11 +20,13 @@ absl::StatusOr<Options> Parse(std::vector<const char*> args) {
 
 TEST(Options, Serve) {
   auto options = Parse({"--serve", "--model-text", "name: 'a' checkpoint: '/c'", "--device", "cpu",
-                        "--cache-dir", "/d", "--threads", "3", "--supervisor-pid", "17"});
+                        "--cache-dir", "/d", "--cache-bytes", "99", "--threads", "3",
+                        "--supervisor-pid", "17"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->mode, Mode::kServe);
   EXPECT_EQ(options->model.name(), "a");
   EXPECT_EQ(options->cache_dir, "/d");
+  EXPECT_EQ(options->cache_bytes, 99u);
   EXPECT_EQ(options->threads, 3);
   EXPECT_EQ(options->supervisor_pid, 17);
 }
