@@ -15,7 +15,7 @@ import unittest
 
 from chaos import NIGHTLY, Background, answers, fault, hit, pause
 from harness import (MODELS, VOICES, Supervisor, alive, control, descriptors, grpc,
-                     inference_pb2_grpc, rss_bytes, wait_for)
+                     inference_pb2_grpc, model, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
 SECONDS = float(os.environ.get("SWITCHYARD_CHAOS_SOAK") or (1800 if NIGHTLY else 10))
@@ -31,14 +31,14 @@ class Faults:
         self.s, self.models, self.chance = s, models, chance
         self.sizes = pathlib.Path(s.directory, "config.textproto")
 
-    def worker(self, signal_number):
-        hit(self.s.model(self.chance.choice(VOICES)).worker_pid, signal_number)
-
     def kill(self):
-        self.worker(signal.SIGKILL)
+        hit(self.s.model(self.chance.choice(VOICES)).worker_pid, signal.SIGKILL)
 
     def stop(self):
-        self.worker(signal.SIGSTOP)
+        # One that has not said Hello has 120 s to do so: too long to come back to, again and again.
+        worker = self.s.model(self.chance.choice(VOICES))
+        if worker.state in (model.WARM, model.LOADING, model.RESIDENT, model.DRAINING):
+            hit(worker.worker_pid, signal.SIGSTOP)
 
     def vanish(self):
         with grpc.insecure_channel(self.s.address) as channel:
@@ -111,9 +111,9 @@ class SoakTest(unittest.TestCase):
     def measure(self, s, expected):
         """Memory and descriptors once everything is well again and every model has served."""
         for voice in VOICES:
-            s.switch(voice, 90)  # forgives what has failed
+            s.switch(voice, 180)  # forgives what failed; one stopped as it started gets 120 s
             self.assertEqual(s.generate(voice, timeout=60)[1], expected[voice])
-        wait_for(lambda: len(s.worker_pids()) == len(VOICES), 90, "all workers")
+        wait_for(lambda: len(s.worker_pids()) == len(VOICES), 180, "all workers")
         wait_for(lambda: not any(m.running or m.queued for m in s.status().models), 10, "quiet")
         return rss_bytes(s.process.pid), descriptors(s.process.pid)
 
