@@ -50,12 +50,15 @@ absl::StatusOr<kernels::DType> KvDType(const v1::Model& model, const DeviceTrait
     case v1::KV_BF16:
       if (!device.is_cpu) return kernels::DType::kBF16;
       break;
+    case v1::KV_FP8:
+      if (!device.is_cpu) return kernels::DType::kF8E4M3;
+      break;
     default:
       break;
   }
   return absl::UnimplementedError(
       absl::StrCat("kv_cache: ", v1::KvCacheType_Name(model.kv_cache()), " is not supported on ",
-                   device.name, "; leave it out or say ", device.is_cpu ? "KV_F32" : "KV_BF16"));
+                   device.name, "; leave it out or say ", device.is_cpu ? "KV_F32" : "KV_BF16 or KV_FP8"));
 }
 
 absl::Status CheckOptions(const v1::Model& model, const DeviceTraits& device) {

@@ -9,8 +9,7 @@
 
 namespace switchyard::kernels::cuda {
 
-inline constexpr OpError kNoSuchKv = {
-    "a GPU keeps KV as bf16 or fp8 e4m3"};  // plans ask for bf16 only, yet
+inline constexpr OpError kNoSuchKv = {"a GPU keeps KV as bf16 or fp8 e4m3"};
 
 // Split decode: how many parts a sequence's keys are cut into, and the floats of scratch.
 int DecodeSplits(const AttentionArgs& args, int multiprocessors);

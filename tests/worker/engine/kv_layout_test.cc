@@ -32,6 +32,19 @@ TEST(KvLayout, LlamaOf8BOnAGpu) {
   EXPECT_EQ(kv.useful_bytes, uint64_t{131072} * 131072 * 8);
 }
 
+TEST(KvLayout, Fp8TakesHalfOfBf16) {
+  const Architecture arch = ArchOf(Layers(32, 2, 1024), 8, 128);
+  const KvLayout wide = PlanKv(arch, kernels::DType::kBF16, 32768, 8, 8192, 2 << 20);
+  const KvLayout narrow = PlanKv(arch, kernels::DType::kF8E4M3, 32768, 8, 8192, 2 << 20);
+  EXPECT_EQ(narrow.layer_bytes, uint64_t{2} * 8 * 16 * 128);
+  EXPECT_EQ(narrow.layer_bytes, wide.layer_bytes / 2);
+  EXPECT_EQ(narrow.bytes_per_token, wide.bytes_per_token / 2);
+  EXPECT_EQ(narrow.window_bytes, wide.window_bytes / 2);
+  EXPECT_EQ(narrow.useful_bytes, wide.useful_bytes / 2);
+  EXPECT_EQ(narrow.groups[0].granule_bytes, wide.groups[0].granule_bytes) << "a page";
+  EXPECT_EQ(narrow.groups[0].blocks_per_granule, 2 * wide.groups[0].blocks_per_granule);
+}
+
 TEST(KvLayout, WindowsMakeAGroupOfTheirOwn) {
   // The shape of Gemma-3-27B: 5 windowed layers to 1 full one.
   const Architecture arch = ArchOf(Layers(62, 6, 1024), 16, 128);
