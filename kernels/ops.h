@@ -12,7 +12,7 @@
 // accumulation).
 //
 // On the CPU no row of any result depends, in any bit, on what other rows are in the batch, on how
-// a prompt was cut into chunks, or on the number of threads.
+// a prompt was cut into chunks, or on the number of threads. On a GPU that is an option.
 
 #include <cstdint>
 #include <memory>
@@ -296,7 +296,8 @@ struct ScratchShape {
   int32_t intermediate = 0;  // of the widest dense MLP
   int32_t experts = 0, chosen = 0, expert_intermediate = 0;
   int32_t vocabulary = 0;
-  int32_t context = 0;  // longest sequence
+  int32_t context = 0;     // longest sequence
+  bool quantized = false;  // some matrix besides experts' is
 };
 
 class Ops {
@@ -335,6 +336,12 @@ struct CudaOptions {
   // multiprocessors.
   int32_t plan_multiprocessors = 0;
   int32_t decode_blocks = 4;  // of a decode product, a multiprocessor
+  // The bits of a row depend on that row and the keys that it sees alone: not on what else is in
+  // the step, nor on how its sequence was cut into steps. Without cuBLASLt, whatever `cublas` says.
+  bool batch_invariant = false;
+  // Products of more rows than a decode step has round activations to fp8 where weights are fp8
+  // with a scale per row. Refused without cuBLASLt, and below capability 8.9.
+  bool fast_prefill = false;
   // Major * 10 + minor of the compute capability whose variants run; 0: the device's own.
   int32_t capability = 0;
 };

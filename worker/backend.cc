@@ -14,6 +14,13 @@ namespace {
 // More than any GPU has: plans hold for all of them.
 constexpr int32_t kMostMultiprocessors = 256;
 
+kernels::CudaOptions OptionsOf(const v1::Model& model) {
+  kernels::CudaOptions options;
+  options.batch_invariant = model.batch_invariant();
+  options.fast_prefill = model.fast_prefill();
+  return options;
+}
+
 absl::Status Refused(const std::string& device, kernels::OpError error) {
   return absl::FailedPreconditionError(absl::StrCat("device ", device, ": ", error.message));
 }
@@ -22,18 +29,20 @@ absl::Status Refused(const std::string& device, kernels::OpError error) {
 
 bool HaveCuda() { return true; }
 
-absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads) {
+absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads,
+                                    const v1::Model& model) {
   if (device == "cpu") return Backend{MakeCpuDevice(threads), kernels::MakeCpuOps(threads)};
   SelectCudaDevice(device);
   kernels::OpError error;
-  std::unique_ptr<kernels::Ops> ops = kernels::MakeCudaOps({}, &error);
+  std::unique_ptr<kernels::Ops> ops = kernels::MakeCudaOps(OptionsOf(model), &error);
   if (ops == nullptr) return Refused(device, error);
   return Backend{MakeCudaDevice(), std::move(ops)};
 }
 
-absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads) {
+absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads,
+                                                          const v1::Model& model) {
   if (device == "cpu") return kernels::MakeCpuOps(threads);
-  kernels::CudaOptions options;
+  kernels::CudaOptions options = OptionsOf(model);
   options.plan_multiprocessors = kMostMultiprocessors;
   kernels::OpError error;
   std::unique_ptr<kernels::Ops> ops = kernels::MakeCudaOps(options, &error);
@@ -45,7 +54,7 @@ absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& dev
 
 bool HaveCuda() { return false; }
 
-absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads) {
+absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads, const v1::Model&) {
   if (device != "cpu") {
     return absl::FailedPreconditionError(
         absl::StrCat("device \"", device, "\": this build drives only \"cpu\""));
@@ -53,7 +62,8 @@ absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads) {
   return Backend{MakeCpuDevice(threads), kernels::MakeCpuOps(threads)};
 }
 
-absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string&, int threads) {
+absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string&, int threads,
+                                                          const v1::Model&) {
   return kernels::MakeCpuOps(threads);
 }
 

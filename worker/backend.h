@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/ops.h"
+#include "switchyard/v1/model.pb.h"
 #include "worker/device/device.h"
 
 namespace switchyard::worker {
@@ -19,10 +20,12 @@ struct Backend {
 };
 // `device`: "cpu" or a GPU's UUID; once in a process where it is a GPU's, before there are threads.
 // `threads`: of `cpu`, at least 1. FAILED_PRECONDITION names what the GPU or the driver
-// lacks. No context is made and no memory taken yet.
-absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads);
+// lacks. No context is made and no memory taken yet. `model`: whose options choose the kernels.
+absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads,
+                                    const v1::Model& model = {});
 
 // Ops that tell the sizes of their scratch; a GPU's touch no device, and there need not be one.
-absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads);
+absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads,
+                                                          const v1::Model& model = {});
 
 }  // namespace switchyard::worker

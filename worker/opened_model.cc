@@ -76,6 +76,12 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& mo
   ASSIGN_OR_RETURN(EngineLimits limits, ResolveLimits(model, arch, traits));
   ASSIGN_OR_RETURN(ImageLayout image, by_config ? PlanByConfig(arch, checkpoint, QuantizeOf(model))
                                                 : PlanImage(arch, checkpoint, QuantizeOf(model)));
+  limits.quantized = HasQuantizedMatrix(image);
+  if (model.fast_prefill() && !HasFp8RowMatrix(image)) {
+    return absl::InvalidArgumentError(
+        "fast_prefill needs fp8 weights with a scale per row, which no matrix besides the experts' "
+        "has here; leave it out, or say quantize: FP8 for a bf16 checkpoint");
+  }
   FitImage(traits, image);
   const std::string tokenizer_path = model.checkpoint() + "/tokenizer.json";
   std::unique_ptr<const Tokenizer> tokenizer;

@@ -56,15 +56,18 @@ absl::StatusOr<kernels::DType> KvDType(const v1::Model& model, const DeviceTrait
     default:
       break;
   }
-  return absl::UnimplementedError(
-      absl::StrCat("kv_cache: ", v1::KvCacheType_Name(model.kv_cache()), " is not supported on ",
-                   device.name, "; leave it out or say ", device.is_cpu ? "KV_F32" : "KV_BF16 or KV_FP8"));
+  return absl::UnimplementedError(absl::StrCat(
+      "kv_cache: ", v1::KvCacheType_Name(model.kv_cache()), " is not supported on ", device.name,
+      "; leave it out or say ", device.is_cpu ? "KV_F32" : "KV_BF16 or KV_FP8"));
 }
 
 absl::Status CheckOptions(const v1::Model& model, const DeviceTraits& device) {
-  if (model.fast_prefill()) {
-    return absl::UnimplementedError(
-        absl::StrCat("fast_prefill is not supported on ", device.name, " with these weights"));
+  if (!model.fast_prefill()) return absl::OkStatus();
+  if (device.is_cpu) return absl::UnimplementedError("fast_prefill is not supported on cpu");
+  if (model.batch_invariant()) {
+    return absl::InvalidArgumentError(
+        "fast_prefill and batch_invariant: prompts and what is generated would be computed "
+        "differently; leave one out");
   }
   return absl::OkStatus();
 }

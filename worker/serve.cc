@@ -69,7 +69,7 @@ absl::StatusOr<std::string> PlanAsText(const v1::Plan& plan, bool json) {
 
 // The ops that a plan is made with go with their threads when it is made.
 absl::StatusOr<std::unique_ptr<const OpenedModel>> Open(const Options& options, OpenFor purpose) {
-  ASSIGN_OR_RETURN(auto ops, PlanningOps(options.device, options.threads));
+  ASSIGN_OR_RETURN(auto ops, PlanningOps(options.device, options.threads, options.model));
   return OpenModel(options.model, options.device, *ops, purpose);
 }
 
@@ -86,7 +86,7 @@ absl::Status RunPlan(const Options& options) {
 
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
-  ASSIGN_OR_RETURN(Backend backend, OpenBackend(options.device, options.threads));
+  ASSIGN_OR_RETURN(Backend backend, OpenBackend(options.device, options.threads, options.model));
   WatchDeathPipe(UniqueFd(kDeathPipe));
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
 

@@ -1,5 +1,6 @@
 // Causal attention over paged KV: chooses the kernels. Sequences of one row take the split kernel,
-// longer ones the tiled one; head sizes without a tile take the generic one.
+// longer ones the tiled one; head sizes without a tile take the generic one; where a row may not
+// depend on its company, one kernel takes all.
 
 #include "kernels/cuda/attention.h"
 
@@ -13,10 +14,15 @@ OpError CudaOps::Attention(const AttentionArgs& args, Scratch scratch, Stream st
     return {"query heads are no multiple of key-value heads"};
   }
   const LaunchContext context = Context(stream);
-  const AttentionVariant* variant = ChooseAttention(capability_, args.head_dim);
+  const AttentionVariant* variant = ChooseAttention(capability_, args.head_dim, context.invariant);
   if (variant == nullptr) return {"attention heads of more than 1024 elements have no kernel"};
   if (variant->kernel == AttentionKernel::kGeneric) return GenericAttention(args, context);
   ScratchCutter cut(scratch);
+  if (variant->kernel == AttentionKernel::kInvariant) {
+    float* parts =
+        cut.Take<float>(InvariantScratchFloats(args.rows.sequences, args.q_heads, args.head_dim));
+    return cut.ok() ? InvariantAttention(args, parts, context) : kScratchTooSmall;
+  }
   float* parts = cut.Take<float>(DecodeScratchFloats(
       args.rows.sequences, args.q_heads, args.kv_heads, args.head_dim, multiprocessors_));
   if (!cut.ok()) return kScratchTooSmall;

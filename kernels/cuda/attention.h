@@ -22,6 +22,11 @@ OpError DecodeAttention(const AttentionArgs& args, int splits, float* scratch,
                         const LaunchContext& context);
 OpError PrefillAttention(const AttentionArgs& args, const LaunchContext& context);
 
+// Of any mix, so that the bits of a row depend on the keys that it sees alone. Head sizes 64, 128
+// and 256. `scratch`: for steps whose sequences have one row each.
+int64_t InvariantScratchFloats(int64_t sequences, int64_t q_heads, int64_t head_dim);
+OpError InvariantAttention(const AttentionArgs& args, float* scratch, const LaunchContext& context);
+
 // Any head size up to 1024; slow.
 OpError GenericAttention(const AttentionArgs& args, const LaunchContext& context);
 

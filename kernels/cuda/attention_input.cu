@@ -95,10 +95,10 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   SetWeights(a, args.qkv);
   a.bias = args.bias;
   const bool normed_heads = args.q_norm != nullptr || args.k_norm != nullptr;
-  if (!normed_heads && args.norm != nullptr && TakesQkv(a, context.capability) &&
-      args.head_dim % 2 == 0 && args.kv.dtype == DType::kBF16) {
+  if (!normed_heads && args.norm != nullptr && TakesQkv(a, context) && args.head_dim % 2 == 0 &&
+      args.kv.dtype == DType::kBF16) {
     a.output = Output::kQkv;
-    if (TakesNorm(a, context.capability)) {
+    if (TakesNorm(a, context)) {
       a.norm = args.norm;
       a.eps = args.eps;
     } else {

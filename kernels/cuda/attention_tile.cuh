@@ -78,8 +78,9 @@ __device__ inline void SoftmaxTile(RowState<kDim, kGroups>& state, int group, in
   }
   largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
   largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-  const float base = largest == -INFINITY ? 0 : largest * scale;
-  const float shrink = Exp2(fmaf(state.largest[group][h], scale, -base));
+  const float finite = largest == -INFINITY ? 0 : largest, base = finite * scale;
+  // Exactly 1 where the largest stays: a tile that a row sees nothing of changes no bit of it.
+  const float shrink = Exp2((state.largest[group][h] - finite) * scale);
   state.largest[group][h] = largest;
   float sum = state.sum[group][h] * shrink;
 #pragma unroll

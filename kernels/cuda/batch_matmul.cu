@@ -5,7 +5,8 @@
 // for more than 64 rows: at most 96 KiB). The weights of the first stages are asked for before the
 // kernel in front has ended. Eight warps take 32 weight rows each and half of the rows of x (up to
 // 32 rows: 16 and all). Where 128 weight rows a block leave multiprocessors idle, k is cut and a
-// second kernel adds the parts up, in their order.
+// second kernel adds the parts up, in their order; where results may not depend on the number of
+// rows, blocks are narrower instead: of 32 or 64 weight rows.
 //
 // Bound by memory: each weight is read once, x from the second-level cache by every block.
 
@@ -17,14 +18,22 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kN = 128, kK = kStageK, kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kK = kStageK;
 constexpr int kPieces = kStagePieces;
 constexpr int kTogether = 8;                     // rows of gate, then of up
-constexpr int kCopyRows = kThreads / kPieces;    // rows that all threads copy at once
 constexpr int kMostSplits = 8, kLeastSteps = 4;  // a part of k is at least so many stages
 
-__host__ __device__ constexpr int StagesOf(int m) { return m > 64 ? 3 : 4; }
-constexpr size_t SharedOf(int m) { return size_t{sizeof(Bf16)} * StagesOf(m) * (m + kN) * kK; }
+// Weight rows of a block, and its threads: two a weight row.
+constexpr int kWideN = 128;
+__host__ __device__ constexpr int NarrowN(int m) { return m <= 32 ? 32 : 64; }
+__host__ __device__ constexpr int ThreadsOf(int n) { return 2 * n; }
+// m: rows of x that a block is made for. Narrow ones have twice the stages where those fit.
+__host__ __device__ constexpr int StagesOf(int m, int n) {
+  return n < kWideN && m <= 32 ? 8 : m > 64 ? 3 : 4;
+}
+constexpr size_t SharedOf(int m, int n) {
+  return size_t{sizeof(Bf16)} * StagesOf(m, n) * (m + n) * kK;
+}
 
 // Weights: what follows in the row is wanted next.
 __device__ inline void CopyWeights(void* shared, const void* global, bool valid) {
@@ -36,7 +45,7 @@ __device__ inline void CopyWeights(void* shared, const void* global, bool valid)
 
 // Columns 2c and 2c + 1 of what a tile makes of row r: the results of two weight rows, or of two
 // of gate and two of up.
-template <Output kOutput>
+template <Output kOutput, int kN>
 __device__ inline void StorePair(const MatmulArgs& a, int64_t tile, int64_t r, int column,
                                  float2 first, float2 up) {
   if constexpr (kOutput == Output::kGateUp) {
@@ -55,11 +64,14 @@ __device__ inline void StorePair(const MatmulArgs& a, int64_t tile, int64_t r, i
 }
 
 // parts, with k cut: f32 [splits][tiles][kM][kN]; else null.
-template <Output kOutput, int kM>
-__global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const MatmulArgs a,
-                                                                     int steps_each, float* parts) {
+template <Output kOutput, int kM, int kN>
+__global__ __launch_bounds__(ThreadsOf(kN), kM > 64 ? 1 : 2) void Batched(const MatmulArgs a,
+                                                                          int steps_each,
+                                                                          float* parts) {
   constexpr bool kGated = kOutput == Output::kGateUp;
-  constexpr int kStages = StagesOf(kM);
+  constexpr int kThreads = ThreadsOf(kN), kWarps = kThreads / kWarp;
+  constexpr int kCopyRows = kThreads / kPieces;  // rows that all threads copy at once
+  constexpr int kStages = StagesOf(kM, kN);
   constexpr int kWarpsM = kM >= 64 ? 2 : 1, kWarpM = kM / kWarpsM, kWarpN = kN * kWarpsM / kWarps;
   constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 8;
   constexpr int kXPieces = (kM * kPieces + kThreads - 1) / kThreads;
@@ -164,9 +176,9 @@ __global__ __launch_bounds__(kThreads, kM > 64 ? 1 : 2) void Batched(const Matmu
         } else if constexpr (kGated) {
           if (j % 2 != 0) continue;
           const float2 up = {sum[i][j + 1][half * 2], sum[i][j + 1][half * 2 + 1]};
-          StorePair<kOutput>(a, tile, row, warp_n / 2 + j / 2 * 8 + 2 * t, two, up);
+          StorePair<kOutput, kN>(a, tile, row, warp_n / 2 + j / 2 * 8 + 2 * t, two, up);
         } else {
-          StorePair<kOutput>(a, tile, row, warp_n + j * 8 + 2 * t, two, two);
+          StorePair<kOutput, kN>(a, tile, row, warp_n + j * 8 + 2 * t, two, two);
         }
       }
     }
@@ -179,6 +191,7 @@ constexpr int kAddThreads = 128;
 template <Output kOutput>
 __global__ __launch_bounds__(kAddThreads) void AddParts(const MatmulArgs a, int tiles, int m,
                                                         int splits, const float* parts) {
+  constexpr int kN = kWideN;
   constexpr bool kGated = kOutput == Output::kGateUp;
   constexpr int kEach = kGated ? kN / 8 : kN / 4;  // threads a tile's row
   GridTrigger();
@@ -199,35 +212,51 @@ __global__ __launch_bounds__(kAddThreads) void AddParts(const MatmulArgs a, int 
     add(first, from);
     if constexpr (kGated) add(up, from + 8);
   }
-  StorePair<kOutput>(a, tile, r, column, {first.x, first.y}, {up.x, up.y});
-  StorePair<kOutput>(a, tile, r, column + 2, {first.z, first.w}, {up.z, up.w});
+  StorePair<kOutput, kN>(a, tile, r, column, {first.x, first.y}, {up.x, up.y});
+  StorePair<kOutput, kN>(a, tile, r, column + 2, {first.z, first.w}, {up.z, up.w});
 }
 
 // So many parts that the blocks are about as many as run at the same time; of more than 32 rows no
 // more than four where those fill the device: adding up costs too.
 int Splits(const MatmulArgs& a, int multiprocessors) {
-  const int64_t tiles = (a.n + kN - 1) / kN, slots = 2 * int64_t{multiprocessors};
+  const int64_t tiles = (a.n + kWideN - 1) / kWideN, slots = 2 * int64_t{multiprocessors};
   if (tiles >= multiprocessors) return 1;
   const int64_t least = a.rows <= 32 ? kMostSplits : 4;
   const int64_t most = std::clamp<int64_t>(multiprocessors / tiles, least, kMostSplits);
   return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, most));
 }
 
+// One block makes all of a result, in the order of k.
+template <Output kOutput, int kM, int kN>
+OpError RunWhole(const MatmulArgs& a, const LaunchContext& context) {
+  constexpr size_t kShared = SharedOf(kM, kN);
+  static_assert(kShared <= 99 << 10);
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Batched<kOutput, kM, kN>, kShared));
+  const int steps = static_cast<int>((a.k + kK - 1) / kK);
+  return Launch(context, static_cast<unsigned>((a.n + kN - 1) / kN), ThreadsOf(kN), kShared,
+                Batched<kOutput, kM, kN>, a, steps, nullptr);
+}
+
 template <Output kOutput, int kM>
 OpError Run(const MatmulArgs& a, const LaunchContext& context) {
-  constexpr size_t kShared = SharedOf(kM);
-  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Batched<kOutput, kM>, kShared));
+  constexpr int kN = kWideN;
   const int tiles = static_cast<int>((a.n + kN - 1) / kN);
+  if (context.invariant) {
+    return tiles < context.multiprocessors ? RunWhole<kOutput, kM, NarrowN(kM)>(a, context)
+                                           : RunWhole<kOutput, kM, kN>(a, context);
+  }
   const int steps = static_cast<int>((a.k + kK - 1) / kK);
   const int64_t part = int64_t{tiles} * kM * kN * static_cast<int64_t>(sizeof(float));
   const int wanted = std::clamp(steps / kLeastSteps, 1, Splits(a, context.multiprocessors));
   int splits = static_cast<int>(std::clamp<int64_t>(a.workspace.bytes / part, 1, wanted));
   const int each = (steps + splits - 1) / splits;
   splits = (steps + each - 1) / each;
-  float* parts = splits > 1 ? static_cast<float*>(a.workspace.data) : nullptr;
-  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(tiles, splits), kThreads, kShared,
-                                       Batched<kOutput, kM>, a, each, parts));
-  if (parts == nullptr) return {};
+  if (splits == 1) return RunWhole<kOutput, kM, kN>(a, context);
+  float* parts = static_cast<float*>(a.workspace.data);
+  constexpr size_t kShared = SharedOf(kM, kN);
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Batched<kOutput, kM, kN>, kShared));
+  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(tiles, splits), ThreadsOf(kN), kShared,
+                                       Batched<kOutput, kM, kN>, a, each, parts));
   const int64_t adders = int64_t{a.rows} * tiles * (kOutput == Output::kGateUp ? kN / 8 : kN / 4);
   return Launch(context, static_cast<unsigned>((adders + kAddThreads - 1) / kAddThreads),
                 kAddThreads, 0, AddParts<kOutput>, a, tiles, kM, splits, parts);
@@ -245,7 +274,7 @@ OpError Run(const MatmulArgs& a, const LaunchContext& context) {
 
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {
   const int64_t m = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
-  return 2 * int64_t{multiprocessors} * m * kN * static_cast<int64_t>(sizeof(float));
+  return 2 * int64_t{multiprocessors} * m * kWideN * static_cast<int64_t>(sizeof(float));
 }
 
 OpError BatchMatmul(const MatmulArgs& a, const LaunchContext& context) {

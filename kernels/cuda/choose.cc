@@ -12,8 +12,7 @@ constexpr uint32_t kBf16 = Bit(DType::kBF16), kFp8 = Bit(DType::kF8E4M3);
 constexpr uint32_t kFourBits = Bit(DType::kInt4) | Bit(DType::kMxfp4);
 constexpr uint32_t kAll = kBf16 | kFp8 | kFourBits | Bit(DType::kF32) | Bit(DType::kF16);
 constexpr uint32_t kOne = Bit(ExpertRows::kNone) | Bit(ExpertRows::kEach);
-constexpr uint32_t kMany = Bit(ExpertRows::kNone) | Bit(ExpertRows::kGrouped);
-constexpr uint32_t kAnyRows = kOne | kMany;
+constexpr uint32_t kAnyRows = kOne | Bit(ExpertRows::kGrouped);
 constexpr int64_t kNoEnd = int64_t{1} << 40;
 // A row that is normed is staged in shared memory; wider ones are normed in front.
 constexpr int64_t kMostNormedWidth = 8192;
@@ -22,26 +21,34 @@ constexpr int64_t kMostNormedWidth = 8192;
 // largest instance asks for; quant_tile.cuh and decode_matmul.cuh assert theirs.
 constexpr ProductVariant kProducts[] = {
     // kernel, name, types, multiple_k, rows, experts, shifts, norms, qkv_rows, shared, a column,
-    // lowest capability
-    {ProductKernel::kGemv, "gemv", kBf16, 8, 1, 1, kOne, false, true, 0, 0, 2, 80},
-    {ProductKernel::kDecode, "decode", kBf16, 8, 1, 1, kOne, false, true, 1, 88 << 10, 0, 80},
+    // invariant, lowest capability
+    {ProductKernel::kGemv, "gemv", kBf16, 8, 1, 1, kOne, false, true, 0, 0, 2, false, 80},
+    {ProductKernel::kDecode, "decode", kBf16, 8, 1, 1, kOne, false, true, 1, 88 << 10, 0, false,
+     80},
     {ProductKernel::kBatch, "batch", kBf16, 8, 1, 128, Bit(ExpertRows::kNone), false, false, 0,
-     99 << 10, 0, 80},
-    {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kMany, false, false, 0, 96 << 10, 0, 80},
-    {ProductKernel::kDecode, "decode", kFp8, 16, 1, 16, kOne, true, true, 16, 72 << 10, 0, 80},
-    {ProductKernel::kDecode, "decode", kFourBits, 32, 1, 16, kOne, true, true, 16, 88 << 10, 0, 80},
-    {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kMany, true, false, 0, 99 << 10,
-     0, 80},
-    {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kMany, true, false, 0,
-     99 << 10, 0, 80},
-    {ProductKernel::kGeneric, "generic", kAll, 1, 1, kNoEnd, kAnyRows, false, false, 0, 0, 0, 80},
+     99 << 10, 0, true, 80},
+    {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kAnyRows, false, false, 0, 96 << 10, 0,
+     true, 80},
+    {ProductKernel::kDecode, "decode", kFp8, 16, 1, 16, kOne, true, true, 16, 72 << 10, 0, false,
+     80},
+    {ProductKernel::kDecode, "decode", kFourBits, 32, 1, 16, kOne, true, true, 16, 88 << 10, 0,
+     false, 80},
+    {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kAnyRows, true, false, 0,
+     99 << 10, 0, true, 80},
+    {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kAnyRows, true, false, 0,
+     99 << 10, 0, true, 80},
+    {ProductKernel::kGeneric, "generic", kAll, 1, 1, kNoEnd, kAnyRows, false, false, 0, 0, 0, true,
+     80},
 };
 
 constexpr AttentionVariant kAttention[] = {
-    {AttentionKernel::kTile, "tile", 64, 64, 80},
-    {AttentionKernel::kTile, "tile", 128, 128, 80},
-    {AttentionKernel::kTile, "tile", 256, 256, 80},
-    {AttentionKernel::kGeneric, "generic", 1, 1024, 80},
+    {AttentionKernel::kTile, "tile", 64, 64, false, 80},
+    {AttentionKernel::kTile, "tile", 128, 128, false, 80},
+    {AttentionKernel::kTile, "tile", 256, 256, false, 80},
+    {AttentionKernel::kInvariant, "invariant", 64, 64, true, 80},
+    {AttentionKernel::kInvariant, "invariant", 128, 128, true, 80},
+    {AttentionKernel::kInvariant, "invariant", 256, 256, true, 80},
+    {AttentionKernel::kGeneric, "generic", 1, 1024, true, 80},
 };
 
 struct SharedRow {
@@ -64,6 +71,7 @@ bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
          (s.k > 0 || v.kernel == ProductKernel::kGeneric) && rows >= v.least_rows &&
          rows <= v.most_rows && (!s.qkv || rows <= v.qkv_rows) &&
          (v.experts & Bit(s.experts)) != 0 && (!v.shifts || Shifts(s)) &&
+         (!s.invariant || v.invariant) &&
          v.shared + v.shared_a_column * s.k <= SharedLimit(capability);
 }
 
@@ -92,11 +100,11 @@ bool NormsItself(int capability, const ProductShape& shape) {
          (v->kernel != ProductKernel::kDecode || shape.k <= kMostNormedWidth);
 }
 
-const AttentionVariant* ChooseAttention(int capability, int32_t head_dim) {
+const AttentionVariant* ChooseAttention(int capability, int32_t head_dim, bool invariant) {
   const auto* found =
       std::find_if(std::begin(kAttention), std::end(kAttention), [&](const AttentionVariant& v) {
         return capability >= v.lowest_capability && head_dim >= v.least_head &&
-               head_dim <= v.most_head;
+               head_dim <= v.most_head && (!invariant || v.invariant);
       });
   return found == std::end(kAttention) ? nullptr : found;
 }

@@ -11,6 +11,7 @@ namespace switchyard::kernels::cuda {
 
 // Compute capabilities as major * 10 + minor.
 inline constexpr int kLowestCapability = 80;
+inline constexpr int kFp8Capability = 89;  // multiplies fp8 numbers
 
 // Bytes of shared memory that a block may have.
 int64_t SharedLimit(int capability);
@@ -37,6 +38,8 @@ struct ProductShape {
   ExpertRows experts = ExpertRows::kNone;
   bool qkv = false;     // rotated, to q and the KV pool
   bool aligned = true;  // weights and x start at multiples of 16 bytes
+  // The bits of a result row may not depend on how many rows there are.
+  bool invariant = false;
 };
 
 struct ProductVariant {
@@ -50,6 +53,9 @@ struct ProductVariant {
   bool norms;        // norms the one row of x by itself
   int64_t qkv_rows;  // up to so many rows it rotates and stores q, k and v by itself
   int64_t shared, shared_a_column;
+  // Whether a result's bits depend on its rows of w and x alone; then they are the same by all such
+  // variants that take the weights.
+  bool invariant;
   int lowest_capability;
 };
 
@@ -59,18 +65,20 @@ const ProductVariant* ChooseProduct(int capability, const ProductShape& shape);
 bool NormsItself(int capability, const ProductShape& shape);
 
 enum class AttentionKernel : uint8_t {
-  kTile,     // attention_decode.cu for sequences of one row, attention_prefill.cu for longer ones
-  kGeneric,  // attention_generic.cu
+  kTile,       // attention_decode.cu for sequences of one row, attention_prefill.cu for longer ones
+  kInvariant,  // attention_invariant.cu
+  kGeneric,    // attention_generic.cu
 };
 
 struct AttentionVariant {
   AttentionKernel kernel;
   const char* name;
   int32_t least_head, most_head;
+  bool invariant;  // a row's bits depend on its own keys alone
   int lowest_capability;
 };
 
 // Null below the lowest capability, and for heads of more than 1024.
-const AttentionVariant* ChooseAttention(int capability, int32_t head_dim);
+const AttentionVariant* ChooseAttention(int capability, int32_t head_dim, bool invariant = false);
 
 }  // namespace switchyard::kernels::cuda

@@ -61,21 +61,26 @@ struct Library {
   }
 };
 
+int64_t StrideOf(const CublasProduct& p) { return p.out_stride > 0 ? p.out_stride : p.n; }
+
 // Row-major [rows][n] is column-major n x rows, so the weights are the left operand, transposed.
 class Problem {
  public:
   Problem(const Library& library, const CublasProduct& p, int64_t rows) : library_(library) {
+    const cudaDataType_t in = p.fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
     const cudaDataType_t out = p.f32 ? CUDA_R_32F : CUDA_R_16BF;
     Keep(library.DescInit(&desc, sizeof(desc), CUBLAS_COMPUTE_32F, CUDA_R_32F));
     Set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+    // Sums of fp8 products may lose bits that the rounding of x has lost already.
+    if (p.fp8) Set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{1});
     if (p.bias != nullptr) {
       Set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       Set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t{CUDA_R_32F});
       Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(p.bias));
     }
-    Keep(library.LayoutInit(&weights, sizeof(weights), CUDA_R_16BF, p.k, p.n, p.k));
-    Keep(library.LayoutInit(&x, sizeof(x), CUDA_R_16BF, p.k, rows, p.k));
-    Keep(library.LayoutInit(&result, sizeof(result), out, p.n, rows, p.n));
+    Keep(library.LayoutInit(&weights, sizeof(weights), in, p.k, p.n, p.k));
+    Keep(library.LayoutInit(&x, sizeof(x), in, p.k, rows, p.k));
+    Keep(library.LayoutInit(&result, sizeof(result), out, p.n, rows, StrideOf(p)));
   }
 
   bool ok() const { return ok_; }
@@ -111,7 +116,8 @@ class OpenCublasLt final : public CublasLt {
   const char* version() const override { return version_; }
 
   bool Takes(const CublasProduct& p) override {
-    if (p.k % 8 != 0 || p.n % (p.f32 ? 4 : 8) != 0 || p.workspace_bytes < kWorkspaceBytes ||
+    if (p.k % (p.fp8 ? 16 : 8) != 0 || p.n % (p.f32 ? 4 : 8) != 0 ||
+        StrideOf(p) % (p.f32 ? 4 : 8) != 0 || p.workspace_bytes < kWorkspaceBytes ||
         !Aligned(p.x) || !Aligned(p.w) || !Aligned(p.out) || !Aligned(p.workspace)) {
       return false;
     }
@@ -130,11 +136,11 @@ class OpenCublasLt final : public CublasLt {
   }
 
  private:
-  using Key = std::tuple<int64_t, int64_t, int64_t, bool, bool, bool>;
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, bool, bool, bool>;
 
   cublasLtMatmulHeuristicResult_t PlanOf(const CublasProduct& p) {
     const int64_t rows = (p.rows + kRowStep - 1) / kRowStep * kRowStep;
-    const Key key = {rows, p.n, p.k, p.accumulate, p.f32, p.bias != nullptr};
+    const Key key = {rows, p.n, p.k, StrideOf(p), p.accumulate, p.f32, p.fp8, p.bias != nullptr};
     const std::lock_guard<std::mutex> lock(mutex_);
     // A handle makes a context, which costs memory: not before the first product.
     if (handle_ == nullptr && library_.Create(&handle_) != CUBLAS_STATUS_SUCCESS) {

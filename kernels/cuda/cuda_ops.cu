@@ -42,15 +42,25 @@ void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
   drawn = cut.Take<double>(rows * kSampleChunks * 2);
 }
 
-int64_t CudaOps::WorkspaceBytes(int64_t rows) const {
+int64_t CudaOps::WorkspaceBytes(int64_t rows, int64_t n, int64_t k, bool adds) const {
   const int64_t batch = BatchWorkspaceBytes(
       static_cast<int32_t>(std::min<int64_t>(rows, kBatchRows)), multiprocessors_);
-  const bool many = cublas_ != nullptr && rows > kCublasRows;
-  return std::max(batch, many ? CublasLt::kWorkspaceBytes : 0);
+  static_assert(kDequantizedRows <= kCublasRows);
+  const bool many = cublas_ != nullptr && rows > (n > 0 ? kDequantizedRows : kCublasRows);
+  int64_t library = many ? CublasLt::kWorkspaceBytes : 0;
+  if (many && n > 0) {
+    const int64_t bytes = n * k * static_cast<int64_t>(sizeof(__nv_bfloat16));
+    int64_t front = std::min((bytes + 255) / 256 * 256, kDequantizedBytes);
+    if (options_.fast_prefill && rows > kFastRows) {
+      front = std::max(front, FastScratch::Bytes(std::min<int64_t>(rows, kDenseChunk), n, k, adds));
+    }
+    library += front;
+  }
+  return std::max(batch, library);
 }
 
 int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
-  const int64_t rows = s.rows, hidden = s.hidden;
+  const int64_t rows = s.rows, hidden = s.hidden, quantized = s.quantized ? 1 : 0;
   int64_t most = 0;
   const auto op = [&](auto take) {
     ScratchCutter cut;
@@ -60,21 +70,24 @@ int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
   op([&](ScratchCutter& cut) {  // AttentionInput
     const int64_t heads = s.q_heads + 2 * int64_t{s.kv_heads};
     QkvScratch().Take(cut, rows, hidden, heads * s.head_dim);
-    cut.Take<char>(WorkspaceBytes(rows));
+    cut.Take<char>(WorkspaceBytes(rows, quantized * heads * s.head_dim, hidden));
   });
   op([&](ScratchCutter& cut) {  // Attention
-    cut.Take<float>(
-        DecodeScratchFloats(s.sequences, s.q_heads, s.kv_heads, s.head_dim, multiprocessors_));
+    cut.Take<float>(options_.batch_invariant
+                        ? InvariantScratchFloats(s.sequences, s.q_heads, s.head_dim)
+                        : DecodeScratchFloats(s.sequences, s.q_heads, s.kv_heads, s.head_dim,
+                                              multiprocessors_));
   });
   const int64_t chunk = std::min<int64_t>(rows, kDenseChunk);
   op([&](ScratchCutter& cut) {  // Linear
     if (cublas_ != nullptr) cut.Take<float>(chunk * hidden);
-    cut.Take<char>(WorkspaceBytes(rows));
+    const int64_t width = std::max<int64_t>(int64_t{s.q_heads} * s.head_dim, s.intermediate);
+    cut.Take<char>(WorkspaceBytes(rows, quantized * hidden, width, true));
   });
   op([&](ScratchCutter& cut) {  // MlpInput
     NormScratch().Take(cut, chunk, hidden);
     if (cublas_ != nullptr) cut.Take<__nv_bfloat16>(chunk * 2 * s.intermediate);
-    cut.Take<char>(WorkspaceBytes(rows));
+    cut.Take<char>(WorkspaceBytes(rows, quantized * 2 * s.intermediate, hidden));
   });
   op([&](ScratchCutter& cut) {  // MoeRoute
     if (s.experts == 0) return;
@@ -101,10 +114,12 @@ int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
 namespace switchyard::kernels {
 
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
+  // cuBLASLt has variants of its own, by the device that is there and by the number of rows.
+  const bool cublas = options.cublas && options.capability == 0 && !options.batch_invariant;
   if (options.plan_multiprocessors > 0) {
     return std::make_unique<cuda::CudaOps>(options, options.plan_multiprocessors,
                                            cuda::kLowestCapability,
-                                           options.cublas ? cuda::CublasLt::Open() : nullptr);
+                                           cublas ? cuda::CublasLt::Open() : nullptr);
   }
   int device = 0, multiprocessors = 0, major = 0, minor = 0;
   cudaError_t status = cudaGetDevice(&device);
@@ -128,10 +143,11 @@ std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
       cuda::HasProgrammaticLaunch(capability) > cuda::HasProgrammaticLaunch(own)) {
     return refuse("this GPU cannot run the variants of that compute capability");
   }
-  // cuBLASLt has variants of its own for the device that is there.
-  const bool cublas = options.cublas && options.capability == 0;
-  return std::make_unique<cuda::CudaOps>(options, multiprocessors, capability,
-                                         cublas ? cuda::CublasLt::Open() : nullptr);
+  std::unique_ptr<cuda::CublasLt> library = cublas ? cuda::CublasLt::Open() : nullptr;
+  if (options.fast_prefill && (library == nullptr || own < cuda::kFp8Capability)) {
+    return refuse("fast_prefill needs cuBLASLt and a GPU of compute capability 8.9 or later");
+  }
+  return std::make_unique<cuda::CudaOps>(options, multiprocessors, capability, std::move(library));
 }
 
 }  // namespace switchyard::kernels

@@ -47,14 +47,22 @@ class CudaOps final : public Ops {
 
  private:
   LaunchContext Context(Stream stream) const {
-    return {static_cast<cudaStream_t>(stream), programmatic_, multiprocessors_, capability_,
-            options_.decode_blocks};
+    return {static_cast<cudaStream_t>(stream),
+            programmatic_,
+            multiprocessors_,
+            capability_,
+            options_.decode_blocks,
+            options_.batch_invariant};
   }
   // By cuBLASLt, if it is there and takes it, else by the kernels of matmul.h.
   OpError Product(const MatmulArgs& a, const LaunchContext& context) const;
   bool CublasTakes(const MatmulArgs& a) const;
+  OpError DequantizedProduct(const MatmulArgs& a, const LaunchContext& context) const;
+  bool FastTakes(const MatmulArgs& a) const;
+  OpError FastProduct(const MatmulArgs& a, const LaunchContext& context) const;
   // What is left of a scratch buffer that WorkspaceBytes was counted for goes to the product.
-  int64_t WorkspaceBytes(int64_t rows) const;
+  // n, k: of a matrix that is quantized; `adds`: to what is there.
+  int64_t WorkspaceBytes(int64_t rows, int64_t n = 0, int64_t k = 0, bool adds = false) const;
 
   CudaOptions options_;
   int multiprocessors_, capability_;
@@ -67,6 +75,9 @@ constexpr int32_t kRowChunk = 1024;
 constexpr int32_t kDenseChunk = 2048;  // of a product that fills the device with fewer blocks
 // More rows than these go to cuBLASLt, if there is one.
 constexpr int32_t kCublasRows = 32, kCublasGateUpRows = 64;
+// More than these where the weights are turned into bf16 first, so many bytes at a time.
+constexpr int32_t kDequantizedRows = 16;
+constexpr int64_t kDequantizedBytes = int64_t{128} << 20;
 // Up to so many rows the experts run as matrix-vector products, an expert of a row at a time.
 constexpr int32_t kGemvExpertRows = 4;
 constexpr int32_t kMostExperts = 1024;
@@ -142,6 +153,24 @@ struct SampleScratch {
 // out[r][i] = activation(gate_up[r][i], gate_up[r][width + i]), both biased.
 OpError ActivateRows(const MatmulArgs& a, const __nv_bfloat16* gate_up,
                      const LaunchContext& context);
+// Rows [first, first + rows) of fp8 or int4 weights as bf16 [rows][k].
+bool CanDequantize(const MatmulArgs& a);
+OpError Dequantize(const MatmulArgs& a, int64_t first, int64_t rows, __nv_bfloat16* out,
+                   const LaunchContext& context);
+// fast_prefill: more rows than a decode step has. Rows of x as e4m3, results of those alone.
+constexpr int32_t kFastRows = 256;
+struct FastScratch {
+  uint8_t* x = nullptr;          // [rows][k]
+  float* scales = nullptr;       // [rows]
+  __nv_bfloat16* raw = nullptr;  // [rows][n] of what is added to others; else a.out
+  Scratch rest;
+  static int64_t Bytes(int64_t rows, int64_t n, int64_t k, bool adds);
+  // Leaves room for cuBLASLt; false where there is too little.
+  bool Take(Scratch workspace, int64_t rows, const MatmulArgs& a);
+};
+OpError QuantizeActivations(const MatmulArgs& a, const FastScratch& s,
+                            const LaunchContext& context);
+OpError StoreFast(const MatmulArgs& a, const FastScratch& s, const LaunchContext& context);
 // out (+)= sums as bf16, `count` of them.
 OpError StoreSums(const float* sums, int64_t count, bool accumulate, void* out,
                   const LaunchContext& context);

@@ -14,7 +14,7 @@ OpError CudaOps::Head(const HeadArgs& args, Scratch scratch, Stream stream) {
   a.output = Output::kF32;
   a.softcap = args.softcap;
   a.out = args.logits;
-  if (args.norm != nullptr && TakesNorm(a, context.capability)) {
+  if (args.norm != nullptr && TakesNorm(a, context)) {
     a.x_row = args.row;
     a.norm = args.norm;
     a.eps = args.eps;

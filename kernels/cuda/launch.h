@@ -21,8 +21,9 @@ struct LaunchContext {
   cudaStream_t stream = nullptr;
   bool programmatic = false;
   int multiprocessors = 132;
-  int capability = 90;    // whose variants run
-  int decode_blocks = 4;  // of a decode product, a multiprocessor
+  int capability = 90;     // whose variants run
+  int decode_blocks = 4;   // of a decode product, a multiprocessor
+  bool invariant = false;  // CudaOptions::batch_invariant
 };
 
 // The runtime keeps an error until it is asked for, and the next launch that looks would take it

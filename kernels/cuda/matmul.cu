@@ -103,7 +103,7 @@ OpError CheckWeights(const Matrix& w) {
 
 namespace {
 
-ProductShape ShapeOf(const MatmulArgs& a) {
+ProductShape ShapeOf(const MatmulArgs& a, const LaunchContext& context) {
   ProductShape s;
   s.dtype = a.dtype;
   s.group = a.group;
@@ -116,6 +116,7 @@ ProductShape ShapeOf(const MatmulArgs& a) {
                                          : ExpertRows::kGrouped;
   s.qkv = a.output == Output::kQkv;
   s.aligned = Aligned(a.w) && Aligned(a.x);
+  s.invariant = context.invariant;
   return s;
 }
 
@@ -152,19 +153,21 @@ OpError QuantTileMatmul(const MatmulArgs& a, const LaunchContext& context) {
 
 }  // namespace
 
-bool TakesNorm(const MatmulArgs& a, int capability) { return NormsItself(capability, ShapeOf(a)); }
+bool TakesNorm(const MatmulArgs& a, const LaunchContext& context) {
+  return NormsItself(context.capability, ShapeOf(a, context));
+}
 
-bool TakesQkv(const MatmulArgs& a, int capability) {
-  ProductShape shape = ShapeOf(a);
+bool TakesQkv(const MatmulArgs& a, const LaunchContext& context) {
+  ProductShape shape = ShapeOf(a, context);
   shape.qkv = true;
-  return ChooseProduct(capability, shape) != nullptr;
+  return ChooseProduct(context.capability, shape) != nullptr;
 }
 
 OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context) {
   if (a.rows == 0 || a.n == 0) return {};
   SWITCHYARD_RETURN_IF_OP_ERROR(
       CheckWeights({a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group}));
-  const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a));
+  const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a, context));
   if (v == nullptr) return kNoKernel;
   switch (v->kernel) {
     case ProductKernel::kGemv:

@@ -11,6 +11,10 @@
 //   Tiled     above       any        tensor cores; quantized weights become bf16 in registers
 //   Generic   any         any        none: odd widths, f32 and f16 weights
 //
+// Where results may not depend on the number of rows (LaunchContext::invariant), Batch and Tiled
+// take those of Gemv and Decode too. Both add up a result's products in the order of k, sixteen at
+// a time, by the same instruction; where k is cut into parts they would not, so then it is not.
+//
 // Of experts, every result row has its own: Gemv for few rows, Tiled over rows grouped by expert.
 
 #include "kernels/cuda/choose.h"
@@ -85,8 +89,8 @@ inline bool IsPlain(DType type) { return type <= DType::kF16; }
 
 // Whether the one row of x is normed by the product itself, and whether rows go to q and the KV
 // pool straight from it.
-bool TakesNorm(const MatmulArgs& a, int capability);
-bool TakesQkv(const MatmulArgs& a, int capability);
+bool TakesNorm(const MatmulArgs& a, const LaunchContext& context);
+bool TakesQkv(const MatmulArgs& a, const LaunchContext& context);
 
 inline constexpr OpError kNoKernel = {"no CUDA kernel below compute capability 8.0"};
 

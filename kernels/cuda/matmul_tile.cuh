@@ -16,6 +16,12 @@ __device__ inline uint4* StagePiece(uint4* tile, int row, int piece) {
   return tile + row * kStagePieces + (piece ^ (row % 8));
 }
 
+// Tiles of up to m rows that a product has.
+inline int64_t TilesOfRows(const MatmulArgs& a, int64_t m) {
+  if (a.tiles.entry != nullptr) return a.tiles.most;
+  return a.expert != nullptr ? a.rows : (a.rows + m - 1) / m;
+}
+
 // Weight row of row `i` of a block's tile of kN; -1: none. Of gate and up, 2 kTogether rows are
 // kTogether of gate and the same of up, so that they meet in one thread's registers.
 template <bool kGated, int kN, int kTogether>

@@ -33,7 +33,7 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   a.output = Output::kGateUp;
   a.activation = args.activation;
   a.out = args.out;
-  if (args.norm != nullptr && TakesNorm(a, context.capability)) {
+  if (args.norm != nullptr && TakesNorm(a, context)) {
     a.norm = args.norm;
     a.eps = args.eps;
     return Product(a, context);
@@ -44,7 +44,8 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   if (args.norm != nullptr) s.Take(cut, chunk, hidden);
   if (!cut.ok()) return kScratchTooSmall;
   Bf16* gate_up = nullptr;
-  if (cublas_ != nullptr && args.rows > kCublasGateUpRows && width % 8 == 0) {
+  const int32_t few = IsPlain(a.dtype) ? kCublasGateUpRows : kDequantizedRows;
+  if (cublas_ != nullptr && args.rows > few && width % 8 == 0) {
     gate_up = cut.TakeIfRoom<Bf16>(chunk * a.n);
   }
   a.workspace = cut.Rest();

@@ -124,7 +124,7 @@ OpError CudaOps::MoeRoute(const MoeRouteArgs& args, Scratch scratch, Stream stre
   ScratchCutter cut(scratch);
   float* logits = cut.Take<float>(args.rows * experts);
   if (!cut.ok()) return kScratchTooSmall;
-  if (TakesRouteLogits(args)) {
+  if (!context.invariant && TakesRouteLogits(args)) {
     SWITCHYARD_RETURN_IF_OP_ERROR(RouteLogits(args, logits, context));
   } else {
     SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(args.x, nullptr, args.norm, args.eps, args.rows,

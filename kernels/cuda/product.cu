@@ -1,9 +1,13 @@
-// Who computes a product: cuBLASLt for bf16 weights and more than 32 rows, if the machine has it;
+// Who computes a product: cuBLASLt for bf16 weights and more than 32 rows, if the machine has it,
+// and for fp8 and int4 ones and more than 16, which become bf16 in the scratch, 128 MiB at a time
+// (fp8 ones stay as they are and the activations become fp8 where the model says fast_prefill);
 // else the kernels of matmul.h. On an H200 with 64 rows it reads the weights of qkv, o, down and
 // gate/up at 68, 62, 72 and 82% of the read limit, the batched kernel at 52, 49, 68 and 77%; the
 // latter spares gate/up the activation, and with up to 32 rows it is level or ahead. And what
 // stands around cuBLASLt: the activation of gate and up, and the sum into bf16 where a bias is
 // added in float. Both are bound by memory: a thread takes eight results.
+
+#include <algorithm>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/matmul_output.cuh"
@@ -52,6 +56,30 @@ unsigned BlocksOf(int64_t count) {
   return static_cast<unsigned>((count + kThreads * kEach - 1) / (kThreads * kEach));
 }
 
+// The dequantized weights at the front of a workspace, and so many of their rows at a time.
+struct Slices {
+  Bf16* weights = nullptr;
+  int64_t rows = 0;
+  Scratch rest;
+};
+
+Slices SlicesOf(const MatmulArgs& a) {
+  constexpr int64_t kUnit = 128;
+  const int64_t row_bytes = a.k * static_cast<int64_t>(sizeof(Bf16));
+  const int64_t room = std::min(a.workspace.bytes - CublasLt::kWorkspaceBytes, kDequantizedBytes);
+  int64_t rows = std::min(a.n, room / row_bytes);
+  if (rows < a.n) {  // slices of about the same size
+    const int64_t most = rows / kUnit * kUnit;
+    if (most <= 0) return {};
+    const int64_t count = (a.n + most - 1) / most;
+    rows = std::min(most, ((a.n + count - 1) / count + kUnit - 1) / kUnit * kUnit);
+  }
+  const int64_t bytes = (rows * row_bytes + 255) / 256 * 256;
+  if (rows <= 0 || bytes + CublasLt::kWorkspaceBytes > a.workspace.bytes) return {};
+  char* data = static_cast<char*>(a.workspace.data);
+  return {reinterpret_cast<Bf16*>(data), rows, {data + bytes, a.workspace.bytes - bytes}};
+}
+
 CublasProduct CublasOf(const MatmulArgs& a) {
   CublasProduct p;
   p.x = a.x;
@@ -68,20 +96,99 @@ CublasProduct CublasOf(const MatmulArgs& a) {
   return p;
 }
 
+// Weight rows from `first` on.
+CublasProduct SliceOf(const MatmulArgs& a, const Slices& slices, int64_t first) {
+  CublasProduct p = CublasOf(a);
+  p.w = slices.weights;
+  p.n = std::min(slices.rows, a.n - first);
+  p.out_stride = a.n;
+  if (p.bias != nullptr) p.bias += first;
+  p.out = static_cast<char*>(p.out) + first * (p.f32 ? sizeof(float) : sizeof(Bf16));
+  p.workspace = slices.rest.data;
+  p.workspace_bytes = slices.rest.bytes;
+  return p;
+}
+
 }  // namespace
 
 bool CudaOps::CublasTakes(const MatmulArgs& a) const {
-  if (cublas_ == nullptr || a.rows <= kCublasRows || a.dtype != DType::kBF16 ||
+  if (FastTakes(a)) return true;
+  const bool plain = a.dtype == DType::kBF16;
+  if (cublas_ == nullptr || a.rows <= (plain ? kCublasRows : kDequantizedRows) ||
       a.expert != nullptr || a.x_row != nullptr || a.x_divide != 1 || a.norm != nullptr) {
     return false;
   }
   const bool bf16 = a.output == Output::kBf16 && a.bias == nullptr;
   const bool f32 = a.output == Output::kF32 && !(a.softcap > 0);
-  return (bf16 || f32) && cublas_->Takes(CublasOf(a));
+  if (!bf16 && !f32) return false;
+  if (plain) return cublas_->Takes(CublasOf(a));
+  if (!CanDequantize(a)) return false;
+  const Slices slices = SlicesOf(a);
+  return slices.weights != nullptr && cublas_->Takes(SliceOf(a, slices, 0)) &&
+         cublas_->Takes(SliceOf(a, slices, (a.n - 1) / slices.rows * slices.rows));
+}
+
+OpError CudaOps::DequantizedProduct(const MatmulArgs& a, const LaunchContext& context) const {
+  const Slices slices = SlicesOf(a);
+  for (int64_t first = 0; first < a.n; first += slices.rows) {
+    const CublasProduct p = SliceOf(a, slices, first);
+    SWITCHYARD_RETURN_IF_OP_ERROR(Dequantize(a, first, p.n, slices.weights, context));
+    SWITCHYARD_RETURN_IF_OP_ERROR(cublas_->Multiply(p, context.stream));
+  }
+  return {};
+}
+
+namespace {
+
+// What cuBLASLt is to make of rows of fp8.
+CublasProduct FastOf(const MatmulArgs& a, const FastScratch& s) {
+  CublasProduct p = CublasOf(a);
+  p.fp8 = true;
+  p.x = s.x;
+  p.bias = nullptr;
+  p.accumulate = false;
+  if (!p.f32) p.out = s.raw;
+  p.workspace = s.rest.data;
+  p.workspace_bytes = s.rest.bytes;
+  return p;
+}
+
+}  // namespace
+
+bool CudaOps::FastTakes(const MatmulArgs& a) const {
+  if (!options_.fast_prefill || cublas_ == nullptr || a.rows <= kFastRows ||
+      a.dtype != DType::kF8E4M3 || a.group != 0 || a.expert != nullptr || a.x_row != nullptr ||
+      a.x_divide != 1 || a.norm != nullptr) {
+    return false;
+  }
+  if (a.output != Output::kBf16 && a.output != Output::kF32) return false;
+  FastScratch s;
+  return a.n % 16 == 0 && s.Take(a.workspace, std::min(a.rows, kDenseChunk), a) &&
+         cublas_->Takes(FastOf(a, s));
+}
+
+OpError CudaOps::FastProduct(const MatmulArgs& a, const LaunchContext& context) const {
+  const int64_t element = a.output == Output::kF32 ? sizeof(float) : sizeof(Bf16);
+  MatmulArgs part = a;
+  for (int32_t first = 0; first < a.rows; first += kDenseChunk) {
+    part.rows = std::min(kDenseChunk, a.rows - first);
+    part.x = a.x + first * a.k;
+    part.out = static_cast<char*>(a.out) + first * a.n * element;
+    FastScratch s;
+    if (!s.Take(a.workspace, part.rows, part)) return kScratchTooSmall;
+    SWITCHYARD_RETURN_IF_OP_ERROR(QuantizeActivations(part, s, context));
+    SWITCHYARD_RETURN_IF_OP_ERROR(cublas_->Multiply(FastOf(part, s), context.stream));
+    SWITCHYARD_RETURN_IF_OP_ERROR(StoreFast(part, s, context));
+  }
+  return {};
 }
 
 OpError CudaOps::Product(const MatmulArgs& a, const LaunchContext& context) const {
-  if (CublasTakes(a)) return cublas_->Multiply(CublasOf(a), context.stream);
+  if (FastTakes(a)) return FastProduct(a, context);
+  if (CublasTakes(a)) {
+    return a.dtype == DType::kBF16 ? cublas_->Multiply(CublasOf(a), context.stream)
+                                   : DequantizedProduct(a, context);
+  }
   return Matmul(a, options_.gemv_warps, context);
 }
 

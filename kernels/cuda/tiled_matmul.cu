@@ -1,4 +1,5 @@
-// Product of bf16 weights with many rows: prefill, and experts grouped by GroupByExpert.
+// Product of bf16 weights with many rows: prefill, and experts grouped by GroupByExpert, or one for
+// each row.
 //
 // A block makes 128 x 128 results with four warps of 64 x 64 (with 64 x 32, shared memory would be
 // the bound), k in steps of 64 through a ring of three stages in shared memory (96 KiB, within what
@@ -44,6 +45,10 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
     if (expert < 0) return;
     first = a.tiles.tile_first[tile_m];
     rows = a.tiles.tile_rows[tile_m];
+  } else if (a.expert != nullptr) {  // an expert for each row
+    expert = a.expert[tile_m];
+    first = tile_m;
+    rows = 1;
   }
   const auto result_row = [&](int i) {
     return a.tiles.entry != nullptr ? int64_t{a.tiles.entry[first + i]} : first + i;
@@ -146,7 +151,7 @@ __global__ __launch_bounds__(kThreads) void Tiled(const MatmulArgs a, int tiles_
 template <Output kOutput>
 OpError Run(const MatmulArgs& a, const LaunchContext& context) {
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Tiled<kOutput>, kSharedBytes));
-  const int64_t tiles = a.tiles.entry != nullptr ? a.tiles.most : (a.rows + kM - 1) / kM;
+  const int64_t tiles = TilesOfRows(a, kM);
   const int64_t columns = (a.n + kN - 1) / kN;
   return Launch(context, static_cast<unsigned>(columns * tiles), kThreads, kSharedBytes,
                 Tiled<kOutput>, a, tiles, columns);

@@ -30,6 +30,14 @@ TEST_P(GpuAttentionTest, Attention) { CheckAttention(DType::kBF16); }
 TEST_P(GpuAttentionTest, AttentionOverFp8) { CheckAttention(DType::kF8E4M3); }
 TEST_P(GpuAttentionTest, AttentionInput) { CheckAttentionInput(DType::kBF16); }
 TEST_P(GpuAttentionTest, AttentionInputAsFp8) { CheckAttentionInput(DType::kF8E4M3); }
+TEST_P(GpuAttentionTest, InvariantAttention) {
+  MakeInvariant();
+  CheckAttention(DType::kBF16);
+}
+TEST_P(GpuAttentionTest, InvariantAttentionOverFp8) {
+  MakeInvariant();
+  CheckAttention(DType::kF8E4M3);
+}
 TEST_P(GpuAttentionTest, AttentionInputWithoutCublas) {
   LeaveCublasOut();
   CheckAttentionInput(DType::kBF16);
@@ -67,6 +75,10 @@ void GpuAttentionTest::CheckAttention(DType kv) {
     shape.q_heads = q_heads_;
     DeviceScratch scratch(*ops_, shape);
     args.rows = device_step.rows;
+    args.rows.longest = 0;
+    for (const TestSequence& s : sequences) {
+      args.rows.longest = std::max(args.rows.longest, s.fresh);
+    }
     args.q = device_q.data();
     args.sinks = case_.sinks ? device_sinks.data() : nullptr;
     args.kv = device_step.kv;

@@ -1,5 +1,6 @@
 #include "tests/gpu/bench_chain.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -101,7 +102,6 @@ Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stre
   sampling_ = Upload(sampling_rows_);
   ids_ = Allocate<int32_t>(sequences);
   logits_ = Allocate<float>(int64_t{sequences} * M::kVocabulary);
-  const auto ops = kernels::MakeCudaOps({}, nullptr);
   kernels::ScratchShape shape;
   shape.rows = rows;
   shape.sequences = shape.logit_rows = sequences;
@@ -112,7 +112,14 @@ Chain::Chain(int32_t rows, int32_t sequences, int32_t context, cudaStream_t stre
   shape.intermediate = M::kInner;
   shape.vocabulary = M::kVocabulary;
   shape.context = context;
-  scratch_.bytes = ops->ScratchBytes(shape);
+  shape.quantized = format.dtype != DType::kBF16;
+  kernels::CudaOptions fast, invariant;
+  fast.fast_prefill = true;
+  invariant.batch_invariant = true;
+  for (const kernels::CudaOptions& options : {kernels::CudaOptions(), fast, invariant}) {
+    const auto ops = kernels::MakeCudaOps(options, nullptr);
+    if (ops != nullptr) scratch_.bytes = std::max(scratch_.bytes, ops->ScratchBytes(shape));
+  }
   scratch_.data = Allocate<char>(scratch_.bytes);
 }
 

@@ -137,38 +137,93 @@ double ProductRate(kernels::Ops& ops, cudaStream_t stream) {
   return 2.0 * kSize * kCount / time;
 }
 
+void Prefill(const WeightFormat& format, const kernels::CudaOptions& options, cudaStream_t stream) {
+  kernels::OpError error;
+  const auto ops = kernels::MakeCudaOps(options, &error);
+  if (ops == nullptr) {
+    std::printf("%s\n", error.message);
+    return;
+  }
+  const double limit = ProductRate(*ops, stream);
+  std::printf("products by %s: 8192^3 at %.1f TFLOP/s\n",
+              *ops->matrix_library() != 0 ? ops->matrix_library() : "our own kernels",
+              limit * 1e-12);
+  for (const int32_t rows : {2048, 8192}) {
+    Chain chain(rows, 1, rows, stream, format);
+    std::printf("prefill of %d, %s%s\n", rows, format.name,
+                options.fast_prefill ? ", fast_prefill" : "");
+    const auto report = [&](const char* name, const Parts& parts) {
+      const double time = MedianSeconds(stream, 5, true, [&] { chain.Launch(*ops, parts); });
+      const double flops =
+          chain.ProductFlops(parts) + (parts.attention ? chain.AttentionFlops() : 0);
+      std::printf("  %-22s %9.1f us  %6.1f TFLOP/s %5.1f%%  %8.0f rows/s\n", name, time * 1e6,
+                  flops / time * 1e-12, 100 * flops / time / limit, rows / time);
+    };
+    report("the step", Chain::Step());
+    for (const Named& op : kOps) report(op.name, op.parts);
+    std::fflush(stdout);
+  }
+}
+
+// As it is; of bf16 without cuBLASLt too, of fp8 with fp8 activations too.
 void Prefill(const WeightFormat& format, cudaStream_t stream) {
-  for (const bool cublas : {true, false}) {
-    if (!cublas && format.dtype != kernels::DType::kBF16) continue;
-    kernels::CudaOptions options;
-    options.cublas = cublas;
-    const auto ops = kernels::MakeCudaOps(options, nullptr);
-    const double limit = ProductRate(*ops, stream);
-    std::printf("products by %s: 8192^3 at %.1f TFLOP/s\n",
-                *ops->matrix_library() != 0 ? ops->matrix_library() : "our own kernels",
-                limit * 1e-12);
-    for (const int32_t rows : {2048, 8192}) {
-      Chain chain(rows, 1, rows, stream, format);
-      std::printf("prefill of %d, %s\n", rows, format.name);
-      const auto report = [&](const char* name, const Parts& parts) {
-        const double time = MedianSeconds(stream, 5, true, [&] { chain.Launch(*ops, parts); });
-        const double flops =
-            chain.ProductFlops(parts) + (parts.attention ? chain.AttentionFlops() : 0);
-        std::printf("  %-22s %9.1f us  %6.1f TFLOP/s %5.1f%%  %8.0f rows/s\n", name, time * 1e6,
-                    flops / time * 1e-12, 100 * flops / time / limit, rows / time);
+  kernels::CudaOptions options;
+  Prefill(format, options, stream);
+  options.cublas = format.dtype != kernels::DType::kBF16;
+  options.fast_prefill = format.dtype == kernels::DType::kF8E4M3;
+  if (!options.cublas || options.fast_prefill) Prefill(format, options, stream);
+}
+
+// What batch_invariant costs.
+void Invariance(const WeightFormat& format, cudaStream_t stream) {
+  kernels::CudaOptions options;
+  const auto plain = kernels::MakeCudaOps(options, nullptr);
+  options.batch_invariant = true;
+  const auto invariant = kernels::MakeCudaOps(options, nullptr);
+  struct Step {
+    int32_t rows, sequences, context;
+  };
+  for (const Step& s :
+       {Step{1, 1, 1024}, Step{16, 16, 1024}, Step{1, 1, 32768}, Step{2048, 1, 2048}}) {
+    Chain chain(s.rows, s.sequences, s.context, stream, format);
+    const auto report = [&](const char* name, const Parts& parts) {
+      const auto seconds = [&](kernels::Ops& ops) {
+        return MedianSeconds(stream, s.rows > 100 ? 5 : 10, true,
+                             [&] { chain.Launch(ops, parts); });
       };
-      report("the step", Chain::Step());
-      for (const Named& op : kOps) report(op.name, op.parts);
-      std::fflush(stdout);
-    }
+      const double before = seconds(*plain), after = seconds(*invariant);
+      std::printf("%s, %4d rows, context %5d, %-11s %9.1f us, batch_invariant %9.1f us, x %.2f\n",
+                  format.name, s.rows, s.context, name, before * 1e6, after * 1e6, after / before);
+    };
+    report("the step", Chain::Step());
+    report("products", Chain::Products());
+    report("attention", {.attention = true});
+    std::fflush(stdout);
+  }
+}
+
+// Between decode and prefill, with and without cuBLASLt.
+void FewRows(const WeightFormat& format, cudaStream_t stream) {
+  kernels::CudaOptions options;
+  const auto with = kernels::MakeCudaOps(options, nullptr);
+  options.cublas = false;
+  const auto without = kernels::MakeCudaOps(options, nullptr);
+  for (const int32_t rows : {17, 32, 48, 64, 65, 128, 256, 512}) {
+    Chain chain(rows, 1, rows, stream, format);
+    const auto seconds = [&](kernels::Ops& ops) {
+      return MedianSeconds(stream, 5, true, [&] { chain.Launch(ops, Chain::Products()); });
+    };
+    const double first = seconds(*with), second = seconds(*without);
+    std::printf("%s, %4d rows, products: %8.1f us with cuBLASLt, %8.1f us without\n", format.name,
+                rows, first * 1e6, second * 1e6);
   }
 }
 
 }  // namespace
 }  // namespace switchyard::bench
 
-// Parts by name, all if there is none: decode, batches, attention, sampling, prefill, experts; with
-// the name bf16 too, batches and prefill of those weights only.
+// Parts by name, all if there is none: decode, batches, attention, sampling, prefill, few-rows,
+// invariance, experts; with the name bf16 too, of those weights only.
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
   const auto named = [&](const char* part) {
@@ -194,6 +249,10 @@ int main(int argc, char** argv) {
   if (wants("sampling")) Sampling(stream);
   if (wants("prefill")) {
     for (const WeightFormat& format : formats) Prefill(format, stream);
+  }
+  for (const WeightFormat& format : formats) {
+    if (wants("few-rows")) FewRows(format, stream);
+    if (wants("invariance")) Invariance(format, stream);
   }
   if (wants("experts")) Experts(limit, stream);
   return 0;

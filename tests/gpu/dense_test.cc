@@ -206,6 +206,20 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GpuWithoutCublasTest,
                          ::testing::Combine(::testing::ValuesIn(kShapes),
                                             ::testing::Values(DType::kBF16)));
 
+// The kernels whose rows do not depend on their number.
+class GpuInvariantDenseTest : public GpuDenseTest {
+ protected:
+  void SetUp() override {
+    GpuDenseTest::SetUp();
+    if (!IsSkipped()) MakeInvariant();
+  }
+};
+TEST_P(GpuInvariantDenseTest, Linear) { CheckLinear(); }
+TEST_P(GpuInvariantDenseTest, MlpInput) { CheckMlpInput(); }
+INSTANTIATE_TEST_SUITE_P(Shapes, GpuInvariantDenseTest,
+                         ::testing::Combine(::testing::ValuesIn(kShapes),
+                                            ::testing::Values(DType::kBF16)));
+
 using GpuEmbedTest = GpuTest;
 TEST_F(GpuEmbedTest, ReadsTheTable) {
   Random random(1);

@@ -138,6 +138,12 @@ class GpuTest : public ::testing::Test {
     ops_ = MakeCudaOps(options, nullptr);
     ASSERT_STREQ(ops_->matrix_library(), "");
   }
+  void MakeInvariant() {
+    CudaOptions options;
+    options.batch_invariant = true;
+    ops_ = MakeCudaOps(options, nullptr);
+    ASSERT_STREQ(ops_->matrix_library(), "");
+  }
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Ops> reference_ = MakeReferenceOps();
 };

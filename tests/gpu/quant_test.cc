@@ -10,10 +10,10 @@ struct Shape {
   int32_t rows;
   int64_t n, k;
 };
-const Shape kShapes[] = {{1, 1, 16},    {1, 6, 96},     {1, 130, 2880}, {1, 34, 4096},
-                         {2, 7, 48},    {3, 70, 40},    {5, 130, 1056}, {8, 34, 2880},
-                         {9, 64, 256},  {16, 100, 640}, {17, 31, 160},  {40, 66, 1056},
-                         {64, 130, 17}, {130, 9, 2624}, {270, 200, 512}};
+const Shape kShapes[] = {{1, 1, 16},    {1, 6, 96},     {1, 130, 2880},  {1, 34, 4096},
+                         {2, 7, 48},    {3, 70, 40},    {5, 130, 1056},  {8, 34, 2880},
+                         {9, 64, 256},  {16, 100, 640}, {17, 31, 160},   {40, 66, 1056},
+                         {64, 130, 17}, {130, 9, 2624}, {270, 200, 512}, {65, 136, 1056}};
 
 class GpuQuantTest : public GpuTest,
                      public ::testing::WithParamInterface<std::tuple<Shape, QuantCase>> {
@@ -25,8 +25,8 @@ class GpuQuantTest : public GpuTest,
   const float spread_ = 1 / std::sqrt(static_cast<float>(k_));  // dots have spread 1
   Random random_{static_cast<uint32_t>(rows_ * 7919 + n_ * 31 + k_)};
   // In tiles, and of groups that are no even number of 128, scaled weights are rounded.
-  const bool rounded_ = rows_ > 16 || (format_.form.dtype == DType::kInt4 &&
-                                       (format_.form.group != 128 || k_ % 256 != 0));
+  bool rounded_ = rows_ > 16 || (format_.form.dtype == DType::kInt4 &&
+                                 (format_.form.group != 128 || k_ % 256 != 0));
 
   ScratchShape Need(int32_t logit_rows = 0) {
     ScratchShape need;
@@ -34,11 +34,27 @@ class GpuQuantTest : public GpuTest,
     need.hidden = static_cast<int32_t>(k_);
     need.intermediate = static_cast<int32_t>(n_);
     need.logit_rows = logit_rows;
+    need.quantized = true;
     return need;
   }
+  void CheckLinear();
+  void CheckMlpInput();
 };
 
-TEST_P(GpuQuantTest, Linear) {
+TEST_P(GpuQuantTest, Linear) { CheckLinear(); }
+TEST_P(GpuQuantTest, MlpInput) { CheckMlpInput(); }
+TEST_P(GpuQuantTest, InvariantLinear) {
+  MakeInvariant();
+  rounded_ = true;
+  CheckLinear();
+}
+TEST_P(GpuQuantTest, InvariantMlpInput) {
+  MakeInvariant();
+  rounded_ = true;
+  CheckMlpInput();
+}
+
+void GpuQuantTest::CheckLinear() {
   const QuantMatrix w(random_, format_, n_, k_, 1, spread_);
   const std::vector<float> x = RandomBf16(random_, rows_ * k_), bias = RandomVector(random_, n_);
   DeviceBf16 device_x(x);
@@ -59,7 +75,7 @@ TEST_P(GpuQuantTest, Linear) {
   }
 }
 
-TEST_P(GpuQuantTest, MlpInput) {
+void GpuQuantTest::CheckMlpInput() {
   const QuantMatrix w(random_, format_, 2 * n_, k_, 1, spread_);
   const std::vector<float> x = RandomBf16(random_, rows_ * k_), norm = RandomVector(random_, k_);
   const std::vector<float> bias = RandomVector(random_, 2 * n_);
@@ -118,6 +134,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GpuQuantTest,
 
 class GpuQuantOpsTest : public GpuTest, public ::testing::WithParamInterface<QuantCase> {
  protected:
+  void CheckMoeExperts();
+
   const QuantCase format_ = GetParam();
   Random random_{7};
 };
@@ -126,7 +144,7 @@ TEST_P(GpuQuantOpsTest, AttentionInput) {
   constexpr int32_t kDim = 64, kQ = 6, kKv = 2;
   const int64_t width = (kQ + 2 * kKv) * kDim, hidden = QuantWidth(format_, 300);
   const std::vector<TestSequence> batches[] = {
-      {{300, 1}}, {{0, 3}, {31, 1}}, {{7, 9}}, {{0, 37}, {255, 1}, {19, 9}}};
+      {{300, 1}}, {{0, 3}, {31, 1}}, {{7, 9}}, {{0, 37}, {255, 1}, {19, 9}}, {{0, 131}}};
   for (const auto& sequences : batches) {
     for (const bool heads : {false, true}) {
       TestStep step(random_, sequences, kKv, kDim, DType::kBF16, 1);
@@ -163,6 +181,7 @@ TEST_P(GpuQuantOpsTest, AttentionInput) {
       ScratchShape shape = step.shape();
       shape.hidden = static_cast<int32_t>(hidden);
       shape.q_heads = kQ;
+      shape.quantized = true;
       DeviceScratch scratch(*ops_, shape);
       args.rows = device_step.rows;
       args.x = device_x.data();
@@ -234,7 +253,13 @@ TEST_P(GpuQuantOpsTest, MoeRoute) {
   }
 }
 
-TEST_P(GpuQuantOpsTest, MoeExperts) {
+TEST_P(GpuQuantOpsTest, MoeExperts) { CheckMoeExperts(); }
+TEST_P(GpuQuantOpsTest, InvariantMoeExperts) {
+  MakeInvariant();
+  CheckMoeExperts();
+}
+
+void GpuQuantOpsTest::CheckMoeExperts() {
   constexpr int32_t kExperts = 6, kChosen = 3;
   const int64_t hidden = QuantWidth(format_, 300), inner = QuantWidth(format_, 70);
   for (const int32_t rows : {1, 4, 5, 20, 150}) {
@@ -305,6 +330,95 @@ TEST_P(GpuQuantOpsTest, Embed) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, GpuQuantOpsTest, ::testing::ValuesIn(kQuantCases),
                          [](const auto& info) { return std::string(info.param.name); });
+
+// fp8 activations: off by up to a sixteenth each, which shows, and no more than that.
+class GpuFastPrefillTest : public GpuTest {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (IsSkipped()) return;
+    CudaOptions options;
+    options.fast_prefill = true;
+    OpError error;
+    std::unique_ptr<Ops> fast = MakeCudaOps(options, &error);
+    if (fast == nullptr) GTEST_SKIP() << error.message;
+    ops_ = std::move(fast);
+  }
+  // The products of one weight row have a standard deviation of 1, and those of rounded numbers are
+  // off by 0.02, at worst by twenty times that: e4m3's patterns spread widely. More than bf16
+  // costs.
+  static void ExpectFast(const std::vector<float>& expected, const std::vector<float>& actual,
+                         bool rounded) {
+    ExpectNear(expected, actual, rounded ? 0.4 : 2 * kDotOfRounded, kBf16Epsilon, "fast prefill");
+    double off = 0, size = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      off += std::fabs(expected[i] - actual[i]);
+      size += std::fabs(expected[i]);
+    }
+    EXPECT_EQ(off / size > 0.01, rounded) << off / size;
+  }
+};
+
+TEST_F(GpuFastPrefillTest, RoundsActivationsOfManyRowsOnly) {
+  constexpr int64_t kN = 48, kK = 528;
+  Random random(31);
+  for (const QuantCase& format : {kQuantCases[0], kQuantCases[1], kQuantCases[5]}) {
+    const int64_t k = QuantWidth(format, kK);
+    const QuantMatrix w(random, format, kN, k, 1, 1 / std::sqrt(static_cast<float>(k)));
+    DeviceArray<float> bias(std::vector<float>(kN, 0.25f));
+    for (const int32_t rows : {40, 256, 257, 2100}) {
+      const bool rounded =
+          rows > 256 && format.form.dtype == DType::kF8E4M3 && format.form.group == 0;
+      const std::vector<float> x = RandomBf16(random, rows * k);
+      DeviceBf16 device_x(x);
+      ScratchShape need;
+      need.rows = rows;
+      need.hidden = static_cast<int32_t>(kN);
+      need.intermediate = static_cast<int32_t>(k);
+      need.quantized = true;
+      DeviceScratch scratch(*ops_, need);
+      for (const bool biased : {false, true}) {
+        std::vector<float> expected = RandomBf16(random, rows * kN);
+        DeviceBf16 out(expected);
+        const std::vector<float> host_bias(kN, 0.25f);
+        LinearArgs args = {rows, x.data(), w.plain(), biased ? host_bias.data() : nullptr, !biased};
+        args.out = expected.data();
+        ASSERT_TRUE(reference_->Linear(args, {}, nullptr).ok());
+        args.x = device_x.data();
+        args.w = w.quantized();
+        args.bias = biased ? bias.data() : nullptr;
+        args.out = out.data();
+        ASSERT_STREQ(ops_->Linear(args, scratch, nullptr).message, nullptr);
+        ExpectFast(expected, out.GetFloats(), rounded);
+      }
+    }
+  }
+}
+
+TEST_F(GpuFastPrefillTest, RowsOfZerosAndOfLargeNumbers) {
+  constexpr int64_t kN = 64, kK = 256;
+  constexpr int32_t kRows = 300;
+  Random random(32);
+  const QuantMatrix w(random, kQuantCases[0], kN, kK, 1, 1.0f / 16);
+  std::vector<float> x(kRows * kK);
+  for (int64_t i = kK; i < 2 * kK; ++i) x[i] = FromBf16(ToBf16(1e30f));
+  DeviceBf16 device_x(x), out(kRows * kN);
+  ScratchShape need;
+  need.rows = kRows;
+  need.hidden = kN;
+  need.intermediate = kK;
+  need.quantized = true;
+  DeviceScratch scratch(*ops_, need);
+  LinearArgs args = {kRows, device_x.data(), w.quantized(), nullptr, false, out.data()};
+  ASSERT_STREQ(ops_->Linear(args, scratch, nullptr).message, nullptr);
+  const std::vector<float> actual = out.GetFloats();
+  for (int64_t i = 0; i < kRows * kN; ++i) {
+    ASSERT_TRUE(std::isfinite(actual[i])) << i;
+    if (i / kN != 1) {
+      ASSERT_EQ(actual[i], 0) << i;
+    }
+  }
+}
 
 using GpuQuantRefusalTest = GpuTest;
 TEST_F(GpuQuantRefusalTest, WhatOpsDoesNotDescribe) {

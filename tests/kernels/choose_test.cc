@@ -95,6 +95,34 @@ TEST(ChooseTest, EveryHeadSizeFindsAKernel) {
   }
 }
 
+// What is chosen by the number of rows adds up alike: one family of kernels for each matrix, none
+// that norms or rotates on the way for some numbers of rows only.
+TEST(ChooseTest, InvariantProductsAreOfOneFamily) {
+  for (const int capability : kCapabilities) {
+    EveryShape([&](ProductShape s) {
+      s.invariant = true;
+      const ProductVariant* v = ChooseProduct(capability, s);
+      ASSERT_NE(v, nullptr) << DTypeName(s.dtype) << " k " << s.k << " rows " << s.rows;
+      EXPECT_TRUE(v->invariant) << v->name;
+      EXPECT_FALSE(NormsItself(capability, s)) << v->name;
+      EXPECT_LE(v->shared + v->shared_a_column * s.k, SharedLimit(capability)) << v->name;
+      ProductShape many = s;
+      many.rows = 8192;
+      many.experts = ExpertRows::kGrouped;
+      const auto family = [](const ProductVariant& of) {
+        return of.kernel == ProductKernel::kBatch ? ProductKernel::kTile : of.kernel;
+      };
+      EXPECT_EQ(family(*v), family(*ChooseProduct(capability, many)));
+      s.qkv = true;
+      EXPECT_EQ(ChooseProduct(capability, s), nullptr);
+    });
+    for (const int32_t head : {16, 64, 80, 128, 256}) {
+      EXPECT_TRUE(ChooseAttention(capability, head, true)->invariant);
+      EXPECT_NE(ChooseAttention(capability, head, true)->kernel, AttentionKernel::kTile);
+    }
+  }
+}
+
 TEST(ChooseTest, BelowTheLowestCapabilityNothingIsChosen) {
   for (const int capability : {61, 70, 75}) {
     EveryShape([&](const ProductShape& s) { EXPECT_EQ(ChooseProduct(capability, s), nullptr); });

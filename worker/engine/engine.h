@@ -110,6 +110,7 @@ struct EngineLimits {
   int32_t launch_ahead = 1;
   bool graphs = true;  // decode steps as graphs, on a device that has them; the output is the same
   kernels::DType kv_dtype = kernels::DType::kF32;
+  bool quantized = false;  // HasQuantizedMatrix of the image: scratch where those become bf16
 };
 
 // Where events go. Called on the engine's thread.

@@ -26,6 +26,7 @@ FixedLayout PlanFixed(const Architecture& arch, const kernels::Ops& ops, const E
   layout.step.sequences = limits.max_sequences;
   layout.shape = ScratchShapeOf(arch, layout.step.rows, layout.step.sequences, limits.logit_rows,
                                 limits.context_length);
+  layout.shape.quantized = limits.quantized;
   // A token drawn at the last position of the context has its place too.
   layout.token_stride = static_cast<int32_t>(RoundUp(limits.context_length + 1, kBlockTokens));
 

@@ -138,6 +138,11 @@ absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, ke
                                                     const QuantizationConfig& config = {},
                                                     Quantize quantize = Quantize::kAsStored);
 
+// Whether some matrix besides the experts' is fp8 or int4.
+bool HasQuantizedMatrix(const ImageLayout& image);
+// Whether some such matrix is fp8 with a scale per row.
+bool HasFp8RowMatrix(const ImageLayout& image);
+
 // What quantizing while filling has cost.
 struct FillReport {
   QuantizationError error;  // over all weights that were quantized

@@ -311,6 +311,20 @@ absl::StatusOr<ImageLayout> PlanImageWithoutWeights(const Architecture& arch, DT
   return Planner(arch, nullptr, dtype, config, quantize).Plan();
 }
 
+bool HasQuantizedMatrix(const ImageLayout& image) {
+  return std::any_of(image.tensors.begin(), image.tensors.end(), [](const ImageTensor& tensor) {
+    return tensor.piece == Piece::kData && tensor.batch == 1 &&
+           (tensor.dtype == DType::kF8E4M3 || tensor.dtype == DType::kInt4);
+  });
+}
+
+bool HasFp8RowMatrix(const ImageLayout& image) {
+  return std::any_of(image.tensors.begin(), image.tensors.end(), [](const ImageTensor& tensor) {
+    return tensor.piece == Piece::kData && tensor.batch == 1 && tensor.dtype == DType::kF8E4M3 &&
+           tensor.group == 0;
+  });
+}
+
 const char* RoleName(Role role) {
   // In the order of the enumeration.
   constexpr const char* kNames[] = {

@@ -78,7 +78,7 @@ TEST_F(PlanTest, RefusesByName) {
       {[](v1::Model& m) { m.set_prefill_chunk(70000); }, "prefill_chunk is 70000"},
       {[](v1::Model& m) { m.set_kv_cache(v1::KV_FP8); }, "KV_FP8 is not supported on cpu"},
       {[](v1::Model& m) { m.set_kv_cache(v1::KV_BF16); }, "KV_BF16 is not supported on cpu"},
-      {[](v1::Model& m) { m.set_fast_prefill(true); }, "fast_prefill"},
+      {[](v1::Model& m) { m.set_fast_prefill(true); }, "fast_prefill is not supported on cpu"},
       {[](v1::Model& m) { m.set_checkpoint("/nonexistent"); }, "/nonexistent"},
   };
   for (const Case& each : cases) {
@@ -112,6 +112,69 @@ TEST_F(PlanTest, OfAGpu) {
   EXPECT_EQ((*opened)->limits.launch_ahead, 1);
   EXPECT_EQ(plan.prefill_chunk(), plan.context_length()) << "8192, but no longer than a context";
   EXPECT_NE(plan.image_key(), OpenGolden(model)->plan.image_key()) << "of another size";
+}
+
+TEST_F(PlanTest, BatchInvariantIsAlwaysSoOnCpu) {
+  v1::Model model = GoldenEntry("llama_defaults");
+  const auto plain = OpenGolden(model);
+  model.set_batch_invariant(true);
+  EXPECT_EQ(OpenGolden(model)->plan.SerializeAsString(), plain->plan.SerializeAsString());
+}
+
+TEST_F(PlanTest, OptionsOfAGpu) {
+  if (!HaveCuda()) GTEST_SKIP() << "this build drives no GPU";
+  const auto plan_of = [](const v1::Model& model) {
+    auto planning = PlanningOps("GPU-1", 1, model);
+    EXPECT_TRUE(planning.ok()) << planning.status();
+    auto opened = OpenModel(model, "GPU-1", **planning);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return *std::move(opened);
+  };
+  v1::Model model = GoldenEntry("llama_defaults");
+  const auto plain = plan_of(model);
+
+  model.set_kv_cache(v1::KV_FP8);
+  const auto fp8 = plan_of(model);
+  EXPECT_EQ(fp8->limits.kv_dtype, kernels::DType::kF8E4M3);
+  EXPECT_EQ(fp8->plan.kv_bytes_per_token(), plain->plan.kv_bytes_per_token() / 2);
+  EXPECT_EQ(fp8->plan.image_key(), plain->plan.image_key()) << "the weights are the same";
+  model.set_kv_cache(v1::KV_F32);
+  auto planning = PlanningOps("GPU-1", 1);
+  EXPECT_THAT(std::string(OpenModel(model, "GPU-1", **planning).status().message()),
+              HasSubstr("leave it out or say KV_BF16 or KV_FP8"));
+
+  model.set_kv_cache(v1::KV_CACHE_AUTO);
+  model.set_batch_invariant(true);
+  const auto invariant = plan_of(model);
+  EXPECT_EQ(invariant->plan.image_key(), plain->plan.image_key());
+  EXPECT_GT(invariant->plan.fixed_bytes(), 0u);
+
+  model.set_fast_prefill(true);
+  EXPECT_THAT(std::string(OpenModel(model, "GPU-1", **planning).status().message()),
+              HasSubstr("leave one out"));
+  model.set_batch_invariant(false);
+  EXPECT_THAT(std::string(OpenModel(model, "GPU-1", **planning).status().message()),
+              HasSubstr("fast_prefill needs fp8 weights with a scale per row"));
+  model.set_quantize(v1::FP8);
+  const auto fast = plan_of(model);
+  model.set_fast_prefill(false);
+  EXPECT_EQ(fast->plan.image_key(), plan_of(model)->plan.image_key());
+}
+
+TEST_F(PlanTest, ScratchForQuantizedPromptsIsCounted) {
+  auto ops = PlanningOps("GPU-1", 1);
+  if (!HaveCuda() || *(*ops)->matrix_library() == 0) GTEST_SKIP() << "there is no cuBLASLt";
+  kernels::ScratchShape shape;
+  shape.rows = 2048;
+  shape.hidden = 4096;
+  shape.intermediate = 14336;
+  const int64_t plain = (*ops)->ScratchBytes(shape);
+  shape.quantized = true;
+  EXPECT_EQ((*ops)->ScratchBytes(shape), plain + (128 << 20));
+  shape.rows = 16;  // no step goes that way
+  const int64_t few = (*ops)->ScratchBytes(shape);
+  shape.quantized = false;
+  EXPECT_EQ((*ops)->ScratchBytes(shape), few);
 }
 
 TEST_F(PlanTest, QuantizingIsPlanned) {
