@@ -46,7 +46,7 @@ ReadAhead::~ReadAhead() {
 absl::StatusOr<uint64_t> ReadAhead::Await(uint64_t block, const std::function<bool()>& wanted) {
   std::unique_lock lock(mu_);
   while (leading_ <= block) {
-    if (!status_.ok()) return status_;
+    if (leading_ == failed_) return status_;  // those before it still come
     if (!wanted()) return absl::CancelledError("the image is not wanted any more");
     arrived_.wait(lock);
   }
@@ -91,7 +91,10 @@ void ReadAhead::Work(size_t depth) {
     lock.lock();
     --on_their_way;
     if (!done.status.ok()) {
-      if (status_.ok()) status_ = std::move(done.status);
+      if (done.block < failed_) {
+        failed_ = done.block;
+        status_ = std::move(done.status);
+      }
       room_.notify_all();
     } else {
       done_[done.block % slots_] = true;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -28,7 +29,7 @@ class ReadAhead {
 
   // Waits until `block` and all before it are there, and returns how many there are by then from
   // block 0 on. `wanted` is asked now and after each Wake; CANCELLED when it says no. Else the
-  // first error of a read.
+  // error of the first block that could not be read, if it is among them.
   absl::StatusOr<uint64_t> Await(uint64_t block, const std::function<bool()>& wanted);
   void Wake();
   // What lies before `block` is not needed any more: its slots are read into again.
@@ -53,7 +54,8 @@ class ReadAhead {
   uint64_t leading_;        // all before it are there
   uint64_t released_;
   bool stop_ = false;
-  absl::Status status_;
+  uint64_t failed_ = std::numeric_limits<uint64_t>::max();  // the first that could not be read
+  absl::Status status_;                                     // why
   std::vector<std::thread> threads_;
 };
 
