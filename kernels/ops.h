@@ -41,7 +41,8 @@ struct [[nodiscard]] OpError {
 };
 
 // A weight matrix as it lies in the image: data[batch][n][k], row-major, n output features. batch
-// is 1 but for experts. Data, scales and zeros start at multiples of 256 bytes.
+// is 1 but for experts. Data, scales and zeros start at multiples of 256 bytes, and the last 16 bytes
+// that any of them has a part in may be read.
 //
 // Quantized, w is data times scale, for a weight in row r and column c:
 //   kF8E4M3  scales f32: [batch][n] where group is 0; [batch][ceil(n/128)][ceil(k/128)] where group
@@ -330,7 +331,6 @@ std::unique_ptr<Ops> MakeCpuOps(int threads);
 // later.
 struct CudaOptions {
   bool programmatic_launch = true;  // kernels begin while the one before ends, where a GPU can
-  int32_t gemv_warps = 16;          // rows a block of a matrix-vector product: 8 or 16
   bool cublas = true;               // use cuBLASLt if the machine has it
   // Not 0: touches no device; good for ScratchBytes, which holds for every GPU of at most so many
   // multiprocessors.

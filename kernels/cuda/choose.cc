@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "kernels/cuda/stream_plan.h"
+
 namespace switchyard::kernels::cuda {
 namespace {
 
@@ -16,15 +18,24 @@ constexpr uint32_t kAnyRows = kOne | Bit(ExpertRows::kGrouped);
 constexpr int64_t kNoEnd = int64_t{1} << 40;
 // A row that is normed is staged in shared memory; wider ones are normed in front.
 constexpr int64_t kMostNormedWidth = 8192;
+// Two stages of the ring and the partial sums; a column has its x and a part of the scales.
+constexpr int64_t kStreamShared = 48 << 10;
 
 // Rows of x count for each expert alone where every row has its own. Shared memory is what the
 // largest instance asks for; quant_tile.cuh and decode_matmul.cuh assert theirs.
 constexpr ProductVariant kProducts[] = {
     // kernel, name, types, multiple_k, rows, experts, shifts, norms, qkv_rows, shared, a column,
     // invariant, lowest capability
-    {ProductKernel::kGemv, "gemv", kBf16, 8, 1, 1, kOne, false, true, 0, 0, 2, false, 80},
-    {ProductKernel::kDecode, "decode", kBf16, 8, 1, 1, kOne, false, true, 1, 88 << 10, 0, false,
+    {ProductKernel::kStream, "stream", kBf16, 8, 1, 1, kOne, false, true, 1, kStreamShared, 2,
+     false, 80},
+    {ProductKernel::kStream, "stream", kFp8, 16, 1, 1, kOne, true, true, 1, kStreamShared, 3, false,
      80},
+    {ProductKernel::kStream, "stream", Bit(DType::kInt4), 32, 1, 1, kOne, true, true, 1,
+     kStreamShared, 3, false, 80},
+    // Of experts in mxfp4 one test of the streamed product failed once in seven runs, and nobody
+    // knows why: they keep the kernel that they had.
+    {ProductKernel::kStream, "stream", Bit(DType::kMxfp4), 32, 1, 1, Bit(ExpertRows::kNone), true,
+     true, 1, kStreamShared, 3, false, 80},
     {ProductKernel::kBatch, "batch", kBf16, 8, 1, 128, Bit(ExpertRows::kNone), false, false, 0,
      99 << 10, 0, true, 80},
     {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kAnyRows, false, false, 0, 96 << 10, 0,
@@ -64,6 +75,15 @@ bool Shifts(const ProductShape& s) {
          s.n * s.k * s.batch < int64_t{1} << 40;
 }
 
+// Scales of a row lie in shared memory with it: how many depends on the groups. Zeros, if there are
+// any, as well.
+bool Streams(int capability, const ProductShape& s) {
+  static const char kSome = 0;
+  Matrix w = {&kSome, s.dtype, s.n, s.k, s.batch, &kSome, nullptr, s.group};
+  if (s.dtype == DType::kInt4) w.zeros = &kSome;
+  return PlanStream(w, 1, capability, 1).shared_bytes <= StreamShared(capability);
+}
+
 bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
   const int64_t rows = s.experts == ExpertRows::kEach ? 1 : s.rows;
   return capability >= v.lowest_capability && (v.types & Bit(s.dtype)) != 0 &&
@@ -72,6 +92,7 @@ bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
          rows <= v.most_rows && (!s.qkv || rows <= v.qkv_rows) &&
          (v.experts & Bit(s.experts)) != 0 && (!v.shifts || Shifts(s)) &&
          (!s.invariant || v.invariant) &&
+         (v.kernel != ProductKernel::kStream || Streams(capability, s)) &&
          v.shared + v.shared_a_column * s.k <= SharedLimit(capability);
 }
 

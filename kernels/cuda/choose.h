@@ -19,7 +19,7 @@ int64_t SharedLimit(int capability);
 bool HasProgrammaticLaunch(int capability);
 
 enum class ProductKernel : uint8_t {
-  kGemv,       // gemv.cu
+  kStream,     // stream_matmul.cuh
   kBatch,      // batch_matmul.cu
   kDecode,     // decode_matmul.cuh
   kTile,       // tiled_matmul.cu

@@ -78,8 +78,8 @@ constexpr int32_t kCublasRows = 32, kCublasGateUpRows = 64;
 // More than these where the weights are turned into bf16 first, so many bytes at a time.
 constexpr int32_t kDequantizedRows = 16;
 constexpr int64_t kDequantizedBytes = int64_t{128} << 20;
-// Up to so many rows the experts run as matrix-vector products, an expert of a row at a time.
-constexpr int32_t kGemvExpertRows = 4;
+// Up to so many rows the experts run one by one, an expert of a row at a time.
+constexpr int32_t kEachExpertRows = 4;
 constexpr int32_t kMostExperts = 1024;
 
 // Cuts one scratch buffer into arrays at multiples of 256 bytes; without a buffer it only counts.

@@ -20,6 +20,8 @@
 #include <algorithm>
 
 #include "kernels/cuda/decode_ring.cuh"
+#include "kernels/cuda/multiply_chunk.cuh"
+#include "kernels/cuda/staged_row.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -31,103 +33,6 @@ __host__ __device__ constexpr int DecodeColumns(DecodeRows rows) {
 }
 __host__ __device__ constexpr size_t DecodePartialBytes(int tiles, int columns) {
   return size_t{kDecodeWarps} * tiles * 16 * columns * sizeof(float);
-}
-
-// Loads a word into the first-level cache; the value is nobody's.
-__device__ inline void Touch(const void* at) {
-  asm volatile("{ .reg .u32 unused; ld.global.u32 unused, [%0]; }" ::"l"(at));
-}
-
-// Eight elements of x times the norm's weight (1 without) times `factor`; adds their squares.
-__device__ inline uint4 NormedPiece(uint4 v, const float4* norm, float factor, float& squares) {
-  squares = DotPiece(v, v, squares);
-  float4 a = make_float4(1, 1, 1, 1), b = a;
-  if (norm != nullptr) a = __ldg(norm), b = __ldg(norm + 1);
-  v.x = Pack(Low(v.x) * a.x * factor, High(v.x) * a.y * factor);
-  v.y = Pack(Low(v.y) * a.z * factor, High(v.y) * a.w * factor);
-  v.z = Pack(Low(v.z) * b.x * factor, High(v.z) * b.y * factor);
-  v.w = Pack(Low(v.w) * b.z * factor, High(v.w) * b.w * factor);
-  return v;
-}
-
-__device__ inline float SumPiece(const uint4& v) {
-  return Low(v.x) + High(v.x) + Low(v.y) + High(v.y) + Low(v.z) + High(v.z) + Low(v.w) + High(v.w);
-}
-
-// One row of x into shared memory, zeros up to `padded` pieces (a multiple of 16); with `kSums` the
-// sums of every 16 pieces too. Returns the sum of the thread's squares.
-template <bool kSums>
-__device__ inline float StageRow(const uint4* x, const float* norm, float factor, int pieces,
-                                 int padded, uint4* staged, float* sums) {
-  const bool plain = norm == nullptr && factor == 1.0f;
-  const float4* weights = reinterpret_cast<const float4*>(norm);
-  float squares = 0;
-#pragma unroll 2
-  for (int i = threadIdx.x; i < padded; i += kDecodeThreads) {
-    uint4 v = i < pieces ? x[i] : make_uint4(0, 0, 0, 0);
-    if (!plain && i < pieces) {
-      v = NormedPiece(v, weights != nullptr ? weights + 2 * i : nullptr, factor, squares);
-    }
-    staged[i] = v;
-    if constexpr (kSums) {
-      float sum = SumPiece(v);
-#pragma unroll
-      for (int offset = 8; offset > 0; offset /= 2) {
-        sum += __shfl_xor_sync(kAllLanes, sum, offset);
-      }
-      if (i % 16 == 0) sums[i / 16] = sum;
-    }
-  }
-  return squares;
-}
-
-// Adds a chunk's products: the lane's piece of two weight rows with its piece of each row of x.
-template <class Format, bool kSingle, int kTiles, class LoadX>
-__device__ inline void MultiplyChunk(const uint4& low, const uint4& high,
-                                     const ScaleWords& low_scale, const ScaleWords& high_scale,
-                                     float x_sum, const LoadX& load_x, float (&sum)[kTiles][4]) {
-  const auto low_lane = Format::Prepare(low_scale), high_lane = Format::Prepare(high_scale);
-  // Of one row, two chains of sums: half the latency.
-  constexpr int kChains = kSingle ? 2 : 1;
-  float chunk[kTiles][kChains][4] = {};
-#pragma unroll
-  for (int i = 0; i < Format::kLaneK / 8; ++i) {
-    uint32_t a[4], b[4];
-    Format::template Unpack<kSingle>(low, i, low_lane, a);
-    Format::template Unpack<kSingle>(high, i, high_lane, b);
-#pragma unroll
-    for (int c = 0; c < kTiles; ++c) {
-      const uint4 x = load_x(c, i);
-      MultiplyTile(chunk[c][0], a[0], b[0], a[1], b[1], x.x, x.y);
-      MultiplyTile(chunk[c][kChains - 1], a[2], b[2], a[3], b[3], x.z, x.w);
-    }
-  }
-  if constexpr (kSingle) {
-    chunk[0][0][0] += chunk[0][1][0];
-    chunk[0][0][2] += chunk[0][1][2];
-  }
-  if constexpr (Format::kChunkScale) {
-    const float low_factor = Format::ChunkScale(low_scale);
-    const float high_factor = Format::ChunkScale(high_scale);
-    if constexpr (kSingle && Format::kSums) {
-      chunk[0][0][0] = fmaf(Format::SumFactor(low_scale), x_sum, chunk[0][0][0]);
-      chunk[0][0][2] = fmaf(Format::SumFactor(high_scale), x_sum, chunk[0][0][2]);
-    }
-#pragma unroll
-    for (int c = 0; c < kTiles; ++c) {
-      sum[c][0] = fmaf(low_factor, chunk[c][0][0], sum[c][0]);
-      sum[c][2] = fmaf(high_factor, chunk[c][0][2], sum[c][2]);
-      if constexpr (kSingle) continue;
-      sum[c][1] = fmaf(low_factor, chunk[c][0][1], sum[c][1]);
-      sum[c][3] = fmaf(high_factor, chunk[c][0][3], sum[c][3]);
-    }
-  } else {
-#pragma unroll
-    for (int c = 0; c < kTiles; ++c) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sum[c][i] += chunk[c][0][i];
-    }
-  }
 }
 
 template <class Format, Output kOutput, DecodeRows kRows>
@@ -202,9 +107,9 @@ __global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
   const uint4* x[kTiles];  // the lane's first piece of each row
   if constexpr (kSingle) {
     const uint4* from = reinterpret_cast<const uint4*>(a.x + InputRow(a, x_first) * a.k);
-    const float own = WarpSum(StageRow<Format::kSums>(from, a.norm, Format::kSingleInput,
-                                                      static_cast<int>(a.k / 8),
-                                                      s.items * kLanePieces * 8, staged, x_sums));
+    const float own = WarpSum(StageRow<Format::kSums, kDecodeThreads>(
+        from, a.norm, Format::kSingleInput, static_cast<int>(a.k / 8), s.items * kLanePieces * 8,
+        [](int i) { return i; }, staged, x_sums));
     if (lane == 0) squares[warp] = own;
     x[0] = staged + t * kLanePieces;
     __syncthreads();

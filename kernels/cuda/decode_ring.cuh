@@ -3,8 +3,8 @@
 // How the decode product walks over its weights, and the rings in shared memory that it fills
 // ahead of itself.
 
-#include "kernels/cuda/qkv_output.cuh"
 #include "kernels/cuda/weight_formats.cuh"
+#include "kernels/cuda/weight_tile.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -17,24 +17,6 @@ struct DecodeArgs {
   int32_t items = 0;    // of a row: two pieces of 16 bytes for each of four lanes
   bool ragged = false;  // the last one is not full
 };
-
-// The two weight rows of lane group g in a tile; -1: none.
-struct TileRows {
-  int32_t low, high;
-};
-template <Output kOutput>
-__device__ inline TileRows RowsOfTile(const MatmulArgs& a, int32_t tile, int32_t g) {
-  const int32_t n = static_cast<int32_t>(a.n);
-  if constexpr (kOutput == Output::kGateUp || kOutput == Output::kQkv) {
-    const int32_t pair = tile * 8 + g;
-    if (pair >= n / 2) return {-1, -1};
-    if constexpr (kOutput == Output::kGateUp) return {pair, n / 2 + pair};
-    const QkvPlace place = PlaceOfPair(a.qkv, pair);
-    return {place.head * a.qkv.head_dim + place.first, place.head * a.qkv.head_dim + place.second};
-  }
-  const int32_t low = tile * 16 + g;
-  return {low < n ? low : -1, low + 8 < n ? low + 8 : -1};
-}
 
 // A weight row as a lane reads it.
 struct DecodeRow {

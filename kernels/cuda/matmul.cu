@@ -123,10 +123,23 @@ ProductShape ShapeOf(const MatmulArgs& a, const LaunchContext& context) {
 // Whether an aligned word holds the scales of 256 columns.
 bool HasPairedGroups(const MatmulArgs& a) { return a.group == 128 && a.k % 256 == 0; }
 
-OpError DecodeMatmul(const MatmulArgs& a, const LaunchContext& context) {
+OpError StreamMatmul(const MatmulArgs& a, const LaunchContext& context) {
   switch (a.dtype) {
     case DType::kBF16:
-      return DecodeBf16Matmul(a, context);
+      return StreamBf16Matmul(a, context);
+    case DType::kF8E4M3:
+      return StreamFp8Matmul(a, context);
+    case DType::kMxfp4:
+      return StreamMxfp4Matmul(a, context);
+    case DType::kInt4:
+      return a.group >= 128 ? StreamInt4Matmul(a, context) : StreamInt4SmallMatmul(a, context);
+    default:
+      return {"no streamed product of this type"};
+  }
+}
+
+OpError DecodeMatmul(const MatmulArgs& a, const LaunchContext& context) {
+  switch (a.dtype) {
     case DType::kF8E4M3:
       return DecodeFp8Matmul(a, context);
     case DType::kMxfp4:
@@ -153,6 +166,11 @@ OpError QuantTileMatmul(const MatmulArgs& a, const LaunchContext& context) {
 
 }  // namespace
 
+bool Streams(const MatmulArgs& a, const LaunchContext& context) {
+  const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a, context));
+  return v != nullptr && v->kernel == ProductKernel::kStream;
+}
+
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context) {
   return NormsItself(context.capability, ShapeOf(a, context));
 }
@@ -163,15 +181,15 @@ bool TakesQkv(const MatmulArgs& a, const LaunchContext& context) {
   return ChooseProduct(context.capability, shape) != nullptr;
 }
 
-OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context) {
+OpError Matmul(const MatmulArgs& a, const LaunchContext& context) {
   if (a.rows == 0 || a.n == 0) return {};
   SWITCHYARD_RETURN_IF_OP_ERROR(
       CheckWeights({a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group}));
   const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a, context));
   if (v == nullptr) return kNoKernel;
   switch (v->kernel) {
-    case ProductKernel::kGemv:
-      return GemvMatmul(a, gemv_warps, context);
+    case ProductKernel::kStream:
+      return StreamMatmul(a, context);
     case ProductKernel::kBatch:
       return BatchMatmul(a, context);
     case ProductKernel::kDecode:

@@ -5,17 +5,17 @@
 // says.
 //
 //   variant   rows        weights    limit
-//   Gemv      1           bf16       memory: one weight row a warp
+//   Stream    1           any but f  memory: tensor cores on weights by the bulk copy engine
 //   Batch     2 to 128    bf16       memory: tensor cores on weights through shared memory
-//   Decode    1 to 16     quantized  memory: tensor cores on weights through rings in shared memory
+//   Decode    2 to 16     quantized  memory: tensor cores on weights through rings in shared memory
 //   Tiled     above       any        tensor cores; quantized weights become bf16 in registers
 //   Generic   any         any        none: odd widths, f32 and f16 weights
 //
 // Where results may not depend on the number of rows (LaunchContext::invariant), Batch and Tiled
-// take those of Gemv and Decode too. Both add up a result's products in the order of k, sixteen at
-// a time, by the same instruction; where k is cut into parts they would not, so then it is not.
+// take those of Stream and Decode too. Both add up a result's products in the order of k, sixteen
+// at a time, by the same instruction; where k is cut into parts they would not, so then it is not.
 //
-// Of experts, every result row has its own: Gemv for few rows, Tiled over rows grouped by expert.
+// Of experts, every result row has its own: Stream for few rows, Tiled over rows grouped by expert.
 
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/launch.h"
@@ -66,8 +66,11 @@ struct MatmulArgs {
   int32_t group = 0;
   int32_t group_shift = 0;          // of a group that is a power of two
   const int32_t* expert = nullptr;  // [rows] or null
-  ExpertTiles tiles;                // for Tiled with experts
-  const float* bias = nullptr;      // [n], of experts [E][n], or null
+  // The kernel in front is a product of the same experts by Stream: they may be read before it
+  // ends.
+  bool experts_known = false;
+  ExpertTiles tiles;            // for Tiled with experts
+  const float* bias = nullptr;  // [n], of experts [E][n], or null
   Output output = Output::kBf16;
   bool accumulate = false;
   float softcap = 0;
@@ -91,14 +94,19 @@ inline bool IsPlain(DType type) { return type <= DType::kF16; }
 // pool straight from it.
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context);
 bool TakesQkv(const MatmulArgs& a, const LaunchContext& context);
+// Whether its one row, or each expert's, goes through Stream.
+bool Streams(const MatmulArgs& a, const LaunchContext& context);
 
 inline constexpr OpError kNoKernel = {"no CUDA kernel below compute capability 8.0"};
 
-OpError Matmul(const MatmulArgs& a, int gemv_warps, const LaunchContext& context);
+OpError Matmul(const MatmulArgs& a, const LaunchContext& context);
 
 // The variants.
-OpError GemvMatmul(const MatmulArgs& a, int warps, const LaunchContext& context);
-OpError DecodeBf16Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamBf16Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError StreamMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError DecodeFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError DecodeInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError DecodeInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);

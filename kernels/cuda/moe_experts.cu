@@ -79,7 +79,7 @@ __global__ __launch_bounds__(kThreads) void AddChosen(const MoeExpertsArgs a, in
 // Whether entries are grouped by expert: where a tile of an expert costs less than its entries one
 // by one. Quantized entries are cheap to read and dear to tile.
 bool GroupsExperts(const MoeExpertsArgs& a, int64_t rows) {
-  return IsPlain(a.gate_up.dtype) ? rows > kGemvExpertRows : rows * a.chosen > 2 * a.gate_up.batch;
+  return IsPlain(a.gate_up.dtype) ? rows > kEachExpertRows : rows * a.chosen > 2 * a.gate_up.batch;
 }
 
 // bf16 has tiles of 128 rows alone.
@@ -120,6 +120,7 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
     const bool grouped = GroupsExperts(args, rows);
     const int32_t tile_rows = TileRowsOf(args, entries);
     in.expert = out.expert = ids;
+    out.experts_known = !grouped && Streams(in, context);
     if (grouped) {
       SWITCHYARD_RETURN_IF_OP_ERROR(
           Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, tile_rows, s));

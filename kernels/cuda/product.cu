@@ -189,7 +189,7 @@ OpError CudaOps::Product(const MatmulArgs& a, const LaunchContext& context) cons
     return a.dtype == DType::kBF16 ? cublas_->Multiply(CublasOf(a), context.stream)
                                    : DequantizedProduct(a, context);
   }
-  return Matmul(a, options_.gemv_warps, context);
+  return Matmul(a, context);
 }
 
 OpError ActivateRows(const MatmulArgs& a, const Bf16* gate_up, const LaunchContext& context) {

@@ -26,8 +26,10 @@ bool ForInitcheck();
 template <class T>
 class DeviceArray {
  public:
+  // Whole pieces of 16 bytes, which kernels may read to their end.
   explicit DeviceArray(size_t count) : count_(count) {
-    EXPECT_EQ(cudaMalloc(&data_, std::max<size_t>(count * sizeof(T), 1)), cudaSuccess);
+    const size_t bytes = (std::max<size_t>(count * sizeof(T), 1) + 15) / 16 * 16;
+    EXPECT_EQ(cudaMalloc(&data_, bytes), cudaSuccess);
     if (ForInitcheck()) return;
     EXPECT_EQ(cudaMemset(data_, 0xFF, count * sizeof(T)), cudaSuccess);
   }

@@ -80,6 +80,8 @@ TEST(ChooseTest, WhatRotatesIsChosenForFewRowsOnly) {
   ProductShape s{DType::kInt4, 128, 6144, 4096, 1, 16};
   s.qkv = true;
   EXPECT_EQ(ChooseProduct(90, s)->kernel, ProductKernel::kDecode);
+  s.rows = 1;
+  EXPECT_EQ(ChooseProduct(90, s)->kernel, ProductKernel::kStream);
   s.rows = 17;
   EXPECT_EQ(ChooseProduct(90, s), nullptr);
 }

@@ -1,0 +1,69 @@
+#pragma once
+
+// Barriers in shared memory that count asynchronous copies (PTX ISA, "mbarrier",
+// "cp.async.mbarrier.arrive" and "cp.async.bulk").
+
+#include <cstdint>
+
+namespace switchyard::kernels::cuda {
+
+// An mbarrier, by its address in shared memory.
+struct CopyBarrier {
+  uint32_t at;
+
+  __device__ void Init(int arrivals) const {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at), "r"(arrivals) : "memory");
+  }
+  __device__ void Arrive() const {
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(at)
+                 : "memory");
+  }
+  // Arrives when the thread's asynchronous copies until now are there.
+  __device__ void ArriveWhenCopied() const {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at) : "memory");
+  }
+  // Returns when the phase of that parity has ended.
+  __device__ void Wait(uint32_t parity) const {
+    uint32_t done;
+    do {
+#if __CUDA_ARCH__ >= 900
+      asm volatile(
+          "{ .reg .pred ended; mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2; "
+          "selp.u32 %0, 1, 0, ended; }"
+          : "=r"(done)
+          : "r"(at), "r"(parity)
+          : "memory");
+#else
+      asm volatile(
+          "{ .reg .pred ended; mbarrier.test_wait.parity.shared.b64 ended, [%1], %2; "
+          "selp.u32 %0, 1, 0, ended; }"
+          : "=r"(done)
+          : "r"(at), "r"(parity)
+          : "memory");
+#endif
+    } while (done == 0);
+  }
+};
+
+// 16 bytes, past the first-level cache.
+__device__ inline void CopyPiece(uint32_t shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared), "l"(global)
+               : "memory");
+}
+
+#if __CUDA_ARCH__ >= 900
+// The bulk copy engine brings `bytes`, a multiple of 16; the barrier's only arrival.
+__device__ inline void BulkCopy(uint32_t shared, const void* global, uint32_t bytes,
+                                CopyBarrier barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier.at),
+               "r"(bytes)
+               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier.at)
+      : "memory");
+}
+#endif
+
+}  // namespace switchyard::kernels::cuda

@@ -1,0 +1,128 @@
+#pragma once
+
+// The warp of a streamed product that copies: tiles of weights and their scales into a ring in
+// shared memory.
+
+#include "kernels/cuda/copy_barrier.cuh"
+#include "kernels/cuda/stream_plan.h"
+#include "kernels/cuda/weight_formats.cuh"
+#include "kernels/cuda/weight_tile.cuh"
+
+namespace switchyard::kernels::cuda {
+
+struct StreamArgs {
+  MatmulArgs m;
+  StreamPlan plan;
+};
+
+// The stages of the ring, one after the other, with the parity of their barriers.
+struct StreamStage {
+  int32_t stage = 0;
+  uint32_t parity = 0;
+  __device__ void Next(int32_t stages) {
+    if (++stage == stages) stage = 0, parity ^= 1;
+  }
+};
+
+// Bytes from an address anywhere within 16 bytes on: whole pieces of 16.
+__device__ inline int32_t PiecesOf(const char* from, int32_t bytes) {
+  return static_cast<int32_t>((reinterpret_cast<uint64_t>(from) & 15) + bytes + 15) / 16;
+}
+
+// A warp that copies the upper (half 0) or lower eight rows of each tile.
+template <class Format, Output kOutput>
+class StreamCopier {
+ public:
+  __device__ StreamCopier(const StreamArgs& s, int half, uint32_t shared, uint32_t full,
+                          uint32_t empty, int64_t expert)
+      : s_(s),
+        shared_(shared),
+        full_(full),
+        empty_(empty),
+        expert_(expert),
+        half_(half),
+        lane_(threadIdx.x % kWarp) {}
+
+  __device__ void Run() {
+    const StreamPlan& p = s_.plan;
+    int32_t slot = 0;
+    bool refill = false;
+    for (int32_t tile = blockIdx.x; tile < p.tiles; tile += p.blocks) {
+      const TileRows rows = RowsOfTile<kOutput>(s_.m, tile, lane_ % 8);
+      const int64_t row = max(half_ == 0 ? rows.low : rows.high, 0);
+      FindRows(row);
+      for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
+        if (refill) CopyBarrier{empty_ + 8 * stage_.stage}.Wait(stage_.parity ^ 1);
+        if (Format::kWords > 0 && at == 0) CopyScales(row, slot);
+        const int32_t bytes = min(p.segment, p.row_bytes - at);
+        if (bytes == kStreamSegment) {
+          CopyRows<true>(at, bytes);
+        } else {
+          CopyRows<false>(at, bytes);
+        }
+        CopyBarrier{full_ + 8 * stage_.stage}.ArriveWhenCopied();
+        stage_.Next(p.stages);
+        refill |= stage_.stage == 0;
+      }
+      slot = slot + 1 < p.slots ? slot + 1 : 0;
+    }
+    asm volatile("cp.async.wait_all;" ::: "memory");
+  }
+
+ private:
+  static constexpr int kRowLanes = 16, kAtOnce = kWarp / kRowLanes;  // rows of an instruction
+
+  // Where the lane's rows begin; `row`: of lane % 8.
+  __device__ void FindRows(int64_t row) {
+    const uint64_t own = reinterpret_cast<uint64_t>(s_.m.w) +
+                         static_cast<uint64_t>(expert_ * s_.m.n + row) * s_.plan.row_bytes;
+#pragma unroll
+    for (int i = 0; i < 8 / kAtOnce; ++i) {
+      from_[i] = reinterpret_cast<const char*>(
+                     __shfl_sync(kAllLanes, own, i * kAtOnce + lane_ / kRowLanes)) +
+                 lane_ % kRowLanes * 16;
+    }
+  }
+
+  template <bool kWhole>
+  __device__ void CopyRows(int32_t at, int32_t bytes) const {
+    const int32_t stride = s_.plan.segment + kStreamRowPad, column = lane_ % kRowLanes * 16;
+    const int32_t first = stage_.stage * kStreamRows + half_ * 8 + lane_ / kRowLanes;
+    uint32_t to = shared_ + first * stride + column;
+#pragma unroll
+    for (int i = 0; i < 8 / kAtOnce; ++i, to += kAtOnce * stride) {
+      const char* from = from_[i] + at;
+#pragma unroll
+      for (int k = 0; k < kStreamSegment; k += kRowLanes * 16) {
+        if (kWhole || k + column < bytes) CopyPiece(to + k, from + k);
+      }
+    }
+  }
+
+  // Of the lane's row, but four lanes copy each.
+  __device__ void CopyScales(int64_t row, int32_t slot) const {
+    const StreamPlan& p = s_.plan;
+    const int64_t element = Format::RowElement(s_.m, expert_, row);
+    const int32_t to = slot * kStreamRows + half_ * 8 + lane_ % 8;
+    CopyRow(static_cast<const char*>(s_.m.scales) + element * Format::kScaleBytes, p.scale_bytes,
+            shared_ + p.scales_at + to * p.scale_stride);
+    if (Format::kHasZeros && p.zero_bytes > 0) {
+      CopyRow(static_cast<const char*>(s_.m.zeros) + element, p.zero_bytes,
+              shared_ + p.zeros_at + to * p.zero_stride);
+    }
+  }
+  __device__ void CopyRow(const char* own, int32_t bytes, uint32_t to) const {
+    const char* from = reinterpret_cast<const char*>(reinterpret_cast<uint64_t>(own) & ~15ull);
+    const int32_t end = PiecesOf(own, bytes) * 16;
+    for (int32_t at = lane_ / 8 * 16; at < end; at += kWarp / 8 * 16) CopyPiece(to + at, from + at);
+  }
+
+  const StreamArgs& s_;
+  const uint32_t shared_, full_, empty_;
+  const int64_t expert_;
+  const int half_, lane_;
+  const char* from_[8 / kAtOnce];
+  StreamStage stage_;
+};
+
+}  // namespace switchyard::kernels::cuda

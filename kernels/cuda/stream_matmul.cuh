@@ -1,0 +1,99 @@
+#pragma once
+
+// Product of weights of any format with one row of x: decode of one sequence, and each chosen
+// expert's row.
+//
+// A block streams tiles of 16 weight rows through a ring in shared memory. Two warps copy, up to
+// 1024 bytes of each row at a time; eight warps multiply, each an eighth of the columns, on the
+// tensor cores (multiply_chunk.cuh); x fills all columns of the right operand. They add up their
+// sums in shared memory, for several tiles at once. Tiles go round the blocks, so that all read in
+// one place.
+//
+// The warps that copy never wait for the kernel in front.
+//
+// Tried: the bulk copy engine for the weights, an instruction a row (60 cycles each, whatever their
+// size: 53% of the read limit for int4, 89 for the head in bf16); the first bytes of the next
+// product's weights fetched into the second-level cache (bf16 87% of the limit without, 84 with 12
+// MiB; nothing for int4); x by cp.async, which waits behind the ring's copies (o in int4 9.7
+// instead of 5.9 us), also with fewer stages filled before x was there; three blocks a
+// multiprocessor.
+
+#include "kernels/cuda/stream_copy.cuh"
+#include "kernels/cuda/stream_multiply.cuh"
+#include "kernels/cuda/stream_result.cuh"
+
+namespace switchyard::kernels::cuda {
+
+template <class Format, Output kOutput>
+__global__ __launch_bounds__(kStreamThreads, 2) void Stream(const __grid_constant__ StreamArgs s) {
+  // A row's copies write whole sectors: 16 bytes off, they took 14% more time.
+  extern __shared__ __align__(128) uint4 shared[];
+  __shared__ uint64_t full[kStreamStages], empty[kStreamStages], x_here;
+  __shared__ float squares[kStreamWarps];
+  const MatmulArgs& a = s.m;
+  const int warp = threadIdx.x / kWarp;
+  const uint32_t full_at = static_cast<uint32_t>(__cvta_generic_to_shared(full));
+  const uint32_t empty_at = static_cast<uint32_t>(__cvta_generic_to_shared(empty));
+  const uint32_t x_barrier = static_cast<uint32_t>(__cvta_generic_to_shared(&x_here));
+  if (threadIdx.x == 0) {
+    CopyBarrier{x_barrier}.Init(1);
+    for (int i = 0; i < s.plan.stages; ++i) {
+      CopyBarrier{full_at + 8 * i}.Init(kStreamCopiers * kWarp);
+      CopyBarrier{empty_at + 8 * i}.Init(kStreamWarps);
+    }
+  }
+  __syncthreads();
+  // A product of experts lets the next kernel begin only when its own wait is over: that one may
+  // then read the choice of experts before its own.
+  const bool experts = a.expert != nullptr;
+  if (experts && !a.experts_known) GridWait();
+  const int64_t row = blockIdx.y, expert = experts ? a.expert[row] : 0;
+
+  if (warp >= kStreamWarps) {  // reads nothing that the kernel in front writes
+    GridTrigger();
+    const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    StreamCopier<Format, kOutput>(s, warp - kStreamWarps, at, full_at, empty_at, expert).Run();
+    return;
+  }
+  if (!experts) GridTrigger();
+  if (a.norm != nullptr) {
+    for (int i = threadIdx.x * 32; i < a.k; i += kStreamWarps * kWarp * 32) Touch(a.norm + i);
+  }
+  StreamResult<kOutput> result;
+  result.LookUp(s, expert, blockIdx.x);
+  GridWait();
+  if (experts) GridTrigger();
+  result.LoadBefore(a, row);
+  StreamMultiplier<Format, kOutput> multiplier(s, reinterpret_cast<char*>(shared), full_at,
+                                               empty_at, expert);
+  const float factor = multiplier.Stage(row, x_barrier, squares);
+  multiplier.Run(row, factor, result);
+}
+
+template <class Format, Output kOutput>
+OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
+  const auto kernel = Stream<Format, kOutput>;
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, s.plan.shared_bytes));
+  const dim3 grid(s.plan.blocks, s.m.expert != nullptr ? s.m.rows : 1);
+  return Launch(context, grid, kStreamThreads, s.plan.shared_bytes, kernel, s);
+}
+
+template <class Format>
+OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
+  const Matrix w = {a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group};
+  const StreamArgs s = {a, PlanStream(w, a.expert != nullptr ? a.rows : 1, context.capability,
+                                      context.multiprocessors)};
+  switch (a.output) {
+    case Output::kBf16:
+      return RunStream<Format, Output::kBf16>(s, context);
+    case Output::kF32:
+      return RunStream<Format, Output::kF32>(s, context);
+    case Output::kGateUp:
+      return RunStream<Format, Output::kGateUp>(s, context);
+    case Output::kQkv:
+      return RunStream<Format, Output::kQkv>(s, context);
+  }
+  return {"no such output"};
+}
+
+}  // namespace switchyard::kernels::cuda

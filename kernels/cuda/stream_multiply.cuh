@@ -1,0 +1,193 @@
+#pragma once
+
+// The warps of a streamed product that multiply.
+
+#include "kernels/cuda/stream_copy.cuh"
+#include "kernels/cuda/stream_formats.cuh"
+#include "kernels/cuda/stream_result.cuh"
+
+namespace switchyard::kernels::cuda {
+
+// A barrier of the warps that multiply.
+__device__ inline void MultipliersSync() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kStreamWarps * kWarp) : "memory");
+}
+
+// The scales and zeros of a lane's two rows of one tile, in shared memory.
+template <class Format>
+struct TileScales {
+  uint32_t scale[2] = {}, zero[2] = {};
+
+  __device__ TileScales(const StreamArgs& s, uint32_t shared, int64_t expert, const TileRows& rows,
+                        int32_t slot, int g) {
+    const StreamPlan& p = s.plan;
+#pragma unroll
+    for (int half = 0; half < 2 && Format::kWords > 0; ++half) {
+      const int64_t row = max(half == 0 ? rows.low : rows.high, 0);
+      const int64_t element = Format::RowElement(s.m, expert, row);
+      const int32_t at = slot * kStreamRows + half * 8 + g;
+      const uint64_t begin = reinterpret_cast<uint64_t>(s.m.scales) + element * Format::kScaleBytes;
+      scale[half] = Kept(shared + p.scales_at + at * p.scale_stride + (begin & 15));
+      if (!Format::kHasZeros) continue;
+      const uint64_t zeros = reinterpret_cast<uint64_t>(s.m.zeros) + element;
+      zero[half] = Kept(shared + p.zeros_at + at * p.zero_stride + (zeros & 15));
+    }
+  }
+
+  // Number `group` of them.
+  __device__ ScaleWords At(int half, int32_t group, bool zeros) const {
+    ScaleWords words;
+    if constexpr (Format::kWords == 0) return words;
+    words.scale = LoadWord<Format::kScaleBytes>(scale[half] + group * Format::kScaleBytes);
+    if constexpr (Format::kHasZeros) {
+      words.zero = 8;
+      if (zeros) words.zero = LoadWord<1>(zero[half] + group);
+    }
+    return words;
+  }
+};
+
+template <class Format, Output kOutput>
+class StreamMultiplier {
+ public:
+  __device__ StreamMultiplier(const StreamArgs& s, char* shared, uint32_t full, uint32_t empty,
+                              int64_t expert)
+      : s_(s),
+        shared_(shared),
+        full_(full),
+        empty_(empty),
+        expert_(expert),
+        warp_(threadIdx.x / kWarp),
+        g_(threadIdx.x % kWarp / 4),
+        t_(threadIdx.x % 4),
+        stage_bytes_(kStreamRows * (s.plan.segment + kStreamRowPad)),
+        row_(Kept(Address(g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16))),
+        x_(Kept(Address(s.plan.x_at + warp_ * 64 * kPieces + t_ * 16))),
+        chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))) {}
+
+  // x of the row into shared memory; what every result is multiplied by.
+  __device__ float Stage(int64_t row, uint32_t x_barrier, float* squares) {
+    const MatmulArgs& a = s_.m;
+    const StreamPlan& p = s_.plan;
+    RowOfX from = {reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k), nullptr};
+#if __CUDA_ARCH__ >= 900
+    if (p.raw_at > 0) {
+      const CopyBarrier arrived{x_barrier};
+      if (threadIdx.x == 0) {
+        BulkCopy(Address(p.raw_at), from.global, static_cast<uint32_t>(a.k * 2), arrived);
+      }
+      arrived.Wait(0);
+      from.copied = reinterpret_cast<const uint4*>(shared_ + p.raw_at);
+    }
+#endif
+    const float own = WarpSum(Format::Stage(from, a.norm, static_cast<int>(a.k / 8), p.x_pieces,
+                                            reinterpret_cast<uint4*>(shared_ + p.x_at),
+                                            reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at)));
+    if (threadIdx.x % kWarp == 0) squares[warp_] = own;
+    MultipliersSync();
+    float factor = Format::kResult;
+    if (a.norm != nullptr) {
+      float total = 0;
+#pragma unroll
+      for (int i = 0; i < kStreamWarps; ++i) total += squares[i];
+      factor *= rsqrtf(total / static_cast<float>(a.k) + a.eps);
+    }
+    return factor;
+  }
+
+  __device__ void Run(int64_t row, float factor, StreamResult<kOutput>& result) {
+    const StreamPlan& p = s_.plan;
+    float* partial = reinterpret_cast<float*>(shared_ + p.partial_at);
+    int32_t slot = 0, of_batch = 0;
+    for (int32_t tile = blockIdx.x; tile < p.tiles; tile += p.blocks) {
+      MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * 16);
+      slot = slot + 1 < p.slots ? slot + 1 : 0;
+      const bool last = tile + p.blocks >= p.tiles;
+      if (++of_batch < kStreamBatch && !last) continue;
+      MultipliersSync();
+      result.Store(s_.m, expert_, row, partial, factor);
+      if (last) return;
+      result.LookUp(s_, expert_, tile + p.blocks);
+      result.LoadBefore(s_.m, row);
+      of_batch = 0;
+      MultipliersSync();
+    }
+  }
+
+ private:
+  static constexpr int kPieces = Format::kLaneK / 8;  // of x, for one of the weights
+
+  __device__ void MultiplyTileOf(int32_t tile, int32_t slot, float* partial) {
+    const StreamPlan& p = s_.plan;
+    const TileScales<Format> scales(
+        s_, Address(0), expert_,
+        Format::kWords > 0 ? RowsOfTile<kOutput>(s_.m, tile, g_) : TileRows{0, 0}, slot, g_);
+    float sum[1][4] = {};
+    for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
+      CopyBarrier{full_ + 8 * stage_.stage}.Wait(stage_.parity);
+      const int32_t bytes = min(p.segment, p.row_bytes - at);
+      if (bytes == kStreamSegment) {
+        MultiplySegment<true>(at, bytes - warp_ * 64, scales, sum);
+      } else {
+        MultiplySegment<false>(at, bytes - warp_ * 64, scales, sum);
+      }
+      stage_.Next(p.stages);
+    }
+    if (t_ == 0) partial[g_] = sum[0][0], partial[g_ + 8] = sum[0][2];
+  }
+
+  // The warp's columns of a stage, 64 bytes of each row at a time; `bytes` from its first one on.
+  template <bool kWhole>
+  __device__ void MultiplySegment(int32_t at, int32_t bytes, const TileScales<Format>& scales,
+                                  float (&sum)[1][4]) {
+    const StreamPlan& p = s_.plan;
+    constexpr int kChunks = kStreamSegment / kStreamWarps / 64, kStep = kStreamWarps * 64;
+    const uint32_t row = row_ + stage_.stage * stage_bytes_;
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const bool inside = kWhole || c * kStep + t_ * 16 < bytes;
+      uint4 low, high;
+      ScaleWords low_scale, high_scale;
+      if (!kWhole) low = high = make_uint4(0, 0, 0, 0);
+      if (inside) {
+        low = LoadPiece(row + c * kStep);
+        high = LoadPiece(row + c * kStep + stage_bytes_ / 2);
+      }
+      if (Format::kWords > 0 && (kWhole || c * kStep < bytes)) {
+        const int32_t chunk = (at + c * kStep) / 64 + warp_;
+        const int32_t column =
+            (chunk * 4 + (Format::kChunkScale || !inside ? 0 : t_)) * Format::kLaneK;
+        const int32_t group = column >> s_.m.group_shift;
+        low_scale = scales.At(0, group, p.zero_bytes > 0);
+        high_scale = scales.At(1, group, p.zero_bytes > 0);
+      }
+      if (c + 1 == kChunks) {
+        __syncwarp();
+        if (threadIdx.x % kWarp == 0) CopyBarrier{empty_ + 8 * stage_.stage}.Arrive();
+      }
+      if (!kWhole && c * kStep >= bytes) continue;
+      const uint32_t x = x_ + (at + c * kStep) * kPieces;
+      const uint32_t of_x = chunk_ + (at + c * kStep) / 64 * static_cast<int32_t>(sizeof(ChunkOfX));
+      Format::Multiply(
+          low, high, low_scale, high_scale, of_x, [&](int i) { return LoadPiece(x + i * 64); },
+          sum);
+    }
+  }
+
+  __device__ uint32_t Address(int32_t offset) const {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(shared_)) + offset;
+  }
+
+  const StreamArgs& s_;
+  char* const shared_;
+  const uint32_t full_, empty_;
+  const int64_t expert_;
+  const int warp_, g_, t_;
+  const int32_t stage_bytes_;
+  const uint32_t row_;    // the lane's first piece of the first stage
+  const uint32_t x_;      // what it multiplies
+  const uint32_t chunk_;  // the warp's first of x
+  StreamStage stage_;
+};
+
+}  // namespace switchyard::kernels::cuda

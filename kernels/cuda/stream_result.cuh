@@ -1,0 +1,68 @@
+#pragma once
+
+// How a streamed product stores what its warps have summed up.
+
+#include "kernels/cuda/stream_copy.cuh"
+#include "kernels/cuda/stream_plan.h"
+#include "kernels/cuda/weight_tile.cuh"
+
+namespace switchyard::kernels::cuda {
+
+// What a thread needs, beside the sums, to store a pair of results of a batch of tiles.
+template <Output kOutput>
+struct StreamResult {
+  TileRows rows = {-1, -1};
+  QkvTarget target = {};
+  float low_bias = 0, high_bias = 0;
+  Bf16 low_before, high_before;  // what the results are added to, as it lies there
+
+  // Reads what no kernel writes: where results go, and biases. The step's slots and positions were
+  // there before its first kernel began.
+  __device__ void LookUp(const StreamArgs& s, int64_t expert, int32_t first) {
+    const int pair = threadIdx.x;
+    const int64_t tile = first + int64_t{pair / 8} * s.plan.blocks;
+    rows = {-1, -1};
+    if (pair >= kStreamBatch * 8 || tile >= s.plan.tiles) return;
+    rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
+    if constexpr (kOutput == Output::kQkv) {
+      if (rows.low >= 0) target = TargetOfPair(s.m, static_cast<int32_t>(tile * 8 + pair % 8), 0);
+    } else if constexpr (kOutput == Output::kBf16) {
+      if (rows.low >= 0) low_bias = Biased(s.m, expert, rows.low, 0);
+      if (rows.high >= 0) high_bias = Biased(s.m, expert, rows.high, 0);
+    }
+  }
+  // What kernels in front have written; used only to store.
+  __device__ void LoadBefore(const MatmulArgs& a, int64_t row) {
+    low_before = high_before = __float2bfloat16_rn(0.0f);
+    if (kOutput != Output::kBf16 || !a.accumulate) return;
+    const Bf16* out = static_cast<const Bf16*>(a.out) + row * a.n;
+    if (rows.low >= 0) low_before = out[rows.low];
+    if (rows.high >= 0) high_before = out[rows.high];
+  }
+
+  __device__ void Store(const MatmulArgs& a, int64_t expert, int64_t row, const float* partial,
+                        float factor) const {
+    if (rows.low < 0) return;
+    const float* from = partial + threadIdx.x / 8 * (kStreamWarps * 16) + threadIdx.x % 8;
+    float low = 0, high = 0;
+#pragma unroll
+    for (int i = 0; i < kStreamWarps; ++i) low += from[i * 16], high += from[i * 16 + 8];
+    low *= factor;
+    high *= factor;
+    if constexpr (kOutput == Output::kGateUp) {
+      StoreGateUp(a, expert, row, rows.low, low, high);
+    } else if constexpr (kOutput == Output::kQkv) {
+      StoreQkv(target, low, high);
+    } else if constexpr (kOutput == Output::kBf16) {
+      Bf16* out = static_cast<Bf16*>(a.out) + row * a.n;
+      out[rows.low] = __float2bfloat16_rn(low + low_bias + __bfloat162float(low_before));
+      if (rows.high >= 0)
+        out[rows.high] = __float2bfloat16_rn(high + high_bias + __bfloat162float(high_before));
+    } else {
+      StoreResult<kOutput>(a, expert, row, rows.low, low);
+      if (rows.high >= 0) StoreResult<kOutput>(a, expert, row, rows.high, high);
+    }
+  }
+};
+
+}  // namespace switchyard::kernels::cuda
