@@ -100,6 +100,12 @@ absl::Status CheckModel(const ParsedText& file, const v1::Model& model) {
   if (model.has_idle_timeout()) {
     RETURN_IF_ERROR(CheckDuration(file, "idle_timeout", model.idle_timeout()));
   }
+  if (model.has_max_wait()) {
+    RETURN_IF_ERROR(CheckDuration(file, "max_wait", model.max_wait()));
+    if (model.max_wait().seconds() == 0) {
+      return file.Error("max_wait", "is less than 1 s, in which no model can be there");
+    }
+  }
   if (!v1::Quantization_IsValid(model.quantize())) {
     return file.Error("quantize", absl::StrCat(model.quantize(), " is not a quantization"));
   }

@@ -31,13 +31,15 @@ Bytes Current(const Tenant& tenant, const Eviction& eviction) {
   return tenant.lease;
 }
 
-// `lease` with its KV pool reduced by whole granules to give up to `wanted`, but still whole.
-Bytes WithoutSpareKv(const Tenant& tenant, Bytes lease, uint64_t wanted) {
+// `lease` with its KV pool reduced by whole granules to give up to `wanted`, but still whole, and
+// with room for the `used` bytes.
+Bytes WithoutSpareKv(const Tenant& tenant, Bytes lease, uint64_t wanted, uint64_t used) {
   const Needs& needs = tenant.needs;
-  if (!needs.Whole(lease)) return lease;
-  const uint64_t spare = lease.kv - needs.kv_smallest;
-  const uint64_t rounded =
-      RoundUp(std::min(wanted, spare), std::max<uint64_t>(needs.kv_granule, 1));
+  const uint64_t granule = std::max<uint64_t>(needs.kv_granule, 1);
+  const uint64_t kept = std::max(needs.kv_smallest, RoundUp(used, granule));
+  if (!needs.Whole(lease) || lease.kv <= kept) return lease;
+  const uint64_t spare = lease.kv - kept;
+  const uint64_t rounded = RoundUp(std::min(wanted, spare), granule);
   lease.kv -= std::min(rounded, spare);
   return lease;
 }
@@ -53,32 +55,46 @@ Bytes WithoutChunks(const Tenant& tenant, Bytes lease, uint64_t wanted) {
   return lease;
 }
 
-bool LessRecentlyUsed(const Tenant& a, const Tenant& b) {
-  return a.last_use != b.last_use ? a.last_use < b.last_use : a.model < b.model;
+// Whether a byte of `a` is worth less than one of `b`; see ChooseVictims.
+template <typename T>
+bool WorthLess(const T& a, const T& b, Nanos now) {
+  auto age = [now](const T& t) {
+    return static_cast<double>(std::max<Nanos>(now - t.last_use, 1));
+  };
+  const double x = a.cost * age(b);
+  const double y = b.cost * age(a);
+  return x != y ? x < y : a.model < b.model;
+}
+
+// 1. KV that holds nothing.
+void TakeSpareKv(const std::vector<Tenant>& tenants, uint64_t needed, Eviction& eviction) {
+  for (const bool pinned : {false, true}) {
+    for (const Tenant& tenant : tenants) {
+      const uint64_t missing = Missing(eviction, needed);
+      if (missing == 0) return;
+      if (tenant.pinned != pinned || tenant.taboo) continue;
+      const uint64_t used = tenant.active ? tenant.kv_used : 0;
+      const Bytes target = WithoutSpareKv(tenant, tenant.lease, missing, used);
+      if (target != tenant.lease) Take(tenant, target, eviction);
+    }
+  }
 }
 
 }  // namespace
 
-Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed) {
-  std::sort(tenants.begin(), tenants.end(), LessRecentlyUsed);
+Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) {
+  std::sort(tenants.begin(), tenants.end(), [now](const Tenant& a, const Tenant& b) {
+    return a.active != b.active ? b.active : WorthLess(a, b, now);
+  });
   Eviction eviction;
-  // 1. Spare KV of idle models.
-  for (bool pinned : {false, true}) {
-    for (const Tenant& tenant : tenants) {
-      const uint64_t missing = Missing(eviction, needed);
-      if (missing == 0) break;
-      if (tenant.pinned != pinned || tenant.active || tenant.taboo) continue;
-      const Bytes target = WithoutSpareKv(tenant, tenant.lease, missing);
-      if (target != tenant.lease) Take(tenant, target, eviction);
-    }
-  }
+  TakeSpareKv(tenants, needed, eviction);  // 1
   // 2. Pools and chunks.
   for (const Tenant& tenant : tenants) {
     const uint64_t missing = Missing(eviction, needed);
     if (missing == 0) break;
     if (tenant.pinned || tenant.taboo) continue;
     const Bytes lease = Current(tenant, eviction);
-    Bytes target = WithoutSpareKv(tenant, lease, missing);
+    Bytes target = WithoutSpareKv(tenant, lease, missing, 0);
     if (lease.total() - target.total() < missing) target = WithoutChunks(tenant, lease, missing);
     if (target != lease) Take(tenant, target, eviction);
   }
@@ -93,6 +109,27 @@ Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed) {
   }
   eviction.enough = Missing(eviction, needed) == 0;
   return eviction;
+}
+
+std::vector<std::string> ChooseMasters(std::vector<SpareMaster> masters, uint64_t needed,
+                                       Nanos now) {
+  std::sort(masters.begin(), masters.end(), [now](const SpareMaster& a, const SpareMaster& b) {
+    return a.pinned != b.pinned ? b.pinned : WorthLess(a, b, now);
+  });
+  uint64_t freed = 0;
+  auto end = masters.begin();
+  while (end != masters.end() && freed < needed) freed += (end++)->bytes;
+  std::vector<std::string> dropped;
+  // Those worth most may stay after all, where larger ones came later.
+  while (end != masters.begin()) {
+    --end;
+    if (freed >= needed && freed - needed >= end->bytes) {
+      freed -= end->bytes;
+    } else {
+      dropped.push_back(end->model);
+    }
+  }
+  return dropped;
 }
 
 uint64_t Reclaimable(const std::vector<Tenant>& tenants) {

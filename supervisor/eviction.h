@@ -15,6 +15,9 @@ struct Tenant {
   Needs needs;
   Bytes lease;  // as granted, settled
   Nanos last_use = 0;
+  double cost = 1;       // of bringing a byte back, against that of others': of a model that has no
+                         // master it must be read from disk
+  uint64_t kv_used = 0;  // bytes of the pool that sequences are in
   bool pinned = false;
   bool active = false;  // has sequences on the device
   bool paused = false;  // has sequences in host memory: its worker must not end
@@ -36,15 +39,33 @@ struct Eviction {
 };
 
 // Chooses who gives `needed` bytes:
-//   1. KV beyond the smallest pool, of idle models, least recently used first, pinned ones last:
-//      they stay resident, so nothing is lost but the room to grow.
-//   2. Least recently used first, never pinned: KV beyond the smallest pool if that is enough, else
-//      the whole pool (without its weights a model cannot use it), then as many chunks as needed
-//      from the end of the image.
+//   1. KV beyond the smallest pool that holds nothing, of idle models, then of active ones; pinned
+//      ones last. They stay resident, so nothing is lost but the room to grow.
+//   2. Idle models before active ones, the least worth first (below), never pinned: KV beyond the
+//      smallest pool if that is enough, else the whole pool (without its weights a model cannot use
+//      it), then as many chunks as needed from the end of the image.
 //   3. The fixed bytes of models that have given everything else, by ending their workers.
-Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed);
+//
+// What a byte is worth: what it costs to bring it back, times how likely that is soon, for which
+// stands 1 / (now - last use): cost / age. Among models of equal cost the least recently used
+// comes first; one whose bytes cost ten times as much counts as used ten times as recently.
+Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now);
 
 // The most that ChooseVictims could ever give, were every tenant idle and settled.
 uint64_t Reclaimable(const std::vector<Tenant>& tenants);
+
+// A master that nobody needs now, as a possible source of host memory.
+struct SpareMaster {
+  std::string model;
+  uint64_t bytes = 0;
+  Nanos last_use = 0;
+  double cost = 1;  // of reading a byte again, against that of others'
+  bool pinned = false;
+};
+
+// Which masters to drop for `needed` bytes: the least worth first, as above, pinned models' last;
+// none that is not needed in the end. All of them if they are not enough.
+std::vector<std::string> ChooseMasters(std::vector<SpareMaster> masters, uint64_t needed,
+                                       Nanos now);
 
 }  // namespace switchyard::supervisor

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "supervisor/catalog.h"
 #include "supervisor/device_sample.h"
+#include "supervisor/ledger.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -87,6 +88,12 @@ class Router {
   // What our workers hold on `device`, to be taken from what is used there; nullopt while a lease
   // is in motion, when nobody can tell ours from strangers'.
   std::optional<uint64_t> SettledBytes(const std::string& device) const;
+
+  // For tests, cheap enough to be asked after every event: the accounts (nullptr: no such device),
+  // and what of the router's own promises is broken ("": nothing).
+  const DeviceLedger* Ledger(const std::string& device) const;
+  const HostLedger& HostAccount() const;
+  std::string Audit() const;
 
  private:
   class Impl;

@@ -15,6 +15,7 @@ namespace {
 v1::Model WithoutPolicy(v1::Model model) {
   model.clear_pinned();
   model.clear_idle_timeout();
+  model.clear_max_wait();
   return model;
 }
 

@@ -34,6 +34,7 @@ void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) 
   if (request == nullptr || request->stage != Stage::kSent) return;
   SetStage(model, *request, Stage::kAccepted);
   request->accepted_at = Now();
+  model.switched = false;
   if (Resident(model)) {
     request->resident_at = Now();
   } else {

@@ -15,11 +15,13 @@
 //   router_workers.cc    launch, watch, end, loss, back-off
 //   router_masters.cc    fill, attach, drop
 //   router_leases.cc     grow, shrink, drain, pause: the lease protocol with one worker
+//   router_turns.cc      what waits and for how long, as values for the scheduler; overdue requests
 //   router_swaps.cc      asks the scheduler and carries one swap a device
 //   router_switches.cc   Switch and Load, and what they tell
 //   router_catalog.cc    Unload, Pin, Reload
 //   router_devices.cc    what the driver says of devices, and whose energy it was
 //   router_status.cc     status, watching, health
+//   router_audit.cc      what must hold between any two events
 //
 // Every event changes state through these and then calls Pump(), which starts whatever has become
 // possible. Nothing else starts anything, so the order of events does not matter.
@@ -58,6 +60,10 @@ class Router::Impl {
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
   std::optional<uint64_t> SettledBytes(const std::string& device) const;
+
+  // router_audit.cc
+  const State& state() const { return state_; }
+  std::string Audit() const;
 
   // router_switches.cc
   void Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink);
@@ -113,8 +119,8 @@ class Router::Impl {
   Request* FindRequest(RequestId id);
   void SendUnsent(ModelRecord& model);
   void SubmitTo(ModelRecord& model, Request& request);
-  void EnterWaiting(ModelRecord& model, Request& request, Nanos since);
-  void LeaveWaiting(ModelRecord& model, Request& request);
+  void EnterStage(ModelRecord& model, Request& request, Stage stage);
+  void LeaveStage(ModelRecord& model, Request& request);
   void SetStage(ModelRecord& model, Request& request, Stage stage);
   void TellWaiting(Request& request);
   // Ends it; with `cancel`, its worker is told to forget it.
@@ -170,26 +176,43 @@ class Router::Impl {
                 uint64_t host_kv = 0);
   void ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker);
   void WatchLease(ModelRecord& model);
+  bool ReserveForPause(ModelRecord& model);
   void TryPause(ModelRecord& model);
   void OnLease(ModelRecord& model, const v1::LeaseStatus& status);
   void OnShrunk(ModelRecord& model);
+  void NoteRate(ModelRecord& model);
   void OnGrown(ModelRecord& model, const std::string& error);
   void Sleep(ModelRecord& model);
 
-  // router_swaps.cc
-  SchedulerDevice DeviceView(const DeviceSlot& device) const;
+  // router_turns.cc
+  SchedulerDevice DeviceView(size_t device) const;
+  SchedulerModel ModelView(const ModelRecord& model) const;
   std::vector<SchedulerModel> ModelViews(size_t device) const;
   std::vector<Demand> Demands(size_t device) const;
   std::optional<Demand> DemandOf(const ModelRecord& model) const;
-  std::optional<Demand> WaitingDemand(const ModelRecord& model) const;
   bool Prepared(const ModelRecord& model) const;
+  bool Failing(const ModelRecord& model) const;
+  Nanos DrainOf(size_t device) const;
+  uint64_t KvInFlight(size_t device) const;
+  uint64_t KvUsed(const ModelRecord& model) const;
+  Nanos Present(size_t device) const;
+  Nanos OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const;
+  bool ClockStopped(const ModelRecord& model) const;
+  void BeginTurn(ModelRecord& model, uint64_t moved);
+  absl::Status Hopeless(const ModelRecord& model) const;
+  void PumpWaits(size_t device, const std::vector<Demand>& demands);
+  void RefuseOverdue(ModelRecord& model, Nanos retry);
+
+  // router_swaps.cc
   void PumpDevice(size_t device);
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void AdvanceSwap(DeviceSlot& device, size_t index);
-  void GrowPools(DeviceSlot& device, const std::vector<SchedulerModel>& models);
+  void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
   void ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks);
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);
+  bool Drains(const ModelRecord& model) const;
+  bool VictimsDrain(const Swap& swap) const;
   void FailDemand(ModelRecord& model, const absl::Status& status);
 
   // router_switches.cc

@@ -25,7 +25,10 @@ bool Router::Impl::Resident(const ModelRecord& model) const {
 void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion motion, bool pause,
                             uint64_t host_kv) {
   LeaseSlot& lease = model.lease;
-  if (lease.motion == Motion::kRest) lease.before = LeaseOf(model).granted;
+  if (lease.motion == Motion::kRest) {
+    lease.before = LeaseOf(model).granted;
+    lease.since = Now();
+  }
   lease.motion = motion;
   lease.pausing = pause;
   lease.pause_wanted = false;
@@ -43,8 +46,10 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
   dirty_ = true;
 }
 
-// Asks a victim for bytes. Sequences in flight may go on for the drain timeout, then are paused.
+// Asks a victim for bytes. Sequences in flight may go on for the drain timeout, then are paused;
+// host memory is kept for them from now on, if there is any.
 void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker) {
+  if (!model.needs.Whole(target) && !end_worker && model.running > 0) ReserveForPause(model);
   SetLease(model, target, Motion::kShrink);
   model.lease.ends_worker = end_worker;
   const std::string name = model.name();
@@ -57,35 +62,43 @@ void Router::Impl::WatchLease(ModelRecord& model) {
   const std::string name = model.name();
   Arm(model.lease.watch, kLeaseStuck, [this, name] {
     ModelRecord& stuck = *Find(name);
-    const bool drains = stuck.lease.motion == Motion::kShrink && !stuck.lease.pausing &&
-                        std::max<size_t>(stuck.running, stuck.worker.running) > 0;
     const bool follows =
         stuck.lease.motion == Motion::kGrow && stuck.master.phase == MasterSlot::Phase::kFilling;
-    if (drains || follows) return WatchLease(stuck);
+    if (Drains(stuck) || follows) return WatchLease(stuck);
     KillWorker(stuck, absl::StrCat("did not follow its lease for ", kLeaseStuck / kSecond, " s"));
   });
 }
 
-// The drain timeout is over. Host memory for the KV is reserved before anything moves; as long as
-// there is none, the sequences go on draining, and this is tried again.
-void Router::Impl::TryPause(ModelRecord& model) {
-  LeaseSlot& lease = model.lease;
-  if (lease.motion != Motion::kShrink || lease.pausing || !Ready(model)) return;
-  if (lease.ends_worker) return;  // paused sequences would die with it
+// Keeps host memory for the KV of what runs, beside what is paused already. False if there is none
+// now; masters that nobody needs make room.
+bool Router::Impl::ReserveForPause(ModelRecord& model) {
   const size_t running = std::max<size_t>({model.running, model.worker.running, 1});
   // No sequence can have more than the smallest pool, which holds a whole context.
   const uint64_t most =
       std::min<uint64_t>(LeaseOf(model).charge.kv, running * model.needs.kv_smallest);
+  const uint64_t wanted = model.worker.host_kv + most;
   const uint64_t have = state_.host.paused(model.name());
+  model.lease.reserve_wanted = wanted;
+  if (have >= wanted) return model.lease.reserved = true;
   // Any master must still fit beside all that is paused, or nothing could come back to resume.
   uint64_t largest = 0;
   for (const auto& [name, other] : state_.models) {
     if (other->entry.problem.ok()) largest = std::max(largest, other->host.bytes);
   }
-  const bool fits = state_.host.paused() + most + largest <= state_.host.budget();
-  lease.pause_wanted = !fits || !state_.host.SetPaused(model.name(), have + most);
+  if (state_.host.paused() - have + wanted + largest > state_.host.budget()) return false;
+  if (state_.host.free() < wanted - have && !MakeHostRoom(model, wanted - have)) return false;
+  return model.lease.reserved = state_.host.SetPaused(model.name(), wanted);
+}
+
+// The drain timeout is over. As long as there is no host memory for the KV, the sequences go on
+// draining, and this is tried again.
+void Router::Impl::TryPause(ModelRecord& model) {
+  LeaseSlot& lease = model.lease;
+  if (lease.motion != Motion::kShrink || lease.pausing || !Ready(model)) return;
+  if (lease.ends_worker) return;  // paused sequences would die with it
+  lease.pause_wanted = !ReserveForPause(model);
   if (lease.pause_wanted) return;
-  SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, have + most);
+  SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, state_.host.paused(model.name()));
 }
 
 void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
@@ -96,13 +109,15 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   DeviceOf(model).ledger.Acknowledge(model.name(), status.epoch(), held);
   model.worker.running = status.running();
   model.worker.paused = status.paused();
+  model.worker.host_kv = status.host_kv_bytes();
   dirty_ = true;
   LeaseSlot& lease = model.lease;
   if (status.epoch() != lease.epoch) return;
   const bool settled = status.settled() && lease.motion != Motion::kRest;
   // What was reserved for pausing and is not needed (any more) comes back; what the worker took by
   // itself, when it ran out of blocks, counts as far as it fits.
-  if (!lease.pausing || settled) state_.host.SetPaused(model.name(), status.host_kv_bytes());
+  if (settled) lease.reserved = false;
+  if (!lease.reserved) state_.host.SetPaused(model.name(), status.host_kv_bytes());
   if (held != before.held && lease.motion != Motion::kRest) WatchLease(model);
   if (!settled) return;
   const Motion motion = lease.motion;
@@ -130,11 +145,22 @@ void Router::Impl::OnShrunk(ModelRecord& model) {
   EndWorker(model, kEndPatience);
 }
 
+// What a growth says of the rate of its bytes; nothing, if it had to follow the filling of a
+// master.
+void Router::Impl::NoteRate(ModelRecord& model) {
+  const LeaseSlot& motion = model.lease;
+  const uint64_t held = LeaseOf(model).held.weights;
+  if (held <= motion.before.weights || motion.since < model.master.complete_since) return;
+  RateMeter& rate = model.host.streamed ? model.master.fill : DeviceOf(model).copy;
+  rate.Add(held - motion.before.weights, Now() - motion.since);
+}
+
 void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   DeviceSlot& device = DeviceOf(model);
   const LeaseEntry lease = LeaseOf(model);
   const bool swap = device.swap && device.swap->model == model.name() && device.swap->growing;
   if (lease.held.Covers(lease.granted)) {
+    NoteRate(model);
     if (!swap) return;
     ++model.loads;
     FinishSwap(device);

@@ -81,10 +81,10 @@ bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
   return true;
 }
 
-// Drops masters, least recently used first, until `bytes` fit. True if they fit now. A master that
+// Drops the masters worth least (eviction.h) until `bytes` fit. True if they fit now. A master that
 // is wanted itself stays, unless its own model has to wait for another's turn anyway.
 bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
-  std::vector<ModelRecord*> droppable;
+  std::vector<SpareMaster> droppable;
   uint64_t expected = state_.host.free();
   const std::optional<Demand> ours = DemandOf(model);
   for (const auto& [name, other] : state_.models) {
@@ -98,15 +98,12 @@ bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
                       other->lease.motion == Motion::kGrow ||
                       (other->worker.phase == Phase::kReady && !other->master.attached);
     if (other.get() == &model || other->master.phase != MasterPhase::kComplete || used) continue;
-    droppable.push_back(other.get());
+    droppable.push_back({name, state_.host.master(name), other->last_use,
+                         1e9 / other->master.fill.bytes_per_second(), other->pinned});
   }
-  std::sort(droppable.begin(), droppable.end(), [](ModelRecord* a, ModelRecord* b) {
-    return std::tie(a->pinned, a->last_use) < std::tie(b->pinned, b->last_use);
-  });
-  for (ModelRecord* other : droppable) {
-    if (expected >= bytes) break;
-    expected += state_.host.master(other->name());
-    DropMaster(*other);
+  const uint64_t needed = bytes - std::min(bytes, expected);
+  for (const std::string& name : ChooseMasters(std::move(droppable), needed, Now())) {
+    DropMaster(*Find(name));
   }
   return state_.host.free() >= bytes;
 }
@@ -176,6 +173,10 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
     case v1::MasterStatus::COMPLETE:
       master.watch.Clear();
       if (master.phase == MasterPhase::kDropping) return;
+      if (master.phase == MasterPhase::kFilling && !model.host.streamed) {
+        master.fill.Add(model.needs.image, Now() - master.filling_since);
+      }
+      master.complete_since = Now();
       master.phase = MasterPhase::kComplete;
       master.attached = true;
       master.soon = false;

@@ -37,6 +37,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
   if (model.requests.size() - model.running >= options_.queue_limit) {
     return refuse(QueueFull(options_.queue_limit, "requests", model.name()));
   }
+  if (absl::Status status = Hopeless(model); !status.ok()) return refuse(status);
   auto request = std::make_unique<Request>(ports_.timers);
   request->id = id;
   request->model = model.name();
@@ -55,7 +56,8 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
     });
   }
   model.requests.insert(id);
-  model.unsent.insert(id);
+  ++model.priorities[request->priority];
+  EnterStage(model, *request, Stage::kUnsent);
   state_.requests[id] = std::move(request);
   Touch(model);
   dirty_ = true;
@@ -99,33 +101,43 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
   Send(model, std::move(message));
 }
 
-// The one place that moves a request between stages and keeps the model's counts right.
 void Router::Impl::SetStage(ModelRecord& model, Request& request, Stage stage) {
   if (request.stage == stage) return;
-  auto waits = [](Stage s) { return s == Stage::kAccepted || s == Stage::kPaused; };
-  if (waits(request.stage)) LeaveWaiting(model, request);
-  if (request.stage == Stage::kUnsent) model.unsent.erase(request.id);
-  if (request.stage == Stage::kRunning) --model.running;
-  if (request.stage == Stage::kPaused) --model.paused;
+  LeaveStage(model, request);
+  EnterStage(model, request, stage);
+}
+
+// These two keep the model's counts right.
+void Router::Impl::EnterStage(ModelRecord& model, Request& request, Stage stage) {
   request.stage = stage;
-  if (stage == Stage::kUnsent) model.unsent.insert(request.id);
-  if (stage == Stage::kRunning) ++model.running;
-  if (stage == Stage::kPaused) ++model.paused;
-  // A paused sequence queues anew: by its age it would drive out at once who drove it out.
-  if (stage == Stage::kAccepted) EnterWaiting(model, request, request.arrived);
-  if (stage == Stage::kPaused) EnterWaiting(model, request, Now());
   dirty_ = true;
+  if (stage == Stage::kRunning) {
+    ++model.running;
+    return;
+  }
+  // A paused sequence queues anew: by its age it would drive out at once who drove it out.
+  request.waiting_since = stage == Stage::kPaused ? Now() : request.arrived;
+  model.ages.insert({request.waiting_since, request.id});
+  if (stage == Stage::kUnsent) model.unsent.insert(request.id);
+  if (stage == Stage::kPaused) ++model.paused;
+  if (stage != Stage::kAccepted && stage != Stage::kPaused) return;
+  model.waiting.insert({-request.priority, request.waiting_since, request.id});
+  model.since_sum += static_cast<uint64_t>(request.waiting_since);
 }
 
-void Router::Impl::EnterWaiting(ModelRecord& model, Request& request, Nanos since) {
-  request.waiting_since = since;
-  model.waiting.insert({-request.priority, since, request.id});
-}
-
-void Router::Impl::LeaveWaiting(ModelRecord& model, Request& request) {
+void Router::Impl::LeaveStage(ModelRecord& model, Request& request) {
+  const Stage stage = request.stage;
+  dirty_ = true;
+  if (stage == Stage::kRunning) {
+    --model.running;
+    return;
+  }
+  model.ages.erase({request.waiting_since, request.id});
+  if (stage == Stage::kUnsent) model.unsent.erase(request.id);
+  if (stage == Stage::kPaused) --model.paused;
+  if (stage != Stage::kAccepted && stage != Stage::kPaused) return;
   model.waiting.erase({-request.priority, request.waiting_since, request.id});
-  if (request.in_turn) --model.turn_pending;
-  request.in_turn = false;
+  model.since_sum -= static_cast<uint64_t>(request.waiting_since);
 }
 
 void Router::Impl::TellWaiting(Request& request) {
@@ -149,10 +161,10 @@ void Router::Impl::Forget(Request& request, bool cancel) {
     message.mutable_cancel()->set_request_id(request.id);
     Send(model, std::move(message));
   }
-  SetStage(model, request, Stage::kUnsent);
+  LeaveStage(model, request);
   const RequestId id = request.id;
   model.requests.erase(id);
-  model.unsent.erase(id);
+  if (--model.priorities[request.priority] == 0) model.priorities.erase(request.priority);
   ++model.finished;
   Touch(model);
   dirty_ = true;

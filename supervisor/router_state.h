@@ -16,6 +16,7 @@
 #include "supervisor/energy.h"
 #include "supervisor/host_share.h"
 #include "supervisor/ledger.h"
+#include "supervisor/rate_meter.h"
 #include "supervisor/router.h"
 #include "supervisor/scheduler.h"
 
@@ -69,13 +70,12 @@ struct Request {
   Nanos sent_at = 0;
   Nanos accepted_at = 0;
   Nanos resident_at = 0;    // when its model was there for it; 0: not yet
-  Nanos waiting_since = 0;  // its place in the wait queue
+  Nanos waiting_since = 0;  // when this wait began: its arrival, or when it was paused
   int32_t priority = 0;
   bool resubmitted = false;  // one lost worker is forgiven
   bool told_waiting = false;
   bool has_start = false;   // the client has the prompt's part
   bool has_tokens = false;  // the client has output
-  bool in_turn = false;     // waited when its model came in; see ModelRecord::turn_pending
   bool suspended = false;
   Alarm deadline_alarm;
   Alarm sink_alarm;
@@ -105,8 +105,9 @@ struct WorkerSlot {
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;
-  Alarm watch;     // the deadline of the phase
-  Alarm relaunch;  // the end of the back-off
+  uint64_t host_kv = 0;  // bytes of host memory that these hold, as last told
+  Alarm watch;           // the deadline of the phase
+  Alarm relaunch;        // the end of the back-off
 };
 
 struct FailureLog {
@@ -144,6 +145,8 @@ struct MasterSlot {
   Nanos filling_since = 0;
   bool soon = false;      // filling, and complete soon: see FillEndsSoon
   bool prefetch = false;  // shall be filled in the background
+  Nanos complete_since = 0;
+  RateMeter fill{1e9};  // from disk; a guess until it has been filled once
   std::vector<Reply<v1::PrefetchReply>> waiting;
   Alarm watch;
 };
@@ -154,13 +157,30 @@ struct LeaseSlot {
 
   Motion motion = Motion::kRest;
   uint64_t epoch = 0;
-  Nanos grown_at = 0;         // when the last growth settled
-  Bytes before;               // the lease before this motion
-  bool pausing = false;       // PAUSE has been sent
-  bool pause_wanted = false;  // the drain timeout is over, but there was no host memory
-  bool ends_worker = false;   // once it is at rest, the worker ends for its fixed bytes
-  Alarm drain;                // then sequences are paused
-  Alarm watch;                // then the worker is taken to be stuck
+  Bytes before;                 // the lease before this motion
+  Nanos since = 0;              // when it began
+  Nanos grown_at = 0;           // when the last growth settled
+  bool reserved = false;        // host memory is kept for its sequences until it is at rest
+  uint64_t reserve_wanted = 0;  // as much
+  bool pausing = false;         // PAUSE has been sent
+  bool pause_wanted = false;    // the drain timeout is over, but there was no host memory
+  bool ends_worker = false;     // once it is at rest, the worker ends for its fixed bytes
+  Alarm drain;                  // then sequences are paused
+  Alarm watch;                  // then the worker is taken to be stuck
+};
+
+// How long a model's requests have waited for its turn, and may.
+struct WaitClock {
+  explicit WaitClock(Timers* timers) : alarm(timers) {}
+
+  bool stopped = false;  // it is resident, or being loaded: nobody else holds it up
+  Nanos from = 0;        // no wait counts from before
+  Nanos bound = 0;       // of this wait; it only grows
+  Nanos alarm_at = 0;
+  Alarm alarm;  // the oldest request is overdue
+
+  // When a request that waits since `since` is refused.
+  Nanos Due(Nanos since) const { return std::max(since, from) + bound; }
 };
 
 // Why a model is on its way out.
@@ -172,6 +192,7 @@ struct ModelRecord {
         worker(timers),
         master(timers),
         lease(timers),
+        clock(timers),
         leave_deadline(timers),
         idle(timers) {}
 
@@ -189,20 +210,22 @@ struct ModelRecord {
   FailureLog failures;
   MasterSlot master;
   LeaseSlot lease;
+  WaitClock clock;
 
   // Requests: all, those that wait for a turn in the worker, in their order, and those that run.
   using WaitKey = std::tuple<int32_t, Nanos, RequestId>;
   std::set<RequestId> requests;
+  std::map<int32_t, size_t> priorities;  // of them
   std::set<RequestId> unsent;
   std::set<WaitKey> waiting;
+  uint64_t since_sum = 0;                      // of those; wraps, and so do sums made with it
+  std::set<std::pair<Nanos, RequestId>> ages;  // all that do not run, by the start of their wait
   size_t running = 0;
   size_t paused = 0;
   std::set<uint64_t> calls;
   std::set<uint64_t> unsent_calls;
-  // Requests that waited when the model came in and have not started yet. Its turn is not over
-  // while there are some, within a bound.
-  size_t turn_pending = 0;
-  Nanos resident_since = 0;
+  Nanos turn_until = 0;   // of its least turn
+  bool switched = false;  // the turn began with a switch, and no request has come yet
 
   Leave leave = Leave::kNo;
   std::optional<ModelEntry> replacement;
@@ -246,6 +269,7 @@ struct Swap {
 struct DeviceSlot {
   DeviceSlot(Device device, Timers* timers) : ledger(std::move(device)), recheck(timers) {}
   DeviceLedger ledger;
+  RateMeter copy{10e9};  // from masters to the device; a guess until something was copied
   std::optional<DeviceSample> sample;  // the last one
   EnergyMeter meter;
   EnergyShares shares;

@@ -1,6 +1,7 @@
 // Asks the scheduler, and carries out one swap at a time on each device.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
@@ -10,7 +11,6 @@
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kLeastTurn = 10 * kSecond;  // for requests that waited when their model came in
 constexpr Nanos kNoRoomRetry = 10 * kSecond;
 
 absl::Status NoRoom(const std::string& reason) {
@@ -19,97 +19,23 @@ absl::Status NoRoom(const std::string& reason) {
 
 }  // namespace
 
-SchedulerDevice Router::Impl::DeviceView(const DeviceSlot& device) const {
-  const DeviceLedger& ledger = device.ledger;
-  return {ledger.device().name,
-          ledger.device().capacity_bytes,
-          ledger.device().reserve_bytes,
-          ledger.foreign(),
-          ledger.free(),
-          ledger.over()};
-}
-
-std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
-  std::vector<SchedulerModel> views;
-  for (const auto& [name, model] : state_.models) {
-    if (model->device != device) continue;
-    const LeaseEntry lease = LeaseOf(*model);
-    SchedulerModel view;
-    view.tenant.model = name;
-    view.tenant.needs = model->needs;
-    view.tenant.lease = lease.granted;
-    view.tenant.last_use = model->last_use;
-    view.tenant.pinned = model->pinned;
-    view.tenant.active = model->running > 0;
-    view.tenant.paused = model->worker.paused > 0 || state_.host.paused(name) > 0;
-    view.charge = lease.charge;
-    view.starved = model->worker.starved && Resident(*model);
-    view.settled = model->lease.motion == Motion::kRest;
-    view.ending = model->worker.phase == Phase::kEnding || model->leave != Leave::kNo;
-    view.quarantined = model->worker.quarantined;
-    view.waiting = WaitingDemand(*model);
-    if (model->turn_pending > 0) view.protected_until = model->resident_since + kLeastTurn;
-    views.push_back(std::move(view));
-  }
-  return views;
-}
-
-// What of the model's own requests ranks first, resident or not.
-std::optional<Demand> Router::Impl::WaitingDemand(const ModelRecord& model) const {
-  if (model.waiting.empty()) return std::nullopt;
-  const auto& [minus_priority, since, id] = *model.waiting.begin();
-  return Demand{model.name(), DemandKind::kRequests, -minus_priority, since, false};
-}
-
-// Who wants the model to become resident: the strongest wish of a switch, requests, a pin.
-std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
-  if (!model.entry.problem.ok() || model.leave != Leave::kNo || Resident(model))
-    return std::nullopt;
-  std::optional<Demand> demand;
-  if (const SwitchOp* op = FindSwitch(model.name())) {
-    demand = Demand{model.name(), DemandKind::kSwitch, 0, static_cast<Nanos>(op->order), false};
-  } else if (!model.waiting.empty()) {
-    demand = WaitingDemand(model);
-  } else if (model.residency_wanted) {
-    demand = Demand{model.name(), DemandKind::kBackground, 0, 0, false};
-  }
-  if (demand) demand->prepared = Prepared(model);
-  return demand;
-}
-
-bool Router::Impl::Prepared(const ModelRecord& model) const {
-  const MasterSlot& master = model.master;
-  const bool has_weights = LeaseOf(model).held.weights >= model.needs.image;
-  const bool has_master =
-      master.attached && (master.phase == MasterSlot::Phase::kComplete || master.soon);
-  return Ready(model) && model.lease.motion == Motion::kRest && (has_weights || has_master);
-}
-
-std::vector<Demand> Router::Impl::Demands(size_t device) const {
-  std::vector<Demand> demands;
-  for (const auto& [name, model] : state_.models) {
-    if (model->device != device) continue;
-    if (std::optional<Demand> demand = DemandOf(*model)) demands.push_back(*std::move(demand));
-  }
-  return demands;
-}
-
 void Router::Impl::PumpDevice(size_t index) {
   DeviceSlot& device = *state_.devices[index];
   for (const auto& [name, model] : state_.models) {
     if (model->device == index && model->lease.pause_wanted) TryPause(*model);
   }
   device.recheck.Clear();
+  if (!state_.ending) PumpWaits(index, Demands(index));
   if (device.swap) return AdvanceSwap(device, index);
   if (state_.ending) return;
   std::vector<SchedulerModel> models = ModelViews(index);
-  if (const auto relief = PlanRelief(DeviceView(device), models); !relief.empty()) {
+  if (const auto relief = PlanRelief(DeviceView(index), models, Now()); !relief.empty()) {
     ApplyShrinks(device, relief);
     models = ModelViews(index);
   }
   std::vector<Demand> demands = Demands(index);
   const bool wanted = !demands.empty();
-  Decision decision = Decide(DeviceView(device), models, std::move(demands), Now());
+  Decision decision = Decide(DeviceView(index), models, std::move(demands), Now());
   const std::set<std::string> blocked(decision.blocked.begin(), decision.blocked.end());
   for (const auto& [name, model] : state_.models) {
     if (model->device != index) continue;
@@ -128,14 +54,15 @@ void Router::Impl::PumpDevice(size_t index) {
     dirty_ = true;
   }
   if (decision.start) return StartSwap(device, *std::move(decision.start));
-  if (!wanted) GrowPools(device, models);
+  if (!wanted) GrowPools(device, index, models);
   if (decision.recheck_at > 0)
     Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
 }
 
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV.
-void Router::Impl::GrowPools(DeviceSlot& device, const std::vector<SchedulerModel>& models) {
-  for (const PoolGrowth& growth : PlanPools(DeviceView(device), models)) {
+void Router::Impl::GrowPools(DeviceSlot& device, size_t index,
+                             const std::vector<SchedulerModel>& models) {
+  for (const PoolGrowth& growth : PlanPools(DeviceView(index), models)) {
     ModelRecord& model = *Find(growth.model);
     model.worker.starved = false;  // until it says so again
     if (Ready(model)) SetLease(model, growth.target, Motion::kGrow);
@@ -162,6 +89,19 @@ void Router::Impl::ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& s
   }
 }
 
+// Whether sequences of the model still run that must finish or pause before its lease shrinks.
+bool Router::Impl::Drains(const ModelRecord& model) const {
+  return model.lease.motion == Motion::kShrink && !model.lease.pausing &&
+         std::max<size_t>(model.running, model.worker.running) > 0;
+}
+
+bool Router::Impl::VictimsDrain(const Swap& swap) const {
+  return std::any_of(swap.victims.begin(), swap.victims.end(), [this](const std::string& name) {
+    const ModelRecord* victim = Find(name);
+    return victim != nullptr && Drains(*victim);
+  });
+}
+
 // 1. It has grown, or is growing: its LeaseStatus ends the swap.
 // 2. Nobody wants it any more: give up, if nothing has been loaded.
 // 3. Victims are still giving: wait.
@@ -185,12 +125,13 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
     swap.target = *target;
     return SetLease(model, *target, Motion::kGrow);
   }
-  SwapPlan plan = PlanSwap(DeviceView(device), ModelViews(index), *demand, Now());  // 5
+  SwapPlan plan = PlanSwap(DeviceView(index), ModelViews(index), *demand, Now());  // 5
   switch (plan.verdict) {
     case Verdict::kGo:
       if (!plan.shrinks.empty()) dirty_ = true;
       return ApplyShrinks(device, plan.shrinks);
     case Verdict::kWait:
+    case Verdict::kLater:
     case Verdict::kBlocked:
       return AbortSwap(device);
     case Verdict::kRefuse:
@@ -202,15 +143,13 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
 // The model is resident: its requests run, its switches are done, its turn begins.
 void Router::Impl::FinishSwap(DeviceSlot& device) {
   ModelRecord& model = *Find(device.swap->model);
-  device.swap.reset();
-  model.resident_since = Now();
+  const Swap swap = *std::exchange(device.swap, std::nullopt);
+  BeginTurn(model, swap.target.weights - std::min(swap.before.weights, swap.target.weights));
   model.failures.stands = false;
   model.residency_wanted = false;
   for (const auto& [priority, since, id] : model.waiting) {
     Request& request = *FindRequest(id);
     if (request.resident_at == 0) request.resident_at = Now();
-    if (!request.in_turn) ++model.turn_pending;
-    request.in_turn = true;
   }
   Touch(model);
   ReadySwitch(model.name());

@@ -87,14 +87,7 @@ v1::SwitchEvent Router::Impl::EventOf(const SwitchOp& op) const {
     const uint64_t held = std::min(lease.held.weights, target.weights);
     event.set_bytes_done(event.bytes_done() + held - std::min(base.weights, held));
   } else if (ours) {
-    event.set_phase(v1::RELEASING);
-    for (const std::string& name : device.swap->victims) {
-      const ModelRecord* victim = Find(name);
-      if (victim != nullptr && victim->lease.motion == Motion::kShrink && !victim->lease.pausing &&
-          std::max<size_t>(victim->running, victim->worker.running) > 0) {
-        event.set_phase(v1::SWITCH_DRAINING);
-      }
-    }
+    event.set_phase(VictimsDrain(*device.swap) ? v1::SWITCH_DRAINING : v1::RELEASING);
   } else if (model.master.phase == MasterSlot::Phase::kFilling) {
     event.set_phase(v1::SWITCH_LOADING);
   } else {
@@ -148,6 +141,10 @@ void Router::Impl::ReadySwitch(const std::string& name) {
     state_.default_model = name;
     LogInfo("default model: ", name);
   }
+  // Whoever switched is about to ask it something.
+  ModelRecord& model = *Find(name);
+  model.switched = model.requests.empty();
+  model.turn_until = std::max(model.turn_until, Now() + kSwitchedTurn);
   v1::SwitchEvent event = it->last;
   event.set_phase(v1::READY);
   const bool loaded = it->last.phase() == v1::SWITCH_LOADING;

@@ -76,6 +76,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.kill_reason.clear();
   worker.heartbeat.Clear();
   worker.running = worker.paused = 0;
+  worker.host_kv = 0;
   worker.starved = false;
   state_.incarnations[worker.id] = model.name();
   const std::string name = model.name();
@@ -163,6 +164,7 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
   if (model.paused == 0 && heartbeat.paused() == 0 && model.lease.motion == Motion::kRest &&
       state_.host.paused(model.name()) > 0) {
     state_.host.SetPaused(model.name(), 0);
+    worker.host_kv = 0;
     dirty_ = true;
   }
   const uint64_t longest = std::max<uint64_t>(
@@ -263,6 +265,7 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
   model.lease.watch.Clear();
   model.lease.motion = Motion::kRest;
   model.lease.ends_worker = model.lease.pausing = model.lease.pause_wanted = false;
+  model.lease.reserved = false;
   model.master.sent = model.master.attached = false;
   if (model.master.phase != MasterSlot::Phase::kComplete) DiscardMaster(model);
   model.master.watch.Clear();

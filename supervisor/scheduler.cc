@@ -1,7 +1,6 @@
 #include "supervisor/scheduler.h"
 
 #include <algorithm>
-#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -26,15 +25,6 @@ uint64_t Coming(const SchedulerModel& model) {
   if (model.quarantined) return 0;
   if (model.ending) return model.charge.total();
   return model.settled ? 0 : Above(model.charge.total(), model.tenant.lease.total());
-}
-
-// Whether the turn of `model`, which is resident, must not be cut short for `demand`: it has just
-// come in, or it serves requests that rank before it. (Both are needed: the first lets a switch's
-// model work, the second keeps two models from chasing each other out.)
-bool TurnProtects(const SchedulerModel& model, const Demand& demand, Nanos now) {
-  if (model.protected_until > now) return true;
-  if (demand.kind == DemandKind::kSwitch || !model.waiting) return false;
-  return model.tenant.needs.Whole(model.tenant.lease) && RanksBefore(*model.waiting, demand);
 }
 
 std::string Arithmetic(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
@@ -67,15 +57,20 @@ std::vector<Tenant> Candidates(const std::vector<SchedulerModel>& models, const 
   for (const SchedulerModel& model : models) {
     if (model.tenant.model == demand.model || model.ending || model.quarantined) continue;
     Tenant tenant = model.tenant;
-    tenant.taboo = !model.settled || TurnProtects(model, demand, now) ||
+    const bool spared =
+        demand.failing && demand.kind != DemandKind::kSwitch && tenant.needs.Whole(tenant.lease);
+    tenant.taboo = !model.settled || GivesWayAt(model.work, demand, now) > now || spared ||
                    (demand.kind == DemandKind::kBackground && tenant.active);
     tenants.push_back(std::move(tenant));
   }
   return tenants;
 }
 
-// Not enough now. 1. Never enough: refuse. 2. Someone's turn ends or bytes settle: wait for it.
-// 3. Else another model must have its turn first.
+// The earlier of two times, where 0 is never.
+Nanos Earlier(Nanos a, Nanos b) { return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b); }
+
+// Not enough now. 1. Never enough: refuse. 2. Someone's least turn ends or bytes settle: wait for
+// it. 3. Others' work weighs more, as yet. 4. Else another model must have its turn first.
 SwapPlan NotNow(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                 const Demand& demand, const Needs& needs, uint64_t needed,
                 const std::vector<Tenant>& tenants, Nanos now) {
@@ -85,29 +80,24 @@ SwapPlan NotNow(const SchedulerDevice& device, const std::vector<SchedulerModel>
     plan.reason = Arithmetic(device, models, demand, needs);
     return plan;
   }
-  plan.verdict = Verdict::kBlocked;  // 3
+  plan.verdict = Verdict::kBlocked;  // 4
   if (demand.kind == DemandKind::kBackground) return plan;
-  for (const SchedulerModel& model : models) {  // 2
+  for (const SchedulerModel& model : models) {
     if (model.tenant.model == demand.model || model.quarantined) continue;
-    if (model.settled && !model.ending && !TurnProtects(model, demand, now)) continue;
-    plan.verdict = Verdict::kWait;
-    if (model.protected_until > now) {
-      plan.recheck_at = plan.recheck_at == 0 ? model.protected_until
-                                             : std::min(plan.recheck_at, model.protected_until);
+    const Nanos gives_way = GivesWayAt(model.work, demand, now);
+    const bool moves = !model.settled || model.ending;
+    if (!moves && (gives_way <= now || model.charge.total() == 0)) continue;
+    const bool waits = moves || InLeastTurn(model.work, demand, now);
+    if (waits) plan.verdict = Verdict::kWait;                                         // 2
+    if (!waits && plan.verdict == Verdict::kBlocked) plan.verdict = Verdict::kLater;  // 3
+    if (gives_way > now && gives_way < kNever) {
+      plan.recheck_at = Earlier(plan.recheck_at, gives_way);
     }
   }
   return plan;
 }
 
 }  // namespace
-
-bool RanksBefore(const Demand& a, const Demand& b) {
-  auto rank = [](const Demand& d) {
-    return std::make_tuple(static_cast<int>(d.kind),
-                           d.kind == DemandKind::kRequests ? -d.priority : 0, d.since);
-  };
-  return std::make_tuple(rank(a), a.model) < std::make_tuple(rank(b), b.model);
-}
 
 bool FillEndsSoon(uint64_t done, uint64_t total, Nanos elapsed) {
   if (done == 0) return false;
@@ -135,7 +125,7 @@ SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerMode
   if (growth + debt <= expected) return plan;
   const uint64_t needed = growth + debt - expected;
   const std::vector<Tenant> tenants = Candidates(models, demand, now);
-  Eviction eviction = ChooseVictims(tenants, needed);
+  Eviction eviction = ChooseVictims(tenants, needed, now);
   if (!eviction.enough) return NotNow(device, models, demand, needs, needed, tenants, now);
   plan.shrinks = std::move(eviction.shrinks);
   return plan;
@@ -143,33 +133,34 @@ SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerMode
 
 Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                 std::vector<Demand> demands, Nanos now) {
-  std::sort(demands.begin(), demands.end(), RanksBefore);
+  RankDemands(demands, device.drain, now);
   Decision decision;
   bool unready_switch = false;
+  bool first_blocked = false;  // then whoever is held for its sake may as well go
   for (Demand& demand : demands) {
     // Switches keep their order, also while one gets ready, which may mean reading a large model
     // from disk; requests go on meanwhile. Only one that another model's turn blocks is overtaken.
     if (demand.kind == DemandKind::kSwitch && unready_switch) continue;
     SwapPlan plan = PlanSwap(device, models, demand, now);
+    const bool blocked = plan.verdict == Verdict::kBlocked;
+    if (blocked) decision.blocked.push_back(demand.model);
+    if (plan.verdict == Verdict::kRefuse) {  // at once, though it may not be prepared
+      decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
+      continue;
+    }
     if (!demand.prepared) {
-      const bool blocked = plan.verdict == Verdict::kBlocked;
-      if (blocked) decision.blocked.push_back(demand.model);
       unready_switch |= demand.kind == DemandKind::kSwitch && !blocked;
       continue;
     }
-    switch (plan.verdict) {
-      case Verdict::kGo:
-        decision.start = Decision::Start{std::move(demand), std::move(plan.shrinks)};
-        return decision;
-      case Verdict::kWait:
-        decision.recheck_at = plan.recheck_at;
-        return decision;
-      case Verdict::kBlocked:
-        decision.blocked.push_back(demand.model);
-        break;
-      case Verdict::kRefuse:
-        decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
-        break;
+    if (demand.held && !first_blocked && (plan.verdict != Verdict::kGo || !plan.shrinks.empty())) {
+      continue;
+    }
+    first_blocked |= blocked;
+    decision.recheck_at = Earlier(decision.recheck_at, plan.recheck_at);
+    if (plan.verdict == Verdict::kWait) return decision;
+    if (plan.verdict == Verdict::kGo) {
+      decision.start = Decision::Start{std::move(demand), std::move(plan.shrinks)};
+      return decision;
     }
   }
   return decision;
@@ -200,7 +191,7 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
 }
 
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
-                               const std::vector<SchedulerModel>& models) {
+                               const std::vector<SchedulerModel>& models, Nanos now) {
   uint64_t coming = 0;
   std::vector<Tenant> tenants;
   for (const SchedulerModel& model : models) {
@@ -211,7 +202,7 @@ std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
   }
   const uint64_t needed = Above(device.over, coming);
   if (needed == 0) return {};
-  return ChooseVictims(std::move(tenants), needed).shrinks;
+  return ChooseVictims(std::move(tenants), needed, now).shrinks;
 }
 
 }  // namespace switchyard::supervisor

@@ -8,29 +8,12 @@
 #include "supervisor/bytes.h"
 #include "supervisor/eviction.h"
 #include "supervisor/ports.h"
+#include "supervisor/turns.h"
 
 // Decides which model comes in next on one device, and at whose cost. Pure: values in, values out.
-// The router asks after everything that may change the answer, and does what it says.
+// The router asks after everything that may change the answer, and does what it says. Who is first
+// in line, and how long the others keep their place, is in turns.h; who gives what, in eviction.h.
 namespace switchyard::supervisor {
-
-enum class DemandKind {
-  kSwitch,      // an operator's Switch or Load
-  kRequests,    // requests wait, collated by model
-  kBackground,  // a pinned model that should be resident; disturbs nobody
-};
-
-// A wish to make one model resident.
-struct Demand {
-  std::string model;
-  DemandKind kind = DemandKind::kRequests;
-  int32_t priority = 0;  // of the request that ranks first
-  Nanos since = 0;       // of that request; of a switch, its place in the order of switches
-  // Its worker answers, its master is complete or will be soon, its lease is at rest.
-  bool prepared = false;
-};
-
-// Whether `a` is served before `b`: switches in their order, then requests by priority and age.
-bool RanksBefore(const Demand& a, const Demand& b);
 
 // One model on the device, as far as scheduling goes.
 struct SchedulerModel {
@@ -40,8 +23,7 @@ struct SchedulerModel {
   bool starved = false;      // resident, and sequences wait for KV
   bool ending = false;       // its worker is on its way out; the charge returns when it is reaped
   bool quarantined = false;  // ... but it cannot be reaped
-  std::optional<Demand> waiting;  // what of its own waits, though it is resident
-  Nanos protected_until = 0;      // its turn is not over: not a victim before then
+  Work work;                 // what of its own it has to do
 };
 
 struct SchedulerDevice {
@@ -51,11 +33,13 @@ struct SchedulerDevice {
   uint64_t foreign = 0;
   uint64_t free = 0;  // the ledger's
   uint64_t over = 0;  // the ledger's
+  Nanos drain = 0;    // how long victims may drain; 0 if nothing runs
 };
 
 enum class Verdict {
   kGo,       // apply the shrinks (perhaps none); when there is room, grow
-  kWait,     // not yet: a turn is not over, or bytes are in motion. Nobody overtakes
+  kWait,     // not yet: a least turn is not over, or bytes are in motion. Nobody overtakes
+  kLater,    // not yet: others' work weighs more than its waiting. Others may overtake
   kBlocked,  // not before another model has had its turn: others may overtake
   kRefuse,   // never while things are as they are; see reason
 };
@@ -64,7 +48,7 @@ struct SwapPlan {
   Verdict verdict = Verdict::kGo;
   std::vector<Shrink> shrinks;
   std::string reason;
-  Nanos recheck_at = 0;  // kWait: ask again then at the latest; 0: an event will come
+  Nanos recheck_at = 0;  // kWait, kLater: ask again then at the latest; 0: an event will come
 };
 
 // Whether a master of `total` bytes, `done` of them filled in `elapsed`, will be complete so soon
@@ -114,6 +98,6 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
 
 // Strangers took memory: who gives how much, as far as anyone can.
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
-                               const std::vector<SchedulerModel>& models);
+                               const std::vector<SchedulerModel>& models, Nanos now);
 
 }  // namespace switchyard::supervisor

@@ -40,6 +40,10 @@ TEST(ParseModel, PointsAtWhatIsWrong) {
               HasSubstr("prefill_chunk"));
   EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" idle_timeout { seconds: -1 }"),
               HasSubstr("idle_timeout"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" max_wait { seconds: -1 }"),
+              HasSubstr("max_wait"));
+  EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" max_wait { nanos: 5 }"),
+              HasSubstr("max_wait: is less than 1 s"));
   EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" quantize: INT3"), HasSubstr("INT3"));
   EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" quantize: 9"), HasSubstr("quantize"));
   EXPECT_THAT(ErrorOf("name: \"a\" checkpoint: \"c\" kv_cache: 77"), HasSubstr("kv_cache"));

@@ -46,7 +46,9 @@ TEST_F(RouterFailures, FiveFailuresInARowAndAnOperatorRevives) {
 }
 
 TEST_F(RouterFailures, AFinishedRequestBreaksTheRow) {
-  Begin(300 * kMiB);
+  auto catalog = Catalog();
+  catalog[0].model.mutable_max_wait()->set_seconds(120);  // longer than any back-off
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
   for (int i = 0; i < 2 * kFailuresUntilFailed; ++i) {
     EXPECT_EQ(Ask(), absl::OkStatus()) << i;
     Kill();

@@ -22,7 +22,7 @@ const Bytes kWhole{10, 200, 30};
 
 SchedulerDevice DeviceWith(uint64_t capacity, const std::vector<SchedulerModel>& models,
                            uint64_t foreign = 0) {
-  SchedulerDevice device{"cpu", capacity, 0, foreign, 0, 0};
+  SchedulerDevice device{"cpu", capacity, 0, foreign, 0, 0, 0};
   uint64_t taken = foreign;
   for (const SchedulerModel& model : models) taken += model.charge.total();
   device.free = taken > capacity ? 0 : capacity - taken;
@@ -32,22 +32,9 @@ SchedulerDevice DeviceWith(uint64_t capacity, const std::vector<SchedulerModel>&
 
 Demand Wants(const std::string& model, Nanos since, DemandKind kind = DemandKind::kRequests,
              int32_t priority = 0) {
-  return Demand{model, kind, priority, since, true};
-}
-
-TEST(Scheduler, SwitchesFirstThenPriorityThenAge) {
-  const Demand background = Wants("z", 0, DemandKind::kBackground);
-  const Demand urgent = Wants("a", 9, DemandKind::kRequests, 5);
-  const Demand older = Wants("b", 1);
-  const Demand newer = Wants("a", 2);
-  const Demand first = Wants("c", 1, DemandKind::kSwitch);
-  const Demand second = Wants("b", 2, DemandKind::kSwitch);
-  const std::vector<Demand> order{first, second, urgent, older, newer, background};
-  for (size_t i = 0; i < order.size(); ++i) {
-    for (size_t j = 0; j < order.size(); ++j) {
-      EXPECT_EQ(RanksBefore(order[i], order[j]), i < j) << i << " " << j;
-    }
-  }
+  Demand demand{model, kind, priority, since, true};
+  demand.requests = 1;
+  return demand;
 }
 
 TEST(Scheduler, RoomMeansNoVictims) {
@@ -90,7 +77,7 @@ TEST(Scheduler, AModelMayComeInWhileTheLastSecondsOfItsMasterAreRead) {
 
 TEST(Scheduler, ATurnIsNotCutShort) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
-  models[0].protected_until = 100;
+  models[0].work = Work{1, 0, 100, false};
   const SchedulerDevice device = DeviceWith(300, models);
   Decision d = Decide(device, models, {Wants("b", 1, DemandKind::kSwitch)}, 50);
   EXPECT_FALSE(d.start);
@@ -99,19 +86,80 @@ TEST(Scheduler, ATurnIsNotCutShort) {
   EXPECT_TRUE(d.start);
 }
 
-TEST(Scheduler, AModelThatServesOlderRequestsIsNoVictimOfNewerOnes) {
-  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
-  models[0].waiting = Wants("a", 5);
+TEST(Scheduler, WorkIsWeighedAgainstWaiting) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("c", kNone)};
+  models[0].work = Work{2, 0, 0, false};
+  models[2].tenant.needs = Needs{1, 20, 20, 1, 1, 1};  // fits beside a
   const SchedulerDevice device = DeviceWith(300, models);
-  EXPECT_FALSE(Decide(device, models, {Wants("b", 6)}, 50).start);
-  EXPECT_TRUE(Decide(device, models, {Wants("b", 4)}, 50).start);
-  EXPECT_TRUE(Decide(device, models, {Wants("b", 6, DemandKind::kSwitch)}, 50).start);
+  Demand b = Wants("b", 1);
+  b.swap = 10;  // costs two requests 20 each
+  b.waited = 30;
+  Decision d = Decide(device, models, {b}, 50);
+  EXPECT_FALSE(d.start);
+  EXPECT_EQ(d.recheck_at, 61);
+  EXPECT_TRUE(d.blocked.empty());
+  // Who takes nobody's place overtakes.
+  d = Decide(device, models, {b, Wants("c", 2)}, 50);
+  ASSERT_TRUE(d.start);
+  EXPECT_EQ(d.start->demand.model, "c");
+  b.waited = 40;
+  EXPECT_TRUE(Decide(device, models, {b}, 50).start);
+  b.waited = 0;
+  b.kind = DemandKind::kSwitch;
+  EXPECT_TRUE(Decide(device, models, {b}, 50).start);
+}
+
+TEST(Scheduler, ModelsWithoutWorkGiveWayAtOnce) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kWhole), Model("c", kNone)};
+  models[0].work = Work{1, 0, 0, false};
+  Demand c = Wants("c", 1);
+  c.swap = 1000;
+  const Decision d = Decide(DeviceWith(480, models), models, {c}, 50);
+  ASSERT_TRUE(d.start);
+  ASSERT_EQ(d.start->shrinks.size(), 1u);
+  EXPECT_EQ(d.start->shrinks[0].model, "b");
+}
+
+TEST(Scheduler, AHealthyModelIsNotEvictedForOneThatFails) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone),
+                                     Model("c", Bytes{10, 180, 0})};
+  Demand b = Wants("b", 1);
+  b.failing = true;
+  Decision d = Decide(DeviceWith(430, models), models, {b}, 50);
+  EXPECT_FALSE(d.start);
+  EXPECT_EQ(d.blocked, std::vector<std::string>{"b"});
+  // What is not resident anyway may give what it has, and an operator may insist.
+  EXPECT_TRUE(Decide(DeviceWith(490, models), models, {b}, 50).start);
+  b.kind = DemandKind::kSwitch;
+  EXPECT_TRUE(Decide(DeviceWith(430, models), models, {b}, 50).start);
+}
+
+// m is due first, at 100. n would take 15.
+TEST(Scheduler, NobodyMakesAnotherMissItsBound) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("m", kNone), Model("n", kNone)};
+  Demand m = Wants("m", 1);
+  m.due = 100;
+  m.swap = 20;
+  Demand n = Wants("n", 2, DemandKind::kRequests, 5);
+  n.due = 300;
+  n.swap = 5;
+  n.turn = 10;
+  const SchedulerDevice device = DeviceWith(300, models);
+  EXPECT_EQ(Decide(device, models, {m, n}, 85).start->demand.model, "n");
+  EXPECT_EQ(Decide(device, models, {m, n}, 86).start->demand.model, "m");
+  // Unless it takes nobody's place.
+  models[2].tenant.needs = Needs{1, 20, 20, 1, 1, 1};
+  models[0].work = Work{1, 9, 90, false};
+  EXPECT_FALSE(Decide(device, models, {m, n}, 86).start);  // a's least turn
+  models[0].work.turn_until = 0;
+  EXPECT_EQ(Decide(device, models, {m, n}, 99).start->demand.model, "n");
+  EXPECT_EQ(Decide(device, models, {m, n}, 100).start->demand.model, "m");
 }
 
 TEST(Scheduler, NobodyOvertakesWhoWaitsForATurnToEnd) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("c", kNone)};
   models[2].tenant.needs = Needs{1, 20, 20, 1, 1, 1};  // would fit beside a
-  models[0].protected_until = 100;
+  models[0].work = Work{1, 0, 100, false};
   const Decision d = Decide(DeviceWith(300, models), models, {Wants("b", 1), Wants("c", 2)}, 50);
   EXPECT_FALSE(d.start);
 }
@@ -179,8 +227,8 @@ TEST(Scheduler, PoolsOfTheStarvedGrowIntoWhatIsFree) {
 
 TEST(Scheduler, StrangersAreGivenWayTo) {
   std::vector<SchedulerModel> models{Model("a", Bytes{10, 200, 90}, 1), Model("b", kWhole, 2)};
-  EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models).empty());
-  const std::vector<Shrink> some = PlanRelief(DeviceWith(600, models, 100), models);
+  EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models, 9).empty());
+  const std::vector<Shrink> some = PlanRelief(DeviceWith(600, models, 100), models, 9);
   ASSERT_EQ(some.size(), 1u);
   EXPECT_EQ(some[0].target, (Bytes{10, 200, 50}));
 }

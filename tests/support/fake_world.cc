@@ -76,6 +76,10 @@ void FakeWorker::Beat() {
   beat.set_waiting(static_cast<uint32_t>(Count(Sequence::State::kWaiting)));
   beat.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
   beat.set_busy_ns(static_cast<uint64_t>(busy_));
+  // A block is a byte.
+  beat.set_kv_blocks_used(
+      std::min(held_.kv, beat.running() * std::max<uint64_t>(needs_.kv_smallest / 8, 1)));
+  beat.set_kv_blocks_total(held_.kv);
   Reply(std::move(message));
   After(500 * kMillisecond, [this] { Beat(); });
 }
@@ -229,7 +233,15 @@ void FakeWorker::SetLease(const v1::SetLease& set) {
   target_ = target;
   settled_ = false;
   if (target.total() > held_.total()) ++world_->grows;
+  grows_since_ = target.weights > held_.weights ? world_->timers.Now() : 0;
   Follow();
+}
+
+// Weights that come next: half of what is missing, as far as the master has been filled.
+uint64_t FakeWorker::NextPiece() const {
+  const uint64_t missing = target_.weights - std::min(held_.weights, target_.weights);
+  const uint64_t there = std::max(filled_, held_.weights) - held_.weights;
+  return std::min(there, missing > needs_.chunk ? missing / 2 : missing);
 }
 
 // Moves the lease one step towards the target, again and again.
@@ -237,7 +249,11 @@ void FakeWorker::Follow() {
   if (following_) return;
   following_ = true;
   const bool slow = world_->Chance(world_->rules.faults.slow_ack);
-  After(world_->Delay(slow ? 3 * kSecond : 20 * kMillisecond), [this] {
+  Nanos takes = world_->Delay(slow ? 3 * kSecond : 20 * kMillisecond);
+  if (const double rate = world_->rules.bytes_per_second; rate > 0 && NextPiece() > 0) {
+    takes = static_cast<Nanos>(static_cast<double>(NextPiece()) / rate * kSecond) + 1;
+  }
+  After(takes, [this] {
     following_ = false;
     if (settled_) return;
     if (!Whole(target_) && Count(Sequence::State::kRunning) > 0) {
@@ -254,15 +270,15 @@ void FakeWorker::Follow() {
     // Shrinks at once; grows by halves, as far as the master has been filled.
     held_ = Min(held_, target_);
     held_.fixed = target_.fixed;
-    const uint64_t missing = target_.weights - held_.weights;
-    const uint64_t there = std::max(filled_, held_.weights) - held_.weights;
-    held_.weights += std::min(there, missing > needs_.chunk ? missing / 2 : missing);
+    const uint64_t piece = NextPiece();
+    held_.weights += piece;
     if (held_.weights == target_.weights) held_.kv = target_.kv;
     settled_ = held_ == target_;
+    if (settled_ && grows_since_ > 0) world_->swapping += world_->timers.Now() - grows_since_;
     TellLease(settled_, "");
     Wake();
     // A growth that waits for the master goes on when that was filled further.
-    if (!settled_ && (there > 0 || missing == 0)) Follow();
+    if (!settled_ && (piece > 0 || held_.weights == target_.weights)) Follow();
   });
 }
 

@@ -33,6 +33,7 @@ struct WorldRules {
   Nanos latency = kMillisecond;    // of a message, at most
   Nanos step = 10 * kMillisecond;  // of one engine step, at most
   uint32_t max_sequences = 4;
+  double bytes_per_second = 0;  // of a growing lease; 0: as fast as it is acknowledged
 };
 
 class FakeWorld;
@@ -82,6 +83,7 @@ class FakeWorker {
   void Step(Nanos took);
   void Reject(uint64_t id, absl::StatusCode code, const char* why);
   size_t Count(Sequence::State state) const;
+  uint64_t NextPiece() const;
   bool Whole(const Bytes& lease) const { return needs_.Whole(lease); }
 
   FakeWorld* world_;
@@ -104,6 +106,7 @@ class FakeWorker {
   bool following_ = false;
   bool stepping_ = false;
   Nanos busy_ = 0;  // all steps so far
+  Nanos grows_since_ = 0;
   std::map<uint64_t, Sequence> sequences_;
 };
 
@@ -139,6 +142,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   uint64_t fills = 0;
   uint64_t grows = 0;
   uint64_t pauses = 0;
+  Nanos swapping = 0;  // time that leases of weights took to grow
   std::function<void(Incarnation, const v1::FromWorker&)> on_message;
   std::function<void(Incarnation, const WorkerExit&)> on_gone;
   std::function<void(const std::string&)> on_violation;  // of what we promise to workers

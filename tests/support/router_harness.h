@@ -69,6 +69,7 @@ class RouterHarness {
 
  private:
   void Check();
+  void CheckDevice(const std::string& name);
   void Violate(const std::string& what);
 
   RouterOptions options_;

@@ -1,0 +1,54 @@
+// What must hold between any two events; tests ask after every one.
+
+#include "absl/strings/str_cat.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+// "" or what is wrong with the model's counts.
+std::string AuditCounts(const State& state, const ModelRecord& model) {
+  size_t running = 0;
+  size_t paused = 0;
+  uint64_t since_sum = 0;
+  for (const RequestId id : model.requests) {
+    const Request& request = *state.requests.at(id);
+    running += request.stage == Request::Stage::kRunning ? 1 : 0;
+    paused += request.stage == Request::Stage::kPaused ? 1 : 0;
+    if (model.waiting.count({-request.priority, request.waiting_since, id}) > 0) {
+      since_sum += static_cast<uint64_t>(request.waiting_since);
+    }
+  }
+  const bool right = running == model.running && paused == model.paused &&
+                     since_sum == model.since_sum &&
+                     model.ages.size() + running == model.requests.size();
+  return right ? "" : absl::StrCat("the counts of ", model.name(), " are wrong");
+}
+
+}  // namespace
+
+std::string Router::Impl::Audit() const {
+  for (const auto& [name, model] : state_.models) {
+    if (std::string wrong = AuditCounts(state_, *model); !wrong.empty()) return wrong;
+    const WaitClock& clock = model->clock;
+    if (model->ages.empty() || clock.stopped || state_.ending) continue;
+    const Nanos since = std::max(model->ages.begin()->first, clock.from);
+    if (Now() - since > clock.bound) {
+      return absl::StrCat("a request for ", name, " has waited for ",
+                          (Now() - since) / kMillisecond, " ms, and its bound is ",
+                          clock.bound / kMillisecond, " ms");
+    }
+  }
+  return "";
+}
+
+const DeviceLedger* Router::Ledger(const std::string& device) const {
+  for (const auto& slot : impl_->state().devices) {
+    if (slot->ledger.device().name == device) return &slot->ledger;
+  }
+  return nullptr;
+}
+const HostLedger& Router::HostAccount() const { return impl_->state().host; }
+std::string Router::Audit() const { return impl_->Audit(); }
+
+}  // namespace switchyard::supervisor

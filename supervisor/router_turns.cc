@@ -1,0 +1,271 @@
+// What waits and for how long, as values for the scheduler; and who has waited too long.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/human.h"
+#include "supervisor/backoff.h"
+#include "supervisor/retry_after.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kLeastRetry = kSecond;   // advice to those who are refused
+constexpr Nanos kRelease = kSecond / 2;  // to pause sequences and give memory back
+
+Nanos MaxWait(const ModelRecord& model) {
+  const v1::Model& entry = model.entry.model;
+  if (!entry.has_max_wait()) return kMaxWait;
+  return entry.max_wait().seconds() * kSecond + entry.max_wait().nanos();
+}
+
+double Seconds(Nanos time) {
+  return static_cast<double>(time / (100 * kMillisecond)) / 10;  // for people
+}
+
+}  // namespace
+
+// How long victims on the device may take until they have drained or paused.
+Nanos Router::Impl::DrainOf(size_t device) const {
+  for (const auto& [name, model] : state_.models) {
+    if (model->device == device && model->running > 0) return options_.drain_timeout + kRelease;
+  }
+  return kRelease;
+}
+
+// KV that a swap on the device has to move to host memory, if nothing finishes before.
+uint64_t Router::Impl::KvInFlight(size_t device) const {
+  uint64_t sum = 0;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device == device && model->running > 0) sum += KvUsed(*model);
+  }
+  return sum;
+}
+
+// Bytes of its pool that sequences are in; all of it, as long as the worker has not said.
+uint64_t Router::Impl::KvUsed(const ModelRecord& model) const {
+  const v1::Heartbeat& beat = model.worker.heartbeat;
+  const uint64_t pool = LeaseOf(model).held.kv;
+  if (beat.kv_blocks_total() == 0) return pool;
+  const double share =
+      static_cast<double>(beat.kv_blocks_used()) / static_cast<double>(beat.kv_blocks_total());
+  return std::min(pool, static_cast<uint64_t>(static_cast<double>(pool) * share));
+}
+
+SchedulerDevice Router::Impl::DeviceView(size_t index) const {
+  const DeviceLedger& ledger = state_.devices[index]->ledger;
+  return {ledger.device().name,
+          ledger.device().capacity_bytes,
+          ledger.device().reserve_bytes,
+          ledger.foreign(),
+          ledger.free(),
+          ledger.over(),
+          DrainOf(index)};
+}
+
+SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
+  const LeaseEntry lease = LeaseOf(model);
+  const bool has_master =
+      model.master.phase == MasterSlot::Phase::kComplete && !model.host.streamed;
+  SchedulerModel view;
+  view.tenant.model = model.name();
+  view.tenant.needs = model.needs;
+  view.tenant.lease = lease.granted;
+  view.tenant.last_use = model.last_use;
+  view.tenant.cost = 1 / DeviceOf(model).copy.bytes_per_second() +
+                     (has_master ? 0 : 1 / model.master.fill.bytes_per_second());
+  view.tenant.kv_used = KvUsed(model);
+  view.tenant.pinned = model.pinned;
+  view.tenant.active = model.running > 0;
+  view.tenant.paused = model.worker.paused > 0 || model.worker.host_kv > 0 || model.lease.pausing;
+  view.charge = lease.charge;
+  view.starved = model.worker.starved && Resident(model);
+  view.settled = model.lease.motion == Motion::kRest;
+  view.ending = model.worker.phase == Phase::kEnding || model.leave != Leave::kNo;
+  view.quarantined = model.worker.quarantined;
+  if (model.needs.Whole(lease.granted)) {
+    const auto highest = model.priorities.rbegin();
+    view.work = {model.requests.size(), highest == model.priorities.rend() ? 0 : highest->first,
+                 model.turn_until, model.switched};
+  }
+  return view;
+}
+
+std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
+  std::vector<SchedulerModel> views;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device == device) views.push_back(ModelView(*model));
+  }
+  return views;
+}
+
+// Who wants the model to become resident: the strongest wish of a switch, requests, a pin. What its
+// turn takes is Demands' to say.
+std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
+  if (!model.entry.problem.ok() || model.leave != Leave::kNo || Resident(model)) {
+    return std::nullopt;
+  }
+  Demand demand;
+  demand.model = model.name();
+  if (!model.waiting.empty()) {
+    const auto& [minus_priority, since, id] = *model.waiting.begin();
+    demand.priority = -minus_priority;
+    demand.since = since;
+    demand.requests = model.waiting.size();
+    const uint64_t now = static_cast<uint64_t>(Now());
+    demand.waited = static_cast<Nanos>(demand.requests * now - model.since_sum);
+    if (model.clock.bound > 0) demand.due = model.clock.Due(model.ages.begin()->first);
+  }
+  if (const SwitchOp* op = FindSwitch(model.name())) {
+    demand.kind = DemandKind::kSwitch;
+    demand.since = static_cast<Nanos>(op->order);
+  } else if (model.waiting.empty()) {
+    if (!model.residency_wanted) return std::nullopt;
+    demand.kind = DemandKind::kBackground;
+  }
+  demand.prepared = Prepared(model);
+  demand.failing = Failing(model);
+  return demand;
+}
+
+// A row of failures, and no health since that would end it.
+bool Router::Impl::Failing(const ModelRecord& model) const {
+  const bool healthy = Ready(model) && Now() - model.worker.launched_at >= kHealthyAfter;
+  return model.failures.in_a_row >= kFailuresUntilSpared && !healthy;
+}
+
+bool Router::Impl::Prepared(const ModelRecord& model) const {
+  const MasterSlot& master = model.master;
+  const bool has_weights = LeaseOf(model).held.weights >= model.needs.image;
+  const bool has_master =
+      master.attached && (master.phase == MasterSlot::Phase::kComplete || master.soon);
+  return Ready(model) && model.lease.motion == Motion::kRest && (has_weights || has_master);
+}
+
+// In the order of names.
+std::vector<Demand> Router::Impl::Demands(size_t device) const {
+  const double copy = state_.devices[device]->copy.bytes_per_second();
+  const uint64_t in_flight = KvInFlight(device);
+  std::vector<Demand> demands;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != device) continue;
+    std::optional<Demand> demand = DemandOf(*model);
+    if (!demand) continue;
+    const uint64_t held = std::min(LeaseOf(*model).held.weights, model->needs.image);
+    const double rate = model->host.streamed ? model->master.fill.bytes_per_second() : copy;
+    demand->swap = SwapTime(model->needs.image - held + model->worker.host_kv + in_flight, rate);
+    demand->turn = LeastTurn(demand->swap);
+    demands.push_back(*std::move(demand));
+  }
+  return demands;
+}
+
+// The model has become resident, for which `moved` bytes have moved.
+void Router::Impl::BeginTurn(ModelRecord& model, uint64_t moved) {
+  const RateMeter& rate = model.host.streamed ? model.master.fill : DeviceOf(model).copy;
+  const Nanos swap = SwapTime(moved, rate.bytes_per_second());
+  model.turn_until = Now() + LeastTurn(swap);
+  model.switched = false;
+}
+
+// What the turn under way on the device may still take. (A swap under way is a demand still.)
+Nanos Router::Impl::Present(size_t device) const {
+  Nanos present = 0;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != device || (model->requests.empty() && !model->switched)) continue;
+    present = std::max(present, model->turn_until - Now());
+  }
+  return present;
+}
+
+// What all other demands take of the model's device.
+Nanos Router::Impl::OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const {
+  const Nanos drain = DrainOf(model.device);
+  Nanos others = 0;
+  for (const Demand& demand : demands) {
+    if (demand.model != model.name()) others += TurnTime(demand, drain);
+  }
+  return others;
+}
+
+// Whether a new request cannot be served within its bound, as far as one can tell.
+absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
+  const Nanos back_off = model.failures.not_before - Now();
+  if (model.worker.phase != Phase::kNone || back_off <= 0) return absl::OkStatus();
+  const Nanos bound = WaitBound(MaxWait(model), Present(model.device), DrainOf(model.device),
+                                OthersTime(model, Demands(model.device)));
+  if (back_off <= bound) return absl::OkStatus();
+  return WithRetryAfter(
+      absl::UnavailableError(absl::StrCat(
+          "the worker of ", model.name(), " is started again in ", Seconds(back_off),
+          " s, and no request waits longer than ", Seconds(bound), " s: ", model.failures.last)),
+      back_off);
+}
+
+// Whether nobody else holds up the model's requests.
+bool Router::Impl::ClockStopped(const ModelRecord& model) const {
+  const DeviceSlot& device = DeviceOf(model);
+  const bool comes =
+      device.swap && device.swap->model == model.name() && !VictimsDrain(*device.swap);
+  return Resident(model) || comes || model.master.phase == MasterSlot::Phase::kFilling;
+}
+
+// Keeps the clocks of all models of the device, and refuses what is overdue.
+void Router::Impl::PumpWaits(size_t index, const std::vector<Demand>& demands) {
+  const Nanos drain = DrainOf(index);
+  const Nanos present = Present(index);
+  Nanos all = 0;
+  for (const Demand& demand : demands) all += TurnTime(demand, drain);
+  auto own = demands.begin();  // in the order of names, too
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != index) continue;
+    Nanos others = all;
+    if (own != demands.end() && own->model == name) others -= TurnTime(*own++, drain);
+    WaitClock& clock = model->clock;
+    const bool stopped = ClockStopped(*model);
+    if (clock.stopped && !stopped) clock.from = Now();
+    clock.stopped = stopped;
+    if (stopped || model->ages.empty()) {
+      clock.bound = 0;
+      clock.alarm.Clear();
+      continue;
+    }
+    clock.bound = std::max(clock.bound, WaitBound(MaxWait(*model), present, drain, others));
+    if (clock.Due(model->ages.begin()->first) <= Now()) RefuseOverdue(*model, present + others);
+    if (model->ages.empty()) continue;
+    const Nanos next = clock.Due(model->ages.begin()->first);
+    if (clock.alarm.armed() && clock.alarm_at <= next) continue;  // it looks again by itself
+    clock.alarm_at = next;
+    Arm(clock.alarm, next - Now(), [] {});
+  }
+}
+
+// `retry`: when it may be its turn.
+void Router::Impl::RefuseOverdue(ModelRecord& model, Nanos retry) {
+  std::vector<std::string> drain;
+  for (const auto& [name, other] : state_.models) {
+    if (other->device != model.device || !other->lease.pause_wanted) continue;
+    drain.push_back(absl::StrCat(name, " needs ", HumanBytes(other->lease.reserve_wanted),
+                                 " of host memory to pause"));
+  }
+  const std::string message =
+      absl::StrCat(model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name,
+                   " within ", Seconds(model.clock.bound), " s, longer than which no request waits",
+                   drain.empty() ? "" : absl::StrCat(": ", absl::StrJoin(drain, ", ")));
+  std::vector<RequestId> overdue;
+  for (const auto& [since, id] : model.ages) {
+    if (model.clock.Due(since) > Now()) break;
+    overdue.push_back(id);
+  }
+  for (const RequestId id : overdue) {
+    Request& request = *FindRequest(id);
+    const absl::Status status = request.has_tokens ? absl::AbortedError(message)
+                                : Ready(model)     ? absl::ResourceExhaustedError(message)
+                                                   : absl::UnavailableError(message);
+    EndRequest(request, WithRetryAfter(status, std::max(retry, kLeastRetry)), true);
+  }
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,109 @@
+#include "supervisor/turns.h"
+
+#include <algorithm>
+#include <functional>
+#include <tuple>
+
+namespace switchyard::supervisor {
+namespace {
+
+bool EarlierDue(const Demand& a, const Demand& b) {
+  const Nanos x = a.due == 0 ? kNever : a.due + a.swap + a.turn;
+  const Nanos y = b.due == 0 ? kNever : b.due + b.swap + b.turn;
+  return std::tie(x, a.since, a.model) < std::tie(y, b.since, b.model);
+}
+
+// Higher priority; then what relieves more waiting for each second of swapping.
+bool Preferred(const Demand& a, const Demand& b) {
+  if (a.priority != b.priority) return a.priority > b.priority;
+  const double x = static_cast<double>(a.waited) * static_cast<double>(b.swap + kMillisecond);
+  const double y = static_cast<double>(b.waited) * static_cast<double>(a.swap + kMillisecond);
+  if (x != y) return x > y;
+  return std::tie(a.since, a.model) < std::tie(b.since, b.model);
+}
+
+using Iterator = std::vector<Demand>::iterator;
+
+// Orders the prepared requests of [begin, end).
+void RankRequests(Iterator begin, Iterator end, Nanos drain, Nanos now) {
+  if (begin == end) return;
+  std::sort(begin, end, EarlierDue);
+  Nanos before = 0;       // what those that are due earlier take
+  Nanos latest = kNever;  // min L(k) over those that are due earlier
+  for (Iterator it = begin; it != end; ++it) {
+    const Nanos takes = TurnTime(*it, drain);
+    it->held = latest != kNever && latest - now < takes;
+    if (it->due > 0) latest = std::min(latest, it->due - drain - before);
+    before += takes;
+  }
+  if (latest != kNever) begin->urgent_at = std::max<Nanos>(latest, 1);
+  if (latest <= now) return;  // in the order of due
+  std::stable_sort(begin, end, [](const Demand& a, const Demand& b) {
+    return a.held != b.held ? b.held : !a.held && Preferred(a, b);
+  });
+}
+
+}  // namespace
+
+bool RanksBefore(const Demand& a, const Demand& b) {
+  auto rank = [](const Demand& d) {
+    return std::make_tuple(static_cast<int>(d.kind),
+                           d.kind == DemandKind::kRequests ? -d.priority : 0, d.since);
+  };
+  return std::make_tuple(rank(a), std::cref(a.model)) <
+         std::make_tuple(rank(b), std::cref(b.model));
+}
+
+Nanos SwapTime(uint64_t bytes, double bytes_per_second) {
+  const double seconds = static_cast<double>(bytes) / std::max(bytes_per_second, 1.0);
+  return static_cast<Nanos>(std::min(seconds * kSecond, static_cast<double>(kLongestSwap)));
+}
+
+Nanos LeastTurn(Nanos swap) { return std::max(kLeastTurn, kTurnPerSwap * swap); }
+
+void RankDemands(std::vector<Demand>& demands, Nanos drain, Nanos now) {
+  std::sort(demands.begin(), demands.end(), RanksBefore);
+  const auto requests = std::find_if(demands.begin(), demands.end(),
+                                     [](const Demand& d) { return d.kind != DemandKind::kSwitch; });
+  const auto background = std::find_if(
+      requests, demands.end(), [](const Demand& d) { return d.kind == DemandKind::kBackground; });
+  // Those that are not prepared cannot use the time: they rank last, as they are.
+  const auto unprepared =
+      std::stable_partition(requests, background, [](const Demand& d) { return d.prepared; });
+  RankRequests(requests, unprepared, drain, now);
+}
+
+Nanos TurnTime(const Demand& demand, Nanos drain) {
+  return demand.kind == DemandKind::kBackground ? 0 : drain + demand.swap + demand.turn;
+}
+
+Nanos WaitBound(Nanos max_wait, Nanos present, Nanos drain, Nanos others) {
+  return std::max(max_wait, std::max<Nanos>(present, 0) + drain + others);
+}
+
+Nanos GivesWayAt(const Work& work, const Demand& demand, Nanos now) {
+  const bool operators = demand.kind == DemandKind::kSwitch;
+  if (work.requests == 0) {
+    // The operator who switched to it is about to ask it something.
+    return work.switched && !operators ? work.turn_until : now;
+  }
+  if (work.turn_until > now || operators) return work.turn_until;
+  if (demand.priority > work.priority) return now;
+  const Nanos urgent = demand.urgent_at == 0 ? kNever : demand.urgent_at;
+  if (demand.priority < work.priority) return urgent;
+  const double cost = 2.0 * static_cast<double>(demand.swap) * static_cast<double>(work.requests);
+  const double missing = cost - static_cast<double>(demand.waited);
+  if (demand.kind == DemandKind::kBackground) return kNever;
+  if (missing <= 0) return now;
+  if (demand.requests == 0) return urgent;
+  const double ripens = missing / static_cast<double>(demand.requests);
+  // A nanosecond more, so that rounding does not make it ask again just before.
+  return std::min(urgent, now + 1 + static_cast<Nanos>(std::min(ripens, 1e18)));
+}
+
+bool InLeastTurn(const Work& work, const Demand& demand, Nanos now) {
+  const bool has = work.requests > 0 || (work.switched && demand.kind != DemandKind::kSwitch);
+  return has && work.turn_until > now;
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "supervisor/ports.h"
+
+// Whose turn is next when several models want one device. Pure: values in, values out.
+//
+// Requests are collated by model, and models are served in turns. A turn of model m takes
+//
+//   swap(m)  its missing bytes, and the KV that has to make room or comes back, / the rate at which
+//            bytes have been moving, and
+//   turn(m)  its least turn, max(kLeastTurn, kTurnPerSwap * swap(m)): not cut short while m has
+//            work, so under load at least kTurnPerSwap / (kTurnPerSwap + 1) of the time is served;
+//            before that, victims may drain for as long as they are given.
+//
+// Models without work give way at once, though that means more swaps under a light load: whoever
+// asks two models in turns, each when the other has answered, would wait for nothing else.
+//
+// Three rules say when a turn beyond its least ends for another model's requests:
+//
+//   Weighing.   By the time t, the n requests that wait for m have waited for W = sum(t - since)
+//               request-seconds. A swap now makes the requests of the models that give way stand
+//               still while m comes in, and again while they come back: it costs about
+//               C = 2 * swap(m) * (their requests) request-seconds. m may come in once W >= C, when
+//               waiting has cost as much as the swap will; so neither costs more than twice what
+//               it need have.
+//   Priority.   Work of higher priority does not weigh, and work of lower priority does not count.
+//   The bound.  A request for m waits until m is being loaded no longer than
+//                 bound(m) = max(max_wait(m), what the present turn may still take + drain +
+//                                sum over the other models that wait of drain + swap + turn).
+//               Its loading must begin by due = since + bound. In the order of due + swap + turn,
+//               the k-th must be chosen by
+//                 L(k) = due(k) - drain - sum(j < k: drain + swap(j) + turn(j)),
+//               or some bound is missed. From min L(k) on, that order is kept, and nothing but a
+//               least turn holds up the first. Before that, a model may overtake the ones before
+//               it only by as much time as all of them have to spare.
+//               This always works out: whoever comes last has a bound that lets all others go
+//               first, so the order of coming keeps all bounds; and if any order does, the one of
+//               due + swap + turn does (Jackson 1955: it is that of deadlines for the ends).
+namespace switchyard::supervisor {
+
+constexpr Nanos kLeastTurn = 100 * kMillisecond;
+constexpr int kTurnPerSwap = 2;
+constexpr Nanos kSwitchedTurn =
+    2 * kSecond;                          // that an operator's switch gives, with work or without
+constexpr Nanos kMaxWait = 30 * kSecond;  // where a model does not say otherwise
+constexpr Nanos kNever = INT64_MAX;
+constexpr Nanos kLongestSwap = 60 * kSecond;  // no estimate is longer: stuck ones are ended
+
+enum class DemandKind {
+  kSwitch,      // an operator's Switch or Load
+  kRequests,    // requests wait, collated by model
+  kBackground,  // a pinned model that should be resident; disturbs nobody
+};
+
+// A wish to make one model resident.
+struct Demand {
+  std::string model;
+  DemandKind kind = DemandKind::kRequests;
+  int32_t priority = 0;  // the highest of its requests
+  Nanos since = 0;       // of its oldest request; of a switch, its place in the order of switches
+  // Its worker answers, its master is complete or will be soon, its lease is at rest.
+  bool prepared = false;
+  bool failing = false;  // its workers have been failing: no resident model gives way to it
+  Nanos due = 0;         // the oldest request is refused then; 0: never
+  Nanos swap = 0;
+  Nanos turn = 0;
+  Nanos waited = 0;     // the sum over its requests
+  size_t requests = 0;  // that wait
+  // RankDemands' own to set.
+  Nanos urgent_at =
+      0;              // from then on, only a least turn holds it up; 0: not while others are first
+  bool held = false;  // may take no model's place now: one that is due earlier would be late
+};
+
+// Switches in their order, then requests by priority and age, then the background.
+bool RanksBefore(const Demand& a, const Demand& b);
+
+// How long `bytes` take.
+Nanos SwapTime(uint64_t bytes, double bytes_per_second);
+Nanos LeastTurn(Nanos swap);
+
+// Puts demands into the order in which they may have their turn: switches, requests, background.
+// `drain`: how long victims may drain.
+void RankDemands(std::vector<Demand>& demands, Nanos drain, Nanos now);
+
+// What the turn of `demand` takes of the device; nothing, if it disturbs nobody.
+Nanos TurnTime(const Demand& demand, Nanos drain);
+// The bound on waiting of a model whose own configuration allows `max_wait`. `present`: what the
+// turn under way may still take. `others`: the sum of TurnTime over the other demands.
+Nanos WaitBound(Nanos max_wait, Nanos present, Nanos drain, Nanos others);
+
+// What has work on a device, as far as its turn goes.
+struct Work {
+  size_t requests = 0;    // running or waiting
+  int32_t priority = 0;   // the highest of them
+  Nanos turn_until = 0;   // its least turn
+  bool switched = false;  // the turn began with an operator's switch, whose work is yet to come
+};
+
+// From when on a model with `work` may be made to give way to `demand`; `now` or earlier: at once.
+Nanos GivesWayAt(const Work& work, const Demand& demand, Nanos now);
+// Whether what keeps it now is its least turn.
+bool InLeastTurn(const Work& work, const Demand& demand, Nanos now);
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,212 @@
+// Turns, bounds on waiting, and what is made ready meanwhile, one scene each.
+
+#include <gtest/gtest.h>
+
+#include "supervisor/retry_after.h"
+#include "tests/supervisor/router_fixture.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+class RouterTurnsTest : public RouterFixture {
+ protected:
+  bool Starts(const std::shared_ptr<ClientView>& client) {
+    return h_->RunUntil([&] { return client->tokens > 0; });
+  }
+  Nanos Now() const { return h_->world.timers.Now(); }
+};
+
+TEST_F(RouterTurnsTest, AModelWithoutWorkGivesWayAtOnce) {
+  Begin(150 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Generate("a", 1)));
+  auto other = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(other));
+  EXPECT_LT(other->timings.queue_ms() + other->timings.swap_ms(), 1000);
+}
+
+// A swap takes 2 s: a least turn is 4 s, and one request of a weighs 4 s of waiting.
+TEST_F(RouterTurnsTest, ABusyModelHasItsLeastTurnThenWaitingIsWeighed) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->world.rules.bytes_per_second = 40 * kMiB;
+  auto busy = h_->Generate("a", 20'000);
+  ASSERT_TRUE(Starts(busy));
+  const Nanos turn = Now();
+  auto one = h_->Generate("b", 1);
+  h_->RunFor(3800 * kMillisecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::DRAINING);
+  ASSERT_TRUE(Done(one));
+  EXPECT_GT(Now() - turn, 4 * kSecond);
+  // With three at once b waits for no more than the least turn.
+  auto more = h_->Generate("c", 1);
+  h_->Generate("c", 1);
+  h_->Generate("c", 1);
+  ASSERT_TRUE(Done(more));
+  EXPECT_TRUE(more->status.ok()) << more->status;
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, HigherPriorityIsFirst) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 300);
+  ASSERT_TRUE(Starts(busy));
+  auto older = h_->Generate("b", 1);
+  h_->RunFor(20 * kMillisecond);
+  auto urgent = h_->Generate("c", 1, 0, 5);
+  ASSERT_TRUE(Done(urgent));
+  EXPECT_EQ(older->finishes, 0);
+  ASSERT_TRUE(Done(older));
+  EXPECT_TRUE(older->status.ok()) << older->status;
+}
+
+TEST_F(RouterTurnsTest, LowerPriorityWaitsForItsBoundAndNoLonger) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 1'000'000, 0, 5);
+  ASSERT_TRUE(Starts(busy));
+  const Nanos then = Now();
+  auto low = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(low));
+  EXPECT_TRUE(low->status.ok()) << low->status;
+  EXPECT_GT(Now() - then, 19 * kSecond);  // 30 s less the drain
+  EXPECT_LT(Now() - then, 32 * kSecond);
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, ASwitchGivesItsModelATurnThoughNothingIsAskedOfItYet) {
+  Begin(150 * kMiB);
+  Settle();
+  for (int i = 0; i < 20; ++i) h_->Generate("a", 400);
+  h_->RunFor(500 * kMillisecond);
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
+  auto asked = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(asked));
+  EXPECT_EQ(asked->timings.swap_ms(), 0);
+  // And then those who wait have theirs.
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }));
+}
+
+TEST_F(RouterTurnsTest, WhoseBoundIsOverIsRefusedAndToldWhyAndWhenToComeBack) {
+  Begin(150 * kMiB, 165 * kMiB);  // two masters, and no room for a pool
+  Settle();
+  auto busy = h_->Generate("a", 1'000'000);
+  ASSERT_TRUE(Starts(busy));
+  const Nanos then = Now();
+  auto refused = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(refused));
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(refused->status.message().find(
+                "b did not get its turn on cpu within 30 s, longer than which no request waits: "
+                "a needs 10.0 MiB of host memory to pause"),
+            std::string::npos)
+      << refused->status;
+  EXPECT_GE(RetryAfter(refused->status), kSecond);
+  EXPECT_NEAR(static_cast<double>(Now() - then) / kSecond, 30, 0.1);
+  // The one that could not be paused goes on as if nothing had been.
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, AModelsOwnBoundMayBeLonger) {
+  auto catalog = Catalog();
+  catalog[1].model.mutable_max_wait()->set_seconds(90);
+  Begin(150 * kMiB, 165 * kMiB, catalog);
+  Settle();
+  auto busy = h_->Generate("a", 10'000);  // about 50 s
+  ASSERT_TRUE(Starts(busy));
+  auto patient = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(patient));
+  EXPECT_TRUE(patient->status.ok()) << patient->status;
+  EXPECT_GT(patient->timings.swap_ms(), 30'000);
+}
+
+TEST_F(RouterTurnsTest, WhatCannotBeServedWithinItsBoundIsRefusedAtOnce) {
+  auto catalog = Catalog();
+  catalog[0].model.mutable_max_wait()->set_seconds(1);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  h_->world.WorkerOf("a")->Die("test");
+  h_->RunFor(5 * kSecond);  // and three more: the back-off is 4 s
+  auto refused = h_->Generate("a", 1);
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_GT(RetryAfter(refused->status), kSecond);
+  auto waits = h_->Generate("b", 1);
+  h_->world.rules.faults.dies_at_start = 0;
+  ASSERT_TRUE(Done(waits));
+  EXPECT_TRUE(waits->status.ok()) << waits->status;
+}
+
+TEST_F(RouterTurnsTest, HostMemoryIsKeptBeforeTheDrainBegins) {
+  Begin(150 * kMiB, 400 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 20'000);
+  ASSERT_TRUE(Starts(busy));
+  EXPECT_EQ(h_->router->HostAccount().used(), 240 * kMiB);
+  auto other = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  EXPECT_EQ(h_->router->HostAccount().paused("a"), 10 * kMiB);  // one sequence, at its largest
+  EXPECT_EQ(h_->world.pauses, 0u);
+  ASSERT_TRUE(Done(other));
+  EXPECT_EQ(h_->world.pauses, 1u);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }));
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->router->HostAccount().paused("a"), 0u);
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, MastersThatNobodyNeedsMakeRoomForPausedSequences) {
+  Begin(150 * kMiB, 245 * kMiB);  // three masters, and half a pool
+  Settle();
+  EXPECT_EQ(h_->router->HostAccount().used(), 240 * kMiB);
+  auto busy = h_->Generate("a", 20'000);
+  ASSERT_TRUE(Starts(busy));
+  auto other = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(other));
+  EXPECT_TRUE(other->status.ok()) << other->status;
+  EXPECT_EQ(h_->world.pauses, 1u);
+  EXPECT_EQ(h_->StatusOf("c").state(), v1::COLD);
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, AColdModelsMasterIsFilledWhileAnotherServes) {
+  options_.prefetch_at_start = false;
+  Begin(150 * kMiB);
+  auto busy = h_->Generate("a", 20'000);
+  ASSERT_TRUE(Starts(busy));
+  h_->RunFor(3 * kSecond);
+  EXPECT_EQ(h_->world.fills, 1u);
+  auto cold = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").master_bytes() > 0; }));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);  // gives way when b can use it
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::WARM);
+  ASSERT_TRUE(Done(cold));
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, UnderLoadTwoModelsTakeTurnsAndNobodyStarves) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->world.rules.bytes_per_second = 80 * kMiB;
+  for (int i = 0; i < 600; ++i) {
+    h_->Generate(i % 2 == 0 ? "a" : "b", 30);
+    h_->RunFor(50 * kMillisecond);
+  }
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->clients.back()->finishes > 0; }));
+  h_->RunFor(10 * kSecond);
+  for (const auto& client : h_->clients) {
+    EXPECT_TRUE(client->status.ok() && client->finishes == 1) << client->status;
+  }
+  EXPECT_LT(h_->world.grows, 40u);  // for 600 changes from one model to the other
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor
