@@ -2,14 +2,19 @@
 // event what must always hold (tests/support/router_harness.cc) and at the end that nothing is left
 // over.
 //
-//   SWITCHYARD_SEEDS=N        how many seeds (default 500)
+//   SWITCHYARD_SEEDS=N        how many seeds (default 2000, with sanitizers 100)
 //   SWITCHYARD_FIRST_SEED=S   from which on (default 1)
 //   SWITCHYARD_SEED=S         only this one
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <iostream>
+#include <map>
+#include <mutex>
 #include <random>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "supervisor/host_share.h"
@@ -24,6 +29,27 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   const char* value = std::getenv(name);
   return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
 }
+
+// What became of the requests of many lives, so that one sees what was put to the test.
+struct Tally {
+  std::map<std::string, uint64_t> ended;  // by status
+  uint64_t pauses = 0;
+  uint64_t swaps = 0;
+  uint64_t workers = 0;
+
+  void Add(const Tally& other) {
+    for (const auto& [status, count] : other.ended) ended[status] += count;
+    pauses += other.pauses;
+    swaps += other.swaps;
+    workers += other.workers;
+  }
+  std::string Text() const {
+    std::string text = absl::StrCat(workers, " workers, ", swaps, " leases grown, ", pauses,
+                                    " pauses; requests ended");
+    for (const auto& [status, count] : ended) absl::StrAppend(&text, " ", status, " ", count);
+    return text;
+  }
+};
 
 // One random life.
 class Simulation {
@@ -56,6 +82,21 @@ class Simulation {
     catalog_ = std::move(catalog);
   }
 
+  Tally Count() const {
+    Tally tally;
+    tally.pauses = harness_->world.pauses;
+    tally.swaps = harness_->world.grows;
+    tally.workers = harness_->world.launches;
+    for (const auto& client : harness_->clients) {
+      const bool overdue =
+          client->status.message().find("did not get its turn") != std::string::npos;
+      ++tally.ended[client->cancelled ? "cancelled by the client"
+                    : overdue         ? "refused for their bound"
+                                      : absl::StatusCodeToString(client->status.code())];
+    }
+    return tally;
+  }
+
   // "" or what went wrong.
   std::string Run() {
     RouterHarness& h = *harness_;
@@ -67,7 +108,10 @@ class Simulation {
     }
     // The storm is over: whoever still waits must be served or told why not.
     h.world.rules.faults = Faults{};
-    for (const Device& device : options_.devices) h.Foreign(device.name, 0);
+    for (const Device& device : options_.devices) {
+      h.Foreign(device.name, 0);
+      h.Capacity(device.name, device.capacity_bytes);
+    }
     for (const auto& client : h.clients) h.Read(client);
     if (Below(5) == 0) return Finish();  // or it ends in the middle
     h.RunFor(60 * kSecond);              // what is slow to be reaped is reaped
@@ -114,6 +158,7 @@ class Simulation {
     rules.latency = Pick({1, 20, 200}) * kMillisecond;
     rules.step = Pick({5, 30, 100}) * kMillisecond;
     rules.max_sequences = static_cast<uint32_t>(1 + Below(8));
+    if (Below(3) == 0) rules.bytes_per_second = static_cast<double>(Pick({5, 50, 500}) * kMiB);
     return rules;
   }
 
@@ -123,6 +168,7 @@ class Simulation {
                                  static_cast<uint32_t>(1 + Below(20)), kv, kv * (1 + Below(8)));
     entry.model.set_pinned(Below(12) == 0);
     if (Below(4) == 0) entry.model.mutable_idle_timeout()->set_seconds(2 + Below(5));
+    if (Below(4) == 0) entry.model.mutable_max_wait()->set_seconds(1 + Below(60));
     return entry;
   }
 
@@ -166,7 +212,7 @@ class Simulation {
   void Rare() {
     RouterHarness& h = *harness_;
     const Device& device = options_.devices[Below(options_.devices.size())];
-    switch (Below(7)) {
+    switch (Below(10)) {
       case 0:
         ++calls_;
         h.router->Unload(AnyModel(), [this](absl::StatusOr<v1::UnloadReply>) { --calls_; });
@@ -189,6 +235,16 @@ class Simulation {
         if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Die("killed");
         return;
       case 5:
+        if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Hang();
+        return;
+      case 6:
+        h.world.timers.Jump(static_cast<Nanos>(Below(Pick({1, 10, 200}) * kSecond)));
+        return;
+      case 7:
+        h.Capacity(device.name, Below(2) == 0 ? device.capacity_bytes
+                                              : device.capacity_bytes / 2 + Below(100 * kMiB));
+        return;
+      case 8:
         h.Foreign(device.name, Below(3) == 0 ? Below(device.capacity_bytes) : 0);
         return;
       default: {
@@ -241,22 +297,39 @@ class Simulation {
   int calls_ = 0;
 };
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kSeeds = 100;
+#else
+constexpr uint64_t kSeeds = 2000;
+#endif
+
+// Seeds are independent of each other: every core takes the next one.
 TEST(RouterSimulation, KeepsItsPromises) {
+  const bool single = std::getenv("SWITCHYARD_SEED") != nullptr;
   const uint64_t first =
       FromEnvironment("SWITCHYARD_SEED", FromEnvironment("SWITCHYARD_FIRST_SEED", 1));
-  const bool single = std::getenv("SWITCHYARD_SEED") != nullptr;
-  const uint64_t last = single ? first : first + FromEnvironment("SWITCHYARD_SEEDS", 500) - 1;
-  int failures = 0;
-  for (uint64_t seed = first; seed <= last && failures < 5; ++seed) {
-    SCOPED_TRACE(absl::StrCat("SWITCHYARD_SEED=", seed));
-    std::string wrong;
-    {
+  const uint64_t end = first + (single ? 1 : FromEnvironment("SWITCHYARD_SEEDS", kSeeds));
+  std::atomic<uint64_t> next = first;
+  std::mutex mutex;
+  std::map<uint64_t, std::string> failures;
+  Tally total;
+  auto work = [&] {
+    for (uint64_t seed = next++; seed < end; seed = next++) {
       Simulation simulation(seed);
-      wrong = simulation.Run();
+      const std::string wrong = simulation.Run();
+      const std::lock_guard<std::mutex> lock(mutex);
+      total.Add(simulation.Count());
+      if (wrong.empty()) continue;
+      failures[seed] = wrong;
+      if (failures.size() >= 5) next = end;
     }
-    EXPECT_EQ(wrong, "");
-    failures += wrong.empty() ? 0 : 1;
-  }
+  };
+  std::vector<std::thread> threads(std::max(1u, std::thread::hardware_concurrency()));
+  for (std::thread& thread : threads) thread = std::thread(work);
+  for (std::thread& thread : threads) thread.join();
+  std::cout << end - first << " lives: " << total.Text() << "\n";
+  for (const auto& [seed, wrong] : failures)
+    ADD_FAILURE() << "SWITCHYARD_SEED=" << seed << ": " << wrong;
 }
 
 }  // namespace

@@ -134,6 +134,11 @@ void RouterHarness::Foreign(const std::string& device, uint64_t bytes) {
   router->OnForeignBytes(device, bytes);
 }
 
+void RouterHarness::Capacity(const std::string& device, uint64_t bytes) {
+  leased_[device] = router->Ledger(device)->charged();
+  router->SetCapacity(device, bytes);
+}
+
 bool RouterHarness::RunUntil(const std::function<bool()>& done, Nanos most) {
   const Nanos end = world.timers.Now() + most;
   while (!done()) {

@@ -52,6 +52,8 @@ class RouterHarness {
 
   // Strangers use `bytes` of the device from now on.
   void Foreign(const std::string& device, uint64_t bytes);
+  // A reload gives the device more or less to lease.
+  void Capacity(const std::string& device, uint64_t bytes);
 
   // Runs until `done`, at most `most` of virtual time. False if the time was not enough.
   bool RunUntil(const std::function<bool()>& done, Nanos most = 600 * kSecond);
