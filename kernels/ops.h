@@ -41,8 +41,8 @@ struct [[nodiscard]] OpError {
 };
 
 // A weight matrix as it lies in the image: data[batch][n][k], row-major, n output features. batch
-// is 1 but for experts. Data, scales and zeros start at multiples of 256 bytes, and the last 16 bytes
-// that any of them has a part in may be read.
+// is 1 but for experts. Data, scales and zeros start at multiples of 256 bytes; what follows them
+// up to a multiple of 16 bytes may be read.
 //
 // Quantized, w is data times scale, for a weight in row r and column c:
 //   kF8E4M3  scales f32: [batch][n] where group is 0; [batch][ceil(n/128)][ceil(k/128)] where group
