@@ -128,7 +128,8 @@ class Simulation {
       if (client->finishes == 0) {
         return absl::StrCat("no answer from ", entry.model.name(), "; ", Waiting());
       }
-      if (!client->status.ok() && !PinnedOut(client->status)) {
+      const bool pinned_out = PinnedOut(client->status) || PinnedOut(op->status);
+      if (!client->status.ok() && !pinned_out) {
         return absl::StrCat("in peace: ", client->status.ToString());
       }
     }
