@@ -1,6 +1,7 @@
 """Workers that are killed, stopped and interrupted at random moments."""
 
 import signal
+import threading
 import time
 import unittest
 
@@ -87,14 +88,23 @@ class StoppedTest(unittest.TestCase):
 class PreemptTest(unittest.TestCase):
     TEXTS = ["In the morning", "It was the", "Of all that", "There is a"]
 
-    def asked(self, s, voice, text, seed, priority=0):
-        """A long answer, with chance in it: (ids, whether it was paused)."""
+    def asked(self, s, voice, text, seed, priority=0, runs=None, after=None):
+        """A long answer, with chance in it: (ids, whether it was paused). Sets `runs` when it has
+        begun or failed; is asked when `after` is set."""
         ids, paused = [], False
-        request = s.request(voice, text, 160, temperature=0.8, sampling={"seed": seed},
+        request = s.request(voice, text, 320, temperature=0.8, sampling={"seed": seed},
                             priority=priority)
-        for event in s.inference.Generate(request, timeout=240):
-            ids += event.ids
-            paused |= event.waiting.paused
+        try:
+            if after:
+                after.wait(240)
+            for event in s.inference.Generate(request, timeout=240):
+                ids += event.ids
+                paused |= event.waiting.paused
+                if runs and ids:
+                    runs.set()
+        finally:
+            if runs:
+                runs.set()
         return ids, paused
 
     @fault("preempt: pause, swap, resume under load", 50, 1000)
@@ -107,14 +117,16 @@ class PreemptTest(unittest.TestCase):
         with Supervisor(device="cpu=32MiB",
                         config="drain_timeout { nanos: 1000000 }") as s:
             while rounds.done < rounds.times:
-                # Two models that cannot both be there; the one that matters more does not wait
-                # for the other's answers, only for its least turn.
+                # Two models that cannot both be there; the one that matters more is asked while
+                # the other answers, and waits for its least turn alone.
                 voices = rounds.random.sample(VOICES, 2)
                 chosen = [c for v in voices for c in cases if c[0] == v]
                 chosen = [c for c in chosen if rounds.begin()]
                 if not chosen:
                     break
-                results = together([lambda c=c: self.asked(s, *c, priority=voices.index(c[0]))
+                runs = threading.Event()
+                order = [dict(runs=runs), dict(priority=1, after=runs)]
+                results = together([lambda c=c: self.asked(s, *c, **order[voices.index(c[0])])
                                     for c in chosen], 240)
                 for case, (ids, was_paused) in zip(chosen, results):
                     self.assertEqual(ids, expected[case], case)
