@@ -5,9 +5,10 @@
 // says.
 //
 //   variant   rows        weights    limit
-//   Stream    1           any but f  memory: tensor cores on weights by the bulk copy engine
+//   Stream    1           not f      memory: tensor cores on weights through a ring of a block
 //   Batch     2 to 128    bf16       memory: tensor cores on weights through shared memory
-//   Decode    2 to 16     quantized  memory: tensor cores on weights through rings in shared memory
+//   Decode    1 to 16     quantized  memory: tensor cores on weights through rings of a thread; one
+//                                    row of experts in mxfp4, or where Stream has no room
 //   Tiled     above       any        tensor cores; quantized weights become bf16 in registers
 //   Generic   any         any        none: odd widths, f32 and f16 weights
 //

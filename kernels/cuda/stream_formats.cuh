@@ -123,7 +123,6 @@ __device__ inline float StageHalfRow(const RowOfX& x, const float* norm, int pie
 // With x as bf16.
 template <class Format>
 struct StreamBf16X : Format {
-  static constexpr bool kHalf = false;
   static constexpr float kResult = Format::kSingleFactor;
 
   __device__ static float Stage(const RowOfX& x, const float* norm, int pieces, int padded,
@@ -171,7 +170,6 @@ __device__ inline uint32_t HalvesOfFp8(uint32_t word, bool upper) {
 #endif
 
 struct StreamFp8 : Fp8Format {
-  static constexpr bool kHalf = true;
   static constexpr float kResult = kFp8HalfFactor;
 
   __device__ static float Stage(const RowOfX& x, const float* norm, int pieces, int padded,
@@ -198,7 +196,6 @@ struct StreamFp8 : Fp8Format {
 
 // Groups of any multiple of 128.
 struct StreamInt4 : Int4Format {
-  static constexpr bool kHalf = true;
   static constexpr float kResult = 1.0f;
 
   __device__ static float Stage(const RowOfX& x, const float* norm, int pieces, int padded,

@@ -10,18 +10,32 @@ Environment:
 import functools
 import json
 import os
+import pathlib
 import random
+import shutil
 import sys
+import tempfile
 import threading
 import time
 
-from harness import VOICES
+from harness import MODELS, VOICES
 
 NIGHTLY = os.environ.get("SWITCHYARD_CHAOS") == "nightly"
 SEED = int(os.environ.get("SWITCHYARD_CHAOS_SEED") or random.SystemRandom().getrandbits(32))
 SECONDS = float(os.environ.get("SWITCHYARD_CHAOS_SECONDS") or 1e9)
 LOG = os.environ.get("SWITCHYARD_CHAOS_LOG")
 DEVICE = 64 << 20  # about half of the six
+
+
+def models_of(voices, add_cleanup):
+    """A models.d of its own with these demonstration models; `add_cleanup` takes what removes it."""
+    folder = tempfile.TemporaryDirectory()
+    add_cleanup(folder.cleanup)
+    models = pathlib.Path(folder.name)
+    (models / "demo").symlink_to(MODELS / "demo")
+    for voice in voices:
+        shutil.copy(MODELS / f"{voice}.textproto", models)
+    return models
 
 
 class Rounds:

@@ -5,16 +5,14 @@ SWITCHYARD_CHAOS_SOAK: seconds; at night 1,800.
 
 import os
 import pathlib
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 import unittest
 
-from chaos import NIGHTLY, Background, answers, fault, hit, pause
-from harness import (MODELS, VOICES, Supervisor, alive, control, descriptors, grpc,
+from chaos import NIGHTLY, Background, answers, fault, hit, models_of, pause
+from harness import (VOICES, Supervisor, alive, control, descriptors, grpc,
                      inference_pb2_grpc, model, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
@@ -86,12 +84,7 @@ class Faults:
 class SoakTest(unittest.TestCase):
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.models = pathlib.Path(folder.name)
-        (self.models / "demo").symlink_to(MODELS / "demo")
-        for voice in VOICES:
-            shutil.copy(MODELS / f"{voice}.textproto", self.models)
+        self.models = models_of(VOICES, self.addCleanup)
 
     def client(self, s, expected, over, codes):
         number = 0

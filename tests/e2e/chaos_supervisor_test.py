@@ -1,14 +1,13 @@
 """Supervisors that are killed, told to stop, started twice, and reconfigured while they load."""
 
 import os
-import pathlib
 import shutil
 import signal
 import tempfile
 import time
 import unittest
 
-from chaos import DEVICE, Background, answers, check_ledger, fault, pause
+from chaos import DEVICE, Background, answers, check_ledger, fault, models_of, pause
 from harness import (MODELS, Supervisor, alive, children, code_of, control, first_token, grpc,
                      wait_for)
 
@@ -21,12 +20,7 @@ class ThreeModels(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.models = pathlib.Path(folder.name)
-        (cls.models / "demo").symlink_to(MODELS / "demo")
-        for voice in THREE:
-            shutil.copy(MODELS / f"{voice}.textproto", cls.models)
+        cls.models = models_of(THREE, cls.addClassCleanup)
         with Supervisor(models=cls.models, device=f"cpu={DEVICE}") as s:
             cls.expected = answers(s, voices=THREE)
 
@@ -144,12 +138,7 @@ class ReloadTest(ThreeModels):
     """Good and bad configurations in turn, by signal, while models load."""
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.own = pathlib.Path(folder.name)
-        (self.own / "demo").symlink_to(MODELS / "demo")
-        for voice in THREE:
-            shutil.copy(MODELS / f"{voice}.textproto", self.own)
+        self.own = models_of(THREE, self.addCleanup)
 
     @fault("SIGHUP with good and bad configuration while loading", 10, 200)
     def test_while_loading(self, rounds):
