@@ -62,7 +62,8 @@ class StreamMultiplier {
         t_(threadIdx.x % 4),
         stage_bytes_(kStreamRows * (s.plan.segment + kStreamRowPad)),
         row_(Kept(Address(g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16))),
-        x_(Kept(Address(s.plan.x_at + warp_ * 64 * kPieces + t_ * 16))),
+        x_(Kept(Address(s.plan.x_at + warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes +
+                         t_ * 16))),
         chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))) {}
 
   // x of the row into shared memory; what every result is multiplied by.
