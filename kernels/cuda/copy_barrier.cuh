@@ -7,9 +7,16 @@
 
 namespace switchyard::kernels::cuda {
 
+__device__ inline uint32_t SharedAddress(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
 // An mbarrier, by its address in shared memory.
 struct CopyBarrier {
   uint32_t at;
+
+  __device__ explicit CopyBarrier(uint32_t address) : at(address) {}
+  __device__ explicit CopyBarrier(const uint64_t& barrier) : at(SharedAddress(&barrier)) {}
 
   __device__ void Init(int arrivals) const {
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at), "r"(arrivals) : "memory");

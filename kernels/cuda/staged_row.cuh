@@ -2,6 +2,7 @@
 
 // One row of x, normed on the way, in shared memory: what a product of one row multiplies by.
 
+#include "kernels/cuda/copy_barrier.cuh"
 #include "kernels/cuda/device.cuh"
 
 namespace switchyard::kernels::cuda {
@@ -61,7 +62,46 @@ struct RowOfX {
   const uint4* global;
   const uint4* copied;  // or null
   __device__ uint4 operator[](int i) const {
-    return copied != nullptr ? copied[i] : __ldcg(global + i);
+    if (copied != nullptr) return copied[i];
+    uint4 v;
+    asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(global + i)
+                 : "memory");
+    return v;
+  }
+};
+
+// One row of x on its way into shared memory, by the first `threads` threads of the block.
+struct StagedRow {
+  RowOfX x;
+  const float4* norm;  // or null
+  int pieces, padded;  // of eight elements; with zeros behind, a multiple of 32
+  int threads;
+  CopyBarrier asked;  // arrived at by every warp once its first loads are under way
+  uint4* to;
+
+  // process(i, piece) for every piece of the thread's; all of a warp's lanes call it together.
+  template <class Process>
+  __device__ void Each(const Process& process) const {
+    constexpr int kAhead = 4;
+    int first = threadIdx.x;
+    bool is_first = true;
+    do {
+      uint4 v[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const int i = first + j * threads;
+        v[j] = i < pieces ? x[i] : make_uint4(0, 0, 0, 0);
+      }
+      if (is_first && threadIdx.x % kWarp == 0) asked.Arrive();
+      is_first = false;
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        if (const int i = first + j * threads; i < padded) process(i, v[j]);
+      }
+      first += kAhead * threads;
+    } while (first < padded);
   }
 };
 

@@ -24,6 +24,17 @@ struct StreamStage {
   }
 };
 
+// A team's part of a block: eight warps that multiply, and two that copy for them.
+struct StreamTeam {
+  int index;
+  int32_t first_tile;
+  uint32_t shared;       // its part of shared memory
+  uint32_t full, empty;  // a barrier for each stage
+
+  __device__ CopyBarrier Full(int stage) const { return CopyBarrier(full + 8 * stage); }
+  __device__ CopyBarrier Empty(int stage) const { return CopyBarrier(empty + 8 * stage); }
+};
+
 // Bytes from an address anywhere within 16 bytes on: whole pieces of 16.
 __device__ inline int32_t PiecesOf(const char* from, int32_t bytes) {
   return static_cast<int32_t>((reinterpret_cast<uint64_t>(from) & 15) + bytes + 15) / 16;
@@ -33,26 +44,26 @@ __device__ inline int32_t PiecesOf(const char* from, int32_t bytes) {
 template <class Format, Output kOutput>
 class StreamCopier {
  public:
-  __device__ StreamCopier(const StreamArgs& s, int half, uint32_t shared, uint32_t full,
-                          uint32_t empty, int64_t expert)
+  __device__ StreamCopier(const StreamArgs& s, int half, const StreamTeam& team,
+                          CopyBarrier x_asked, int64_t expert)
       : s_(s),
-        shared_(shared),
-        full_(full),
-        empty_(empty),
+        team_(team),
+        x_asked_(x_asked),
         expert_(expert),
         half_(half),
         lane_(threadIdx.x % kWarp) {}
 
   __device__ void Run() {
     const StreamPlan& p = s_.plan;
-    int32_t slot = 0;
+    int32_t slot = 0, early = p.early;
     bool refill = false;
-    for (int32_t tile = blockIdx.x; tile < p.tiles; tile += p.blocks) {
+    for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
       const TileRows rows = RowsOfTile<kOutput>(s_.m, tile, lane_ % 8);
       const int64_t row = max(half_ == 0 ? rows.low : rows.high, 0);
       FindRows(row);
       for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
-        if (refill) CopyBarrier{empty_ + 8 * stage_.stage}.Wait(stage_.parity ^ 1);
+        if (refill) team_.Empty(stage_.stage).Wait(stage_.parity ^ 1);
+        if (early-- == 0) x_asked_.Wait(0);
         if (Format::kWords > 0 && at == 0) CopyScales(row, slot);
         const int32_t bytes = min(p.segment, p.row_bytes - at);
         if (bytes == kStreamSegment) {
@@ -60,7 +71,7 @@ class StreamCopier {
         } else {
           CopyRows<false>(at, bytes);
         }
-        CopyBarrier{full_ + 8 * stage_.stage}.ArriveWhenCopied();
+        team_.Full(stage_.stage).ArriveWhenCopied();
         stage_.Next(p.stages);
         refill |= stage_.stage == 0;
       }
@@ -88,7 +99,7 @@ class StreamCopier {
   __device__ void CopyRows(int32_t at, int32_t bytes) const {
     const int32_t stride = s_.plan.segment + kStreamRowPad, column = lane_ % kRowLanes * 16;
     const int32_t first = stage_.stage * kStreamRows + half_ * 8 + lane_ / kRowLanes;
-    uint32_t to = shared_ + first * stride + column;
+    uint32_t to = team_.shared + first * stride + column;
 #pragma unroll
     for (int i = 0; i < 8 / kAtOnce; ++i, to += kAtOnce * stride) {
       const char* from = from_[i] + at;
@@ -105,10 +116,10 @@ class StreamCopier {
     const int64_t element = Format::RowElement(s_.m, expert_, row);
     const int32_t to = slot * kStreamRows + half_ * 8 + lane_ % 8;
     CopyRow(static_cast<const char*>(s_.m.scales) + element * Format::kScaleBytes, p.scale_bytes,
-            shared_ + p.scales_at + to * p.scale_stride);
+            team_.shared + p.scales_at + to * p.scale_stride);
     if (Format::kHasZeros && p.zero_bytes > 0) {
       CopyRow(static_cast<const char*>(s_.m.zeros) + element, p.zero_bytes,
-              shared_ + p.zeros_at + to * p.zero_stride);
+              team_.shared + p.zeros_at + to * p.zero_stride);
     }
   }
   __device__ void CopyRow(const char* own, int32_t bytes, uint32_t to) const {
@@ -118,7 +129,8 @@ class StreamCopier {
   }
 
   const StreamArgs& s_;
-  const uint32_t shared_, full_, empty_;
+  const StreamTeam& team_;
+  const CopyBarrier x_asked_;
   const int64_t expert_;
   const int half_, lane_;
   const char* from_[8 / kAtOnce];

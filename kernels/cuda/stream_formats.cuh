@@ -72,6 +72,12 @@ __device__ inline void NormedElements(const uint4& piece, const float4* norm, fl
   v[4] *= b.x, v[5] *= b.y, v[6] *= b.z, v[7] *= b.w;
 }
 
+__device__ inline float LargerOrNan(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
 // Over neighbouring lanes, kLanes of them.
 template <int kLanes, class T, class Add>
 __device__ inline T OverLanes(T v, const Add& add) {
@@ -82,26 +88,20 @@ __device__ inline T OverLanes(T v, const Add& add) {
   return v;
 }
 
-// One row of x into shared memory, chunk by chunk of kLanes pieces of eight elements, zeros up to
-// `padded` pieces (a multiple of 32). `store(i, v, largest)` stores piece i of a chunk whose
-// largest element is that. Returns the sum of the thread's squares.
+// x chunk by chunk of kLanes pieces: store(i, v, largest) stores piece i of a chunk whose largest
+// element is that. Returns the sum of the thread's squares.
 template <int kLanes, class Store>
-__device__ inline float StageChunks(const RowOfX& x, const float* norm, int pieces, int padded,
-                                    const Store& store) {
+__device__ inline float StageChunks(const StagedRow& row, const Store& store) {
   float squares = 0;
-#pragma unroll 2
-  for (int i = threadIdx.x; i < padded; i += kStreamWarps * kWarp) {
-    float v[8] = {};
-    if (i < pieces) {
-      NormedElements(x[i],
-                     norm != nullptr ? reinterpret_cast<const float4*>(norm) + 2 * i : nullptr, v,
-                     squares);
-    }
+  row.Each([&](int i, const uint4& piece) {
+    float v[8];
+    NormedElements(piece, row.norm != nullptr && i < row.pieces ? row.norm + 2 * i : nullptr, v,
+                   squares);
     float largest = 0;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) largest = fmaxf(largest, fabsf(v[j]));
-    store(i, v, OverLanes<kLanes>(largest, [](float a, float b) { return fmaxf(a, b); }));
-  }
+    for (int j = 0; j < 8; ++j) largest = LargerOrNan(largest, fabsf(v[j]));
+    store(i, v, OverLanes<kLanes>(largest, LargerOrNan));
+  });
   return squares;
 }
 
@@ -111,12 +111,15 @@ struct StreamBf16X : Format {
   static constexpr float kResult = Format::kSingleFactor;
   static constexpr int kPlaneBytes = 0;
 
-  __device__ static float Stage(const RowOfX& x, const float* norm, int pieces, int padded,
-                                uint4* staged, ChunkOfX*) {
-    constexpr int kPieces = Format::kLaneK / 8;
-    return StageRow<false, kStreamWarps * kWarp>(
-        x, norm, Format::kSingleInput, pieces, padded,
-        [](int i) { return StreamPlace<kPieces>(i); }, staged, nullptr);
+  __device__ static float Stage(const StagedRow& row, ChunkOfX*) {
+    float squares = 0;
+    row.Each([&](int i, uint4 piece) {
+      if (row.norm != nullptr && i < row.pieces) {
+        piece = NormedPiece(piece, row.norm + 2 * i, 1.0f, squares);
+      }
+      row.to[StreamPlace<Format::kLaneK / 8>(i)] = piece;
+    });
+    return squares;
   }
   template <class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
@@ -159,8 +162,7 @@ struct StreamFp8 : Fp8Format {
   static constexpr float kResult = kFp8HalfFactor;
   static constexpr int kPlaneBytes = 0;
 
-  __device__ static float Stage(const RowOfX& x, const float* norm, int pieces, int padded,
-                                uint4* staged, ChunkOfX* chunks) {
+  __device__ static float Stage(const StagedRow& row, ChunkOfX* chunks) {
     constexpr int kPieces = kLaneK / 8, kLanes = 4 * kPieces;
     const auto store = [&](int i, const float(&v)[8], float largest) {
       const uint32_t exponent = min(max(__float_as_uint(largest) >> 23, 14u), 253u);
@@ -172,9 +174,9 @@ struct StreamFp8 : Fp8Format {
         words[j] = *reinterpret_cast<const uint32_t*>(&pair);
       }
       if (i % kLanes == 0) chunks[i / kLanes] = {__uint_as_float((exponent - 13) << 23), 0, {}};
-      staged[StreamPlace<kPieces>(i)] = make_uint4(words[0], words[1], words[2], words[3]);
+      row.to[StreamPlace<kPieces>(i)] = make_uint4(words[0], words[1], words[2], words[3]);
     };
-    return StageChunks<kLanes>(x, norm, pieces, padded, store);
+    return StageChunks<kLanes>(row, store);
   }
   template <class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
@@ -210,31 +212,34 @@ struct StreamInt4 : Int4Format {
   static constexpr int kPlaneBytes = 64;
   static constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
 
-  __device__ static float Stage(const RowOfX& x, const float* norm, int pieces, int padded,
-                                uint4* staged, ChunkOfX* chunks) {
+  __device__ static float Stage(const StagedRow& row, ChunkOfX* chunks) {
     constexpr int kLanes = 16;
     const auto store = [&](int i, const float(&v)[8], float largest) {
-      // The largest of zeros, or one that is next to it, divides by a number that can be inverted.
-      const float unit = fmaxf(largest, 0x1p-100f) / kMost, up = 1 / unit;
-      int32_t upper[8], lower[8], sum = 0;
+      // Of zeros, or of what is next to them, a number that can be divided by.
+      const float unit = LargerOrNan(largest, 0x1p-100f) * (1 / kMost), up = __fdividef(1.0f, unit);
+      // An integer appears in the fraction of 1.5 * 2^23 + itself; 128 more, so that its lower byte
+      // less 128 is signed, and the next one is the upper byte.
+      uint32_t all[8];
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const int32_t all = __float2int_rn(v[j] * up);
-        upper[j] = (all + 128) >> 8;
-        lower[j] = all - (upper[j] << 8);
-        sum += all;
+      for (int j = 0; j < 8; ++j) all[j] = __float_as_uint(fmaf(v[j], up, 12582912.0f + 128.0f));
+      int32_t upper_sum = 0, lower_sum = 0;
+      uint32_t* to = reinterpret_cast<uint32_t*>(row.to) + i / kLanes * 64 + i % kLanes;
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        const uint32_t* b = all + 2 * odd;
+        const uint32_t first = __byte_perm(b[0], b[4], 0x5140);
+        const uint32_t second = __byte_perm(b[1], b[5], 0x5140);
+        const uint32_t lower = __byte_perm(first, second, 0x5410) ^ 0x80808080u;
+        const uint32_t upper = __byte_perm(first, second, 0x7632);
+        to[32 * odd] = upper, to[32 * odd + 16] = lower;
+        upper_sum = __dp4a(static_cast<int32_t>(upper), 0x01010101, upper_sum);
+        lower_sum = __dp4a(static_cast<int32_t>(lower), 0x01010101, lower_sum);
       }
-      sum = OverLanes<kLanes>(sum, [](int32_t a, int32_t b) { return a + b; });
+      const int32_t sum = OverLanes<kLanes>(upper_sum * 256 + lower_sum,
+                                            [](int32_t a, int32_t b) { return a + b; });
       if (i % kLanes == 0) chunks[i / kLanes] = {unit / 16, sum * 16, {}};
-      const auto bytes = [](const int32_t(&b)[8], int at) {
-        return __byte_perm(__byte_perm(b[at], b[at + 4], 0x0040),
-                           __byte_perm(b[at + 1], b[at + 5], 0x0040), 0x5410);
-      };
-      uint32_t* to = reinterpret_cast<uint32_t*>(staged) + i / kLanes * 64 + i % kLanes;
-      to[0] = bytes(upper, 0), to[16] = bytes(lower, 0);
-      to[32] = bytes(upper, 2), to[48] = bytes(lower, 2);
     };
-    return StageChunks<kLanes>(x, norm, pieces, padded, store);
+    return StageChunks<kLanes>(row, store);
   }
   template <class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,

@@ -24,24 +24,33 @@
 
 namespace switchyard::kernels::cuda {
 
-template <class Format, Output kOutput>
-__global__ __launch_bounds__(kStreamThreads, 2) void Stream(const __grid_constant__ StreamArgs s) {
-  // A row's copies write whole sectors: 16 bytes off, they took 14% more time.
-  extern __shared__ __align__(128) uint4 shared[];
-  __shared__ uint64_t full[kStreamStages], empty[kStreamStages], x_here;
-  __shared__ float squares[kStreamWarps];
-  const MatmulArgs& a = s.m;
-  const int warp = threadIdx.x / kWarp;
-  const uint32_t full_at = static_cast<uint32_t>(__cvta_generic_to_shared(full));
-  const uint32_t empty_at = static_cast<uint32_t>(__cvta_generic_to_shared(empty));
-  const uint32_t x_barrier = static_cast<uint32_t>(__cvta_generic_to_shared(&x_here));
-  if (threadIdx.x == 0) {
-    CopyBarrier{x_barrier}.Init(1);
-    for (int i = 0; i < s.plan.stages; ++i) {
-      CopyBarrier{full_at + 8 * i}.Init(kStreamCopiers * kWarp);
-      CopyBarrier{empty_at + 8 * i}.Init(kStreamWarps);
+// Barriers of a block: of every team's stages, and of x.
+struct StreamBarriers {
+  uint64_t full[kStreamTeams][kStreamStages], empty[kStreamTeams][kStreamStages];
+  uint64_t x_here, x_asked;
+};
+
+__device__ inline void Init(StreamBarriers& b, const StreamPlan& p) {
+  for (int team = 0; team < p.teams; ++team) {
+    for (int i = 0; i < p.stages; ++i) {
+      CopyBarrier(b.full[team][i]).Init(kStreamCopiers * kWarp);
+      CopyBarrier(b.empty[team][i]).Init(kStreamWarps);
     }
   }
+  CopyBarrier(b.x_here).Init(1);
+  CopyBarrier(b.x_asked).Init(p.teams * kStreamWarps);
+}
+
+template <class Format, Output kOutput>
+__global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads, 1) void Stream(
+    const __grid_constant__ StreamArgs s) {
+  // A row's copies write whole sectors: 16 bytes off, they took 14% more time.
+  extern __shared__ __align__(128) uint4 shared[];
+  __shared__ StreamBarriers barriers;
+  __shared__ float squares[kStreamTeams * kStreamWarps];
+  const MatmulArgs& a = s.m;
+  const StreamPlan& p = s.plan;
+  if (threadIdx.x == 0) Init(barriers, p);
   __syncthreads();
   // A product of experts lets the next kernel begin only when its own wait is over: that one may
   // then read the choice of experts before its own.
@@ -49,24 +58,33 @@ __global__ __launch_bounds__(kStreamThreads, 2) void Stream(const __grid_constan
   if (experts && !a.experts_known) GridWait();
   const int64_t row = blockIdx.y, expert = experts ? a.expert[row] : 0;
 
-  if (warp >= kStreamWarps) {  // reads nothing that the kernel in front writes
+  const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
+  const int index = copier >= 0 ? copier / kStreamCopiers : warp / kStreamWarps;
+  const StreamTeam team = {index, static_cast<int32_t>(blockIdx.x) + index * p.blocks,
+                           SharedAddress(shared) + p.teams_at + index * p.team_bytes,
+                           SharedAddress(barriers.full[index]),
+                           SharedAddress(barriers.empty[index])};
+  if (copier >= 0) {  // reads nothing that the kernel in front writes
     GridTrigger();
-    const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-    StreamCopier<Format, kOutput>(s, warp - kStreamWarps, at, full_at, empty_at, expert).Run();
+    StreamCopier<Format, kOutput>(s, copier % kStreamCopiers, team, CopyBarrier(barriers.x_asked),
+                                  expert)
+        .Run();
     return;
   }
   if (!experts) GridTrigger();
   if (a.norm != nullptr) {
-    for (int i = threadIdx.x * 32; i < a.k; i += kStreamWarps * kWarp * 32) Touch(a.norm + i);
+    for (int i = threadIdx.x * 32; i < a.k; i += p.teams * kStreamWarps * kWarp * 32) {
+      Touch(a.norm + i);
+    }
   }
   StreamResult<kOutput> result;
-  result.LookUp(s, expert, blockIdx.x);
+  result.LookUp(s, expert, team.first_tile);
   GridWait();
   if (experts) GridTrigger();
   result.LoadBefore(a, row);
-  StreamMultiplier<Format, kOutput> multiplier(s, reinterpret_cast<char*>(shared), full_at,
-                                               empty_at, expert);
-  const float factor = multiplier.Stage(row, x_barrier, squares);
+  StreamMultiplier<Format, kOutput> multiplier(s, reinterpret_cast<char*>(shared), team, expert);
+  const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_here),
+                                        CopyBarrier(barriers.x_asked), squares);
   multiplier.Run(row, factor, result);
 }
 
@@ -75,7 +93,7 @@ OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
   const auto kernel = Stream<Format, kOutput>;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, s.plan.shared_bytes));
   const dim3 grid(s.plan.blocks, s.m.expert != nullptr ? s.m.rows : 1);
-  return Launch(context, grid, kStreamThreads, s.plan.shared_bytes, kernel, s);
+  return Launch(context, grid, s.plan.teams * kStreamTeamThreads, s.plan.shared_bytes, kernel, s);
 }
 
 template <class Format>

@@ -8,9 +8,12 @@
 
 namespace switchyard::kernels::cuda {
 
-// A barrier of the warps that multiply.
-__device__ inline void MultipliersSync() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kStreamWarps * kWarp) : "memory");
+// Barriers of the warps that multiply: of all of a block, of a team.
+__device__ inline void MultipliersSync(int threads) {
+  asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
+}
+__device__ inline void TeamSync(int team) {
+  asm volatile("bar.sync %0, %1;" ::"r"(2 + team), "n"(kStreamWarps * kWarp) : "memory");
 }
 
 // The scales and zeros of a lane's two rows of one tile, in shared memory.
@@ -50,47 +53,51 @@ struct TileScales {
 template <class Format, Output kOutput>
 class StreamMultiplier {
  public:
-  __device__ StreamMultiplier(const StreamArgs& s, char* shared, uint32_t full, uint32_t empty,
+  __device__ StreamMultiplier(const StreamArgs& s, char* shared, const StreamTeam& team,
                               int64_t expert)
       : s_(s),
         shared_(shared),
-        full_(full),
-        empty_(empty),
+        team_(team),
         expert_(expert),
-        warp_(threadIdx.x / kWarp),
+        warp_(threadIdx.x / kWarp % kStreamWarps),
         g_(threadIdx.x % kWarp / 4),
         t_(threadIdx.x % 4),
         stage_bytes_(kStreamRows * (s.plan.segment + kStreamRowPad)),
-        row_(Kept(Address(g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16))),
+        row_(Kept(team.shared + g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16)),
         x_(Kept(Address(s.plan.x_at + warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes +
-                         t_ * 16))),
+                        t_ * 16))),
         chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))) {}
 
-  // x of the row into shared memory; what every result is multiplied by.
-  __device__ float Stage(int64_t row, uint32_t x_barrier, float* squares) {
+  // x of the row into shared memory, by all teams; what every result is multiplied by.
+  __device__ float Stage(int64_t row, CopyBarrier x_here, CopyBarrier x_asked, float* squares) {
     const MatmulArgs& a = s_.m;
     const StreamPlan& p = s_.plan;
-    RowOfX from = {reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k), nullptr};
+    const int threads = p.teams * kStreamWarps * kWarp;
+    RowOfX x = {reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k), nullptr};
 #if __CUDA_ARCH__ >= 900
     if (p.raw_at > 0) {
-      const CopyBarrier arrived{x_barrier};
       if (threadIdx.x == 0) {
-        BulkCopy(Address(p.raw_at), from.global, static_cast<uint32_t>(a.k * 2), arrived);
+        BulkCopy(Address(p.raw_at), x.global, static_cast<uint32_t>(a.k * 2), x_here);
       }
-      arrived.Wait(0);
-      from.copied = reinterpret_cast<const uint4*>(shared_ + p.raw_at);
+      x_here.Wait(0);
+      x.copied = reinterpret_cast<const uint4*>(shared_ + p.raw_at);
     }
 #endif
-    const float own = WarpSum(Format::Stage(from, a.norm, static_cast<int>(a.k / 8), p.x_pieces,
-                                            reinterpret_cast<uint4*>(shared_ + p.x_at),
-                                            reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at)));
-    if (threadIdx.x % kWarp == 0) squares[warp_] = own;
-    MultipliersSync();
+    const StagedRow staged = {x,
+                              reinterpret_cast<const float4*>(a.norm),
+                              static_cast<int>(a.k / 8),
+                              p.x_pieces,
+                              threads,
+                              x_asked,
+                              reinterpret_cast<uint4*>(shared_ + p.x_at)};
+    const float own =
+        WarpSum(Format::Stage(staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at)));
+    if (threadIdx.x % kWarp == 0) squares[threadIdx.x / kWarp] = own;
+    MultipliersSync(threads);
     float factor = Format::kResult;
     if (a.norm != nullptr) {
       float total = 0;
-#pragma unroll
-      for (int i = 0; i < kStreamWarps; ++i) total += squares[i];
+      for (int i = 0; i < threads / kWarp; ++i) total += squares[i];
       factor *= rsqrtf(total / static_cast<float>(a.k) + a.eps);
     }
     return factor;
@@ -98,20 +105,21 @@ class StreamMultiplier {
 
   __device__ void Run(int64_t row, float factor, StreamResult<kOutput>& result) {
     const StreamPlan& p = s_.plan;
-    float* partial = reinterpret_cast<float*>(shared_ + p.partial_at);
+    float* partial = reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes +
+                                              p.partial_at);
     int32_t slot = 0, of_batch = 0;
-    for (int32_t tile = blockIdx.x; tile < p.tiles; tile += p.blocks) {
+    for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
       MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * 16);
       slot = slot + 1 < p.slots ? slot + 1 : 0;
-      const bool last = tile + p.blocks >= p.tiles;
+      const bool last = tile + p.stride >= p.tiles;
       if (++of_batch < kStreamBatch && !last) continue;
-      MultipliersSync();
+      TeamSync(team_.index);
       result.Store(s_.m, expert_, row, partial, factor);
       if (last) return;
-      result.LookUp(s_, expert_, tile + p.blocks);
+      result.LookUp(s_, expert_, tile + p.stride);
       result.LoadBefore(s_.m, row);
       of_batch = 0;
-      MultipliersSync();
+      TeamSync(team_.index);
     }
   }
 
@@ -121,11 +129,11 @@ class StreamMultiplier {
   __device__ void MultiplyTileOf(int32_t tile, int32_t slot, float* partial) {
     const StreamPlan& p = s_.plan;
     const TileScales<Format> scales(
-        s_, Address(0), expert_,
+        s_, team_.shared, expert_,
         Format::kWords > 0 ? RowsOfTile<kOutput>(s_.m, tile, g_) : TileRows{0, 0}, slot, g_);
     float sum[1][4] = {};
     for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
-      CopyBarrier{full_ + 8 * stage_.stage}.Wait(stage_.parity);
+      team_.Full(stage_.stage).Wait(stage_.parity);
       const int32_t bytes = min(p.segment, p.row_bytes - at);
       if (bytes == kStreamSegment) {
         MultiplySegment<true>(at, bytes - warp_ * 64, scales, sum);
@@ -164,7 +172,7 @@ class StreamMultiplier {
       }
       if (c + 1 == kChunks) {
         __syncwarp();
-        if (threadIdx.x % kWarp == 0) CopyBarrier{empty_ + 8 * stage_.stage}.Arrive();
+        if (threadIdx.x % kWarp == 0) team_.Empty(stage_.stage).Arrive();
       }
       if (!kWhole && c * kStep >= bytes) continue;
       const uint32_t x = x_ + (at + c * kStep) * kPieces;
@@ -181,7 +189,7 @@ class StreamMultiplier {
 
   const StreamArgs& s_;
   char* const shared_;
-  const uint32_t full_, empty_;
+  const StreamTeam& team_;
   const int64_t expert_;
   const int warp_, g_, t_;
   const int32_t stage_bytes_;

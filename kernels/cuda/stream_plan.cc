@@ -1,6 +1,7 @@
 #include "kernels/cuda/stream_plan.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "kernels/cuda/choose.h"
 
@@ -8,16 +9,19 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int64_t kPieceBytes = 16, kLanes = 32;
-// Blocks of a multiprocessor, and what one may have.
-constexpr int64_t kResident = 2, kSharedOfTwo = 112 << 10;
+// A block has two teams where each has so many stages.
+constexpr int kEnoughStages = 3;
 // From this width on x comes by the bulk copy engine: eight pieces a thread by plain loads wait for
 // one another, and behind the weights. Where there is room for both of x's forms.
 constexpr int64_t kWide = 8192;
 constexpr int kBulkCapability = 90;
 constexpr int64_t kBulkShared = 200 << 10;
 constexpr int64_t kChunkOfX = 16;
+constexpr int64_t kAligned = 128;
 constexpr int64_t kStatic = 1 << 10;
 
+int64_t Wide() { static const char* e = std::getenv("SY_WIDE"); return e ? std::atoll(e) : kWide; }
+int Early() { static const char* e = std::getenv("SY_EARLY"); return e ? std::atoi(e) : 100; }
 constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t Parts(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
@@ -48,28 +52,37 @@ void PlaceShared(StreamPlan& p, const Matrix& w, bool bulk) {
   p.x_pieces = static_cast<int32_t>(RoundUp(chunks * chunk_pieces, kLanes));
   // Tiles that lie in the ring at the same time, in part.
   p.slots = p.scale_bytes == 0 ? 0 : static_cast<int32_t>(Parts(p.stages - 1, p.segments)) + 1;
-  int64_t at = int64_t{p.stages} * kStreamRows * (p.segment + kStreamRowPad);
+  int64_t at = 0;
   const auto place = [&](int32_t& offset, int64_t bytes) {
     offset = static_cast<int32_t>(at);
-    at += RoundUp(bytes, 16);
+    at += RoundUp(bytes, kAligned);
   };
-  if (bulk) place(p.raw_at, w.k * 2);
+  place(p.x_at, int64_t{p.x_pieces} * kPieceBytes);
+  const bool whole = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4;
+  place(p.chunks_at, whole ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
+  place(p.raw_at, bulk ? w.k * 2 : 0);
+  if (!bulk) p.raw_at = 0;
+  const int64_t teams_at = at;
+  p.teams_at = static_cast<int32_t>(at);
+  int32_t ring;
+  place(ring, int64_t{p.stages} * kStreamRows * (p.segment + kStreamRowPad));
   place(p.scales_at, int64_t{p.slots} * kStreamRows * p.scale_stride);
   place(p.zeros_at, int64_t{p.slots} * kStreamRows * p.zero_stride);
-  place(p.x_at, int64_t{p.x_pieces} * kPieceBytes);
-  const bool half = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4;
-  place(p.chunks_at, half ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
   place(p.partial_at, int64_t{kStreamBatch} * kStreamWarps * kStreamRows * sizeof(float));
-  p.shared_bytes = static_cast<int32_t>(at);
+  for (int32_t* offset : {&p.scales_at, &p.zeros_at, &p.partial_at}) *offset -= p.teams_at;
+  p.team_bytes = static_cast<int32_t>(at - teams_at);
+  p.shared_bytes = static_cast<int32_t>(teams_at + p.teams * int64_t{p.team_bytes});
 }
 
 void FitShared(StreamPlan& p, const Matrix& w, bool bulk, int64_t limit) {
-  p.stages = kStreamStages;
-  PlaceShared(p, w, bulk);
-  while (p.stages > 2 && p.shared_bytes > limit) {
-    --p.stages;
-    PlaceShared(p, w, bulk);
+  for (p.teams = kStreamTeams; p.teams > 0; --p.teams) {
+    const int least = p.teams > 1 ? kEnoughStages : 2;
+    for (p.stages = kStreamStages; p.stages >= least; --p.stages) {
+      PlaceShared(p, w, bulk);
+      if (p.shared_bytes <= limit) return;
+    }
   }
+  p.teams = 1;
 }
 
 }  // namespace
@@ -88,10 +101,12 @@ StreamPlan PlanStream(const Matrix& w, int64_t entries, int capability, int mult
   p.zero_bytes = static_cast<int32_t>(w.zeros != nullptr ? w.k / w.group : 0);
   p.zero_stride = static_cast<int32_t>(AlignedStride(p.zero_bytes));
   const bool bulk =
-      w.k > kWide && capability >= kBulkCapability && SharedLimit(capability) >= kBulkShared;
-  FitShared(p, w, bulk, std::min(kSharedOfTwo, StreamShared(capability)));
-  const int64_t share = kResident * multiprocessors / std::max<int64_t>(entries, 1);
-  p.blocks = static_cast<int32_t>(std::clamp<int64_t>(share, 1, p.tiles));
+      w.k > Wide() && capability >= kBulkCapability && SharedLimit(capability) >= kBulkShared;
+  FitShared(p, w, bulk, StreamShared(capability));
+  p.early = std::min(p.stages, Early());
+  const int64_t share = multiprocessors / std::max<int64_t>(entries, 1);
+  p.blocks = static_cast<int32_t>(std::clamp<int64_t>(share, 1, Parts(p.tiles, p.teams)));
+  p.stride = p.blocks * p.teams;
   return p;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 // How a product of one row streams its weights through shared memory (stream_matmul.cuh), as plain
-// data: the kernel's own walk, and the part of the next product's that it fetches ahead.
+// data.
 
 #include <cstdint>
 
@@ -9,28 +9,35 @@
 
 namespace switchyard::kernels::cuda {
 
+constexpr int kStreamTeams = 2;    // of a block, at most: each has its ring and its tiles
 constexpr int kStreamRows = 16;    // weight rows of a tile
-constexpr int kStreamWarps = 8;    // that multiply
-constexpr int kStreamCopiers = 2;  // warps that copy, half of a tile's rows each
-constexpr int kStreamThreads = (kStreamWarps + kStreamCopiers) * 32;
+constexpr int kStreamWarps = 8;    // of a team that multiply
+constexpr int kStreamCopiers = 2;  // of a team that copy, half of a tile's rows each
+constexpr int kStreamTeamThreads = (kStreamWarps + kStreamCopiers) * 32;
 constexpr int kStreamSegment = 1024;  // bytes of a weight row in a stage, at most
 constexpr int kStreamStages = 8;      // at most
 constexpr int kStreamRowPad = 64;     // bytes behind each row in a stage: two rows, other banks
 constexpr int kStreamBatch = 8;       // tiles whose sums are added up at once
 
 struct StreamPlan {
-  int32_t blocks = 0;  // block b takes tiles b, b + blocks, ...
+  int32_t blocks = 0, teams = 0;  // of each
+  int32_t stride = 0;             // of teams: team t of block b takes tiles b + t blocks, ...
   int32_t tiles = 0;
   int32_t row_bytes = 0;
   int32_t segment = 0, segments = 0;  // of a row; the last may be shorter
-  int32_t stages = 0;
+  int32_t stages = 0;  // of each team's ring
+  int32_t early = 0;   // of them are filled before x has been asked for
   int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind the row
   int32_t scale_bytes = 0, zero_bytes = 0;    // of a row
   int32_t scale_stride = 0, zero_stride = 0;  // of a row in shared memory
   int32_t slots = 0;                          // of tiles' scales and zeros
-  // Offsets in shared memory, and its size.
+  // Offsets in shared memory, and its size. x is the block's; a team's part, of team_bytes, begins
+  // with its ring.
+  int32_t x_at = 0, chunks_at = 0;
   int32_t raw_at = 0;  // x as it lies in memory; 0: it comes by plain loads
-  int32_t scales_at = 0, zeros_at = 0, x_at = 0, chunks_at = 0, partial_at = 0, shared_bytes = 0;
+  int32_t teams_at = 0, team_bytes = 0;
+  int32_t scales_at = 0, zeros_at = 0, partial_at = 0;  // of a team's part
+  int32_t shared_bytes = 0;
 };
 
 // Of a matrix whose x has one row; `entries`: chosen experts, each with its row of x, or 1. A plan

@@ -8,6 +8,9 @@
 
 namespace switchyard::kernels::cuda {
 
+// Of a team's threads that multiply.
+__device__ inline int TeamThread() { return threadIdx.x % (kStreamWarps * kWarp); }
+
 // What a thread needs, beside the sums, to store a pair of results of a batch of tiles.
 template <Output kOutput>
 struct StreamResult {
@@ -19,8 +22,8 @@ struct StreamResult {
   // Reads what no kernel writes: where results go, and biases. The step's slots and positions were
   // there before its first kernel began.
   __device__ void LookUp(const StreamArgs& s, int64_t expert, int32_t first) {
-    const int pair = threadIdx.x;
-    const int64_t tile = first + int64_t{pair / 8} * s.plan.blocks;
+    const int pair = TeamThread();
+    const int64_t tile = first + int64_t{pair / 8} * s.plan.stride;
     rows = {-1, -1};
     if (pair >= kStreamBatch * 8 || tile >= s.plan.tiles) return;
     rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
@@ -43,7 +46,7 @@ struct StreamResult {
   __device__ void Store(const MatmulArgs& a, int64_t expert, int64_t row, const float* partial,
                         float factor) const {
     if (rows.low < 0) return;
-    const float* from = partial + threadIdx.x / 8 * (kStreamWarps * 16) + threadIdx.x % 8;
+    const float* from = partial + TeamThread() / 8 * (kStreamWarps * 16) + TeamThread() % 8;
     float low = 0, high = 0;
 #pragma unroll
     for (int i = 0; i < kStreamWarps; ++i) low += from[i * 16], high += from[i * 16 + 8];
