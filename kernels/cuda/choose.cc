@@ -77,7 +77,7 @@ bool Streams(int capability, const ProductShape& s) {
   static const char kSome = 0;
   Matrix w = {&kSome, s.dtype, s.n, s.k, s.batch, &kSome, nullptr, s.group};
   if (s.dtype == DType::kInt4) w.zeros = &kSome;
-  return PlanStream(w, 1, capability, 1).shared_bytes <= StreamShared(capability);
+  return PlanStream(w, s.qkv, 1, capability, 1).shared_bytes <= StreamShared(capability);
 }
 
 bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {

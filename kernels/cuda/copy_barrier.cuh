@@ -1,7 +1,7 @@
 #pragma once
 
-// Barriers in shared memory that count asynchronous copies (PTX ISA, "mbarrier",
-// "cp.async.mbarrier.arrive" and "cp.async.bulk").
+// Barriers in shared memory that count asynchronous copies (PTX ISA, "mbarrier" and
+// "cp.async.mbarrier.arrive").
 
 #include <cstdint>
 
@@ -57,20 +57,5 @@ __device__ inline void CopyPiece(uint32_t shared, const void* global) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared), "l"(global)
                : "memory");
 }
-
-#if __CUDA_ARCH__ >= 900
-// The bulk copy engine brings `bytes`, a multiple of 16; the barrier's only arrival.
-__device__ inline void BulkCopy(uint32_t shared, const void* global, uint32_t bytes,
-                                CopyBarrier barrier) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier.at),
-               "r"(bytes)
-               : "memory");
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(shared),
-      "l"(global), "r"(bytes), "r"(barrier.at)
-      : "memory");
-}
-#endif
 
 }  // namespace switchyard::kernels::cuda

@@ -56,25 +56,19 @@ __device__ inline float StageRow(const X& x, const float* norm, float factor, in
   return squares;
 }
 
-// One row of x, in memory or already copied to shared memory. What the kernel in front has written
-// is read past the first-level cache.
-struct RowOfX {
-  const uint4* global;
-  const uint4* copied;  // or null
-  __device__ uint4 operator[](int i) const {
-    if (copied != nullptr) return copied[i];
-    uint4 v;
-    asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(global + i)
-                 : "memory");
-    return v;
-  }
-};
+// What the kernel in front has written, past the first-level cache.
+__device__ inline uint4 LoadFresh(const uint4* at) {
+  uint4 v;
+  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(at)
+               : "memory");
+  return v;
+}
 
 // One row of x on its way into shared memory, by the first `threads` threads of the block.
 struct StagedRow {
-  RowOfX x;
+  const uint4* x;
   const float4* norm;  // or null
   int pieces, padded;  // of eight elements; with zeros behind, a multiple of 32
   int threads;
@@ -92,7 +86,7 @@ struct StagedRow {
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {
         const int i = first + j * threads;
-        v[j] = i < pieces ? x[i] : make_uint4(0, 0, 0, 0);
+        v[j] = i < pieces ? LoadFresh(x + i) : make_uint4(0, 0, 0, 0);
       }
       if (is_first && threadIdx.x % kWarp == 0) asked.Arrive();
       is_first = false;

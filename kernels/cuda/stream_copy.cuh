@@ -30,10 +30,23 @@ struct StreamTeam {
   int32_t first_tile;
   uint32_t shared;       // its part of shared memory
   uint32_t full, empty;  // a barrier for each stage
+  uint32_t targets_ready;  // two barriers: where even and odd batches go is known
 
   __device__ CopyBarrier Full(int stage) const { return CopyBarrier(full + 8 * stage); }
+  __device__ CopyBarrier TargetsReady(uint32_t batch) const {
+    return CopyBarrier(targets_ready + batch % 2 * 8);
+  }
+  __device__ uint32_t Targets(const StreamPlan& p, uint32_t batch) const {
+    return shared + p.targets_at + batch % 2 * kTargetBytes;
+  }
   __device__ CopyBarrier Empty(int stage) const { return CopyBarrier(empty + 8 * stage); }
 };
+
+__device__ inline void StorePiece(uint32_t at, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z),
+               "r"(v.w)
+               : "memory");
+}
 
 // Bytes from an address anywhere within 16 bytes on: whole pieces of 16.
 __device__ inline int32_t PiecesOf(const char* from, int32_t bytes) {
@@ -55,14 +68,17 @@ class StreamCopier {
 
   __device__ void Run() {
     const StreamPlan& p = s_.plan;
-    int32_t slot = 0, early = p.early;
+    int32_t slot = 0, early = p.early, of_batch = 0;
     bool refill = false;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
       const TileRows rows = RowsOfTile<kOutput>(s_.m, tile, lane_ % 8);
       const int64_t row = max(half_ == 0 ? rows.low : rows.high, 0);
       FindRows(row);
       for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
+        if (refill || early == 0) LookUpFirst();
         if (refill) team_.Empty(stage_.stage).Wait(stage_.parity ^ 1);
+        // The batch before the last one is stored: the ring holds no more tiles than a batch.
+        if (of_batch == kStreamBatch) LookUp(tile), of_batch = 0;
         if (early-- == 0) x_asked_.Wait(0);
         if (Format::kWords > 0 && at == 0) CopyScales(row, slot);
         const int32_t bytes = min(p.segment, p.row_bytes - at);
@@ -76,12 +92,37 @@ class StreamCopier {
         refill |= stage_.stage == 0;
       }
       slot = slot + 1 < p.slots ? slot + 1 : 0;
+      ++of_batch;
     }
+    LookUpFirst();
     asm volatile("cp.async.wait_all;" ::: "memory");
   }
 
  private:
+  static_assert(kStreamStages <= kStreamBatch);
   static constexpr int kRowLanes = 16, kAtOnce = kWarp / kRowLanes;  // rows of an instruction
+
+  // Where the results of a batch go: the warps that multiply would wait for what is read on the way.
+  // The step's slots and positions were there before its first kernel began.
+  __device__ void LookUp(int32_t first) {
+    if constexpr (kOutput == Output::kQkv) {
+      const int pair = half_ * kWarp + lane_;
+      static_assert(kStreamBatch * 8 == kStreamCopiers * kWarp);
+      const int64_t tile = first + int64_t{pair / 8} * s_.plan.stride;
+      QkvTarget target = {};
+      if (tile < s_.plan.tiles && RowsOfTile<kOutput>(s_.m, tile, pair % 8).low >= 0) {
+        target = TargetOfPair(s_.m, static_cast<int32_t>(tile * 8 + pair % 8), 0);
+      }
+      const uint32_t at = team_.Targets(s_.plan, batch_) + pair * sizeof(QkvTarget);
+      StorePiece(at, reinterpret_cast<const uint4*>(&target)[0]);
+      StorePiece(at + 16, reinterpret_cast<const uint4*>(&target)[1]);
+      team_.TargetsReady(batch_).Arrive();
+      ++batch_;
+    }
+  }
+  __device__ void LookUpFirst() {
+    if (batch_ == 0) LookUp(team_.first_tile);
+  }
 
   // Where the lane's rows begin; `row`: of lane % 8.
   __device__ void FindRows(int64_t row) {
@@ -135,6 +176,7 @@ class StreamCopier {
   const int half_, lane_;
   const char* from_[8 / kAtOnce];
   StreamStage stage_;
+  uint32_t batch_ = 0;  // the next one to be looked up
 };
 
 }  // namespace switchyard::kernels::cuda

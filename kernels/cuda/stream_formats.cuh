@@ -45,6 +45,17 @@ __device__ inline uint32_t LoadWord(uint32_t at) {
   }
   return v;
 }
+struct TwoWords {
+  uint32_t first, second;
+};
+__device__ inline TwoWords LoadTwoWords(uint32_t at) {
+  TwoWords v;
+  asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];"
+               : "=r"(v.first), "=r"(v.second)
+               : "r"(at)
+               : "memory");
+  return v;
+}
 // Keeps a value in a register where the compiler would compute it anew for every use.
 __device__ inline uint32_t Kept(uint32_t v) {
   asm volatile("mov.u32 %0, %0;" : "+r"(v));
@@ -205,9 +216,11 @@ __device__ inline void MultiplyByteTile(int32_t (&d)[4], uint32_t a0, uint32_t a
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Groups of any multiple of 128. A staged chunk of x is 256 bytes: those that even nibbles multiply
+// Groups of any multiple of 128, symmetric or with zeros. A staged chunk of x is 256 bytes: those that even nibbles multiply
 // and those of odd ones, of either the upper bytes and the lower, each for four lanes.
-struct StreamInt4 : Int4Format {
+template <bool kZeros>
+struct StreamInt4Of : Int4Format {
+  static constexpr bool kHasZeros = kZeros;
   static constexpr float kResult = 1.0f;
   static constexpr int kPlaneBytes = 64;
   static constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
@@ -253,12 +266,13 @@ struct StreamInt4 : Int4Format {
       MultiplyByteTile(d[odd], low.x & mask, high.x & mask, low.y & mask, high.y & mask, x.x, x.y);
       MultiplyByteTile(d[odd], low.z & mask, high.z & mask, low.w & mask, high.w & mask, x.z, x.w);
     }
-    const uint32_t unit = LoadWord<4>(chunk), x_sum = LoadWord<4>(chunk + 4);
+    const TwoWords of_x = LoadTwoWords(chunk);  // its unit and sum
     // 16 times the sum in integers, at most 2^31 whatever the weights.
     const auto of_row = [&](int at, const ScaleWords& s) {
       const int32_t upper = d[0][at] * 16 + d[1][at], lower = d[0][at + 1] * 16 + d[1][at + 1];
-      const int32_t all = upper * 256 + lower - static_cast<int32_t>(s.zero * x_sum);
-      return ChunkScale(s) * __uint_as_float(unit) * static_cast<float>(all);
+      const uint32_t zeros = (kZeros ? s.zero : 8) * of_x.second;
+      const int32_t all = upper * 256 + lower - static_cast<int32_t>(zeros);
+      return ChunkScale(s) * __uint_as_float(of_x.first) * static_cast<float>(all);
     };
     sum[0][0] += of_row(0, low_scale);
     sum[0][2] += of_row(2, high_scale);
@@ -266,6 +280,8 @@ struct StreamInt4 : Int4Format {
 };
 
 using StreamBf16 = StreamBf16X<Bf16Format>;
+using StreamInt4 = StreamInt4Of<false>;
+using StreamInt4Zeros = StreamInt4Of<true>;
 using StreamInt4Small = StreamBf16X<Int4SmallFormat>;
 using StreamMxfp4 = StreamBf16X<Mxfp4Format>;
 

@@ -6,7 +6,8 @@
 namespace switchyard::kernels::cuda {
 
 OpError StreamInt4Matmul(const MatmulArgs& a, const LaunchContext& context) {
-  return RunStream<StreamInt4>(a, context);
+  return a.zeros != nullptr ? RunStream<StreamInt4Zeros>(a, context)
+                            : RunStream<StreamInt4>(a, context);
 }
 
 }  // namespace switchyard::kernels::cuda

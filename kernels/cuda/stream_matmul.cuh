@@ -27,7 +27,8 @@ namespace switchyard::kernels::cuda {
 // Barriers of a block: of every team's stages, and of x.
 struct StreamBarriers {
   uint64_t full[kStreamTeams][kStreamStages], empty[kStreamTeams][kStreamStages];
-  uint64_t x_here, x_asked;
+  uint64_t targets_ready[kStreamTeams][2];
+  uint64_t x_asked;
 };
 
 __device__ inline void Init(StreamBarriers& b, const StreamPlan& p) {
@@ -36,8 +37,8 @@ __device__ inline void Init(StreamBarriers& b, const StreamPlan& p) {
       CopyBarrier(b.full[team][i]).Init(kStreamCopiers * kWarp);
       CopyBarrier(b.empty[team][i]).Init(kStreamWarps);
     }
+    for (uint64_t& ready : b.targets_ready[team]) CopyBarrier(ready).Init(kStreamCopiers * kWarp);
   }
-  CopyBarrier(b.x_here).Init(1);
   CopyBarrier(b.x_asked).Init(p.teams * kStreamWarps);
 }
 
@@ -63,7 +64,8 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads, 1) void Stream(
   const StreamTeam team = {index, static_cast<int32_t>(blockIdx.x) + index * p.blocks,
                            SharedAddress(shared) + p.teams_at + index * p.team_bytes,
                            SharedAddress(barriers.full[index]),
-                           SharedAddress(barriers.empty[index])};
+                           SharedAddress(barriers.empty[index]),
+                           SharedAddress(barriers.targets_ready[index])};
   if (copier >= 0) {  // reads nothing that the kernel in front writes
     GridTrigger();
     StreamCopier<Format, kOutput>(s, copier % kStreamCopiers, team, CopyBarrier(barriers.x_asked),
@@ -83,8 +85,7 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads, 1) void Stream(
   if (experts) GridTrigger();
   result.LoadBefore(a, row);
   StreamMultiplier<Format, kOutput> multiplier(s, reinterpret_cast<char*>(shared), team, expert);
-  const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_here),
-                                        CopyBarrier(barriers.x_asked), squares);
+  const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_asked), squares);
   multiplier.Run(row, factor, result);
 }
 
@@ -99,7 +100,7 @@ OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
 template <class Format>
 OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const Matrix w = {a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group};
-  const StreamArgs s = {a, PlanStream(w, a.expert != nullptr ? a.rows : 1, context.capability,
+  const StreamArgs s = {a, PlanStream(w, a.output == Output::kQkv, a.expert != nullptr ? a.rows : 1, context.capability,
                                       context.multiprocessors)};
   switch (a.output) {
     case Output::kBf16:

@@ -21,31 +21,32 @@ template <class Format>
 struct TileScales {
   uint32_t scale[2] = {}, zero[2] = {};
 
-  __device__ TileScales(const StreamArgs& s, uint32_t shared, int64_t expert, const TileRows& rows,
-                        int32_t slot, int g) {
-    const StreamPlan& p = s.plan;
+  // Those of row g of a slot, and of row g + 8.
+  __device__ TileScales(const StreamPlan& p, uint32_t team, int32_t slot, int g) {
 #pragma unroll
     for (int half = 0; half < 2 && Format::kWords > 0; ++half) {
-      const int64_t row = max(half == 0 ? rows.low : rows.high, 0);
-      const int64_t element = Format::RowElement(s.m, expert, row);
       const int32_t at = slot * kStreamRows + half * 8 + g;
-      const uint64_t begin = reinterpret_cast<uint64_t>(s.m.scales) + element * Format::kScaleBytes;
-      scale[half] = Kept(shared + p.scales_at + at * p.scale_stride + (begin & 15));
-      if (!Format::kHasZeros) continue;
-      const uint64_t zeros = reinterpret_cast<uint64_t>(s.m.zeros) + element;
-      zero[half] = Kept(shared + p.zeros_at + at * p.zero_stride + (zeros & 15));
+      scale[half] = team + p.scales_at + at * p.scale_stride;
+      if (Format::kHasZeros) zero[half] = team + p.zeros_at + at * p.zero_stride;
+    }
+  }
+  // Rows are copied as they lie within 16 bytes.
+  __device__ void MoveTo(const MatmulArgs& a, int64_t expert, const TileRows& rows) {
+#pragma unroll
+    for (int half = 0; half < 2 && Format::kWords > 0; ++half) {
+      const int64_t element =
+          Format::RowElement(a, expert, max(half == 0 ? rows.low : rows.high, 0));
+      scale[half] += (reinterpret_cast<uint64_t>(a.scales) + element * Format::kScaleBytes) & 15;
+      if (Format::kHasZeros) zero[half] += (reinterpret_cast<uint64_t>(a.zeros) + element) & 15;
     }
   }
 
   // Number `group` of them.
-  __device__ ScaleWords At(int half, int32_t group, bool zeros) const {
+  __device__ ScaleWords At(int half, uint32_t group, bool zeros) const {
     ScaleWords words;
     if constexpr (Format::kWords == 0) return words;
     words.scale = LoadWord<Format::kScaleBytes>(scale[half] + group * Format::kScaleBytes);
-    if constexpr (Format::kHasZeros) {
-      words.zero = 8;
-      if (zeros) words.zero = LoadWord<1>(zero[half] + group);
-    }
+    if constexpr (Format::kHasZeros) words.zero = zeros ? LoadWord<1>(zero[half] + group) : 8;
     return words;
   }
 };
@@ -66,24 +67,16 @@ class StreamMultiplier {
         row_(Kept(team.shared + g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16)),
         x_(Kept(Address(s.plan.x_at + warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes +
                         t_ * 16))),
-        chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))) {}
+        chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))),
+        full_(Kept(team.full)),
+        empty_(Kept(team.empty)) {}
 
   // x of the row into shared memory, by all teams; what every result is multiplied by.
-  __device__ float Stage(int64_t row, CopyBarrier x_here, CopyBarrier x_asked, float* squares) {
+  __device__ float Stage(int64_t row, CopyBarrier x_asked, float* squares) {
     const MatmulArgs& a = s_.m;
     const StreamPlan& p = s_.plan;
     const int threads = p.teams * kStreamWarps * kWarp;
-    RowOfX x = {reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k), nullptr};
-#if __CUDA_ARCH__ >= 900
-    if (p.raw_at > 0) {
-      if (threadIdx.x == 0) {
-        BulkCopy(Address(p.raw_at), x.global, static_cast<uint32_t>(a.k * 2), x_here);
-      }
-      x_here.Wait(0);
-      x.copied = reinterpret_cast<const uint4*>(shared_ + p.raw_at);
-    }
-#endif
-    const StagedRow staged = {x,
+    const StagedRow staged = {reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k),
                               reinterpret_cast<const float4*>(a.norm),
                               static_cast<int>(a.k / 8),
                               p.x_pieces,
@@ -98,7 +91,7 @@ class StreamMultiplier {
     if (a.norm != nullptr) {
       float total = 0;
       for (int i = 0; i < threads / kWarp; ++i) total += squares[i];
-      factor *= rsqrtf(total / static_cast<float>(a.k) + a.eps);
+      factor *= rsqrtf(__fdividef(total, static_cast<float>(static_cast<int32_t>(a.k))) + a.eps);
     }
     return factor;
   }
@@ -108,12 +101,17 @@ class StreamMultiplier {
     float* partial = reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes +
                                               p.partial_at);
     int32_t slot = 0, of_batch = 0;
+    [[maybe_unused]] uint32_t batch = 0;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
       MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * 16);
       slot = slot + 1 < p.slots ? slot + 1 : 0;
       const bool last = tile + p.stride >= p.tiles;
       if (++of_batch < kStreamBatch && !last) continue;
       TeamSync(team_.index);
+      if constexpr (kOutput == Output::kQkv) {
+        team_.TargetsReady(batch).Wait(batch / 2 % 2);
+        result.TakeTarget(team_.Targets(s_.plan, batch++));
+      }
       result.Store(s_.m, expert_, row, partial, factor);
       if (last) return;
       result.LookUp(s_, expert_, tile + p.stride);
@@ -128,12 +126,13 @@ class StreamMultiplier {
 
   __device__ void MultiplyTileOf(int32_t tile, int32_t slot, float* partial) {
     const StreamPlan& p = s_.plan;
-    const TileScales<Format> scales(
-        s_, team_.shared, expert_,
-        Format::kWords > 0 ? RowsOfTile<kOutput>(s_.m, tile, g_) : TileRows{0, 0}, slot, g_);
+    TileScales<Format> scales(p, team_.shared, slot, g_);
+    if (Format::kWords > 0 && !p.whole_scales) {
+      scales.MoveTo(s_.m, expert_, RowsOfTile<kOutput>(s_.m, tile, g_));
+    }
     float sum[1][4] = {};
     for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
-      team_.Full(stage_.stage).Wait(stage_.parity);
+      CopyBarrier(full_ + 8 * stage_.stage).Wait(stage_.parity);
       const int32_t bytes = min(p.segment, p.row_bytes - at);
       if (bytes == kStreamSegment) {
         MultiplySegment<true>(at, bytes - warp_ * 64, scales, sum);
@@ -147,11 +146,12 @@ class StreamMultiplier {
 
   // The warp's columns of a stage, 64 bytes of each row at a time; `bytes` from its first one on.
   template <bool kWhole>
-  __device__ void MultiplySegment(int32_t at, int32_t bytes, const TileScales<Format>& scales,
+  __device__ void MultiplySegment(uint32_t at, int32_t bytes, const TileScales<Format>& scales,
                                   float (&sum)[1][4]) {
-    const StreamPlan& p = s_.plan;
     constexpr int kChunks = kStreamSegment / kStreamWarps / 64, kStep = kStreamWarps * 64;
     const uint32_t row = row_ + stage_.stage * stage_bytes_;
+    const uint32_t x = x_ + at * kPieces, of_x = chunk_ + at / 64 * sizeof(ChunkOfX);
+    const uint32_t first = at / 64 + warp_;  // chunk of the row
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
       const bool inside = kWhole || c * kStep + t_ * 16 < bytes;
@@ -163,23 +163,21 @@ class StreamMultiplier {
         high = LoadPiece(row + c * kStep + stage_bytes_ / 2);
       }
       if (Format::kWords > 0 && (kWhole || c * kStep < bytes)) {
-        const int32_t chunk = (at + c * kStep) / 64 + warp_;
-        const int32_t column =
-            (chunk * 4 + (Format::kChunkScale || !inside ? 0 : t_)) * Format::kLaneK;
-        const int32_t group = column >> s_.m.group_shift;
-        low_scale = scales.At(0, group, p.zero_bytes > 0);
-        high_scale = scales.At(1, group, p.zero_bytes > 0);
+        const uint32_t lane = Format::kChunkScale || !inside ? 0 : t_;
+        const uint32_t column = ((first + c * kStreamWarps) * 4 + lane) * Format::kLaneK;
+        const uint32_t group = column >> s_.m.group_shift;
+        low_scale = scales.At(0, group, s_.plan.zero_bytes > 0);
+        high_scale = scales.At(1, group, s_.plan.zero_bytes > 0);
       }
       if (c + 1 == kChunks) {
         __syncwarp();
-        if (threadIdx.x % kWarp == 0) team_.Empty(stage_.stage).Arrive();
+        if (threadIdx.x % kWarp == 0) CopyBarrier(empty_ + 8 * stage_.stage).Arrive();
       }
       if (!kWhole && c * kStep >= bytes) continue;
-      const uint32_t x = x_ + (at + c * kStep) * kPieces;
-      const uint32_t of_x = chunk_ + (at + c * kStep) / 64 * static_cast<int32_t>(sizeof(ChunkOfX));
       Format::Multiply(
-          low, high, low_scale, high_scale, of_x, [&](int i) { return LoadPiece(x + i * 64); },
-          sum);
+          low, high, low_scale, high_scale,
+          of_x + c * kStreamWarps * static_cast<int>(sizeof(ChunkOfX)),
+          [&](int i) { return LoadPiece(x + c * kStep * kPieces + i * 64); }, sum);
     }
   }
 
@@ -196,6 +194,7 @@ class StreamMultiplier {
   const uint32_t row_;    // the lane's first piece of the first stage
   const uint32_t x_;      // what it multiplies
   const uint32_t chunk_;  // the warp's first of x
+  const uint32_t full_, empty_;
   StreamStage stage_;
 };
 

@@ -11,16 +11,10 @@ namespace {
 constexpr int64_t kPieceBytes = 16, kLanes = 32;
 // A block has two teams where each has so many stages.
 constexpr int kEnoughStages = 3;
-// From this width on x comes by the bulk copy engine: eight pieces a thread by plain loads wait for
-// one another, and behind the weights. Where there is room for both of x's forms.
-constexpr int64_t kWide = 8192;
-constexpr int kBulkCapability = 90;
-constexpr int64_t kBulkShared = 200 << 10;
 constexpr int64_t kChunkOfX = 16;
 constexpr int64_t kAligned = 128;
 constexpr int64_t kStatic = 1 << 10;
 
-int64_t Wide() { static const char* e = std::getenv("SY_WIDE"); return e ? std::atoll(e) : kWide; }
 int Early() { static const char* e = std::getenv("SY_EARLY"); return e ? std::atoi(e) : 100; }
 constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t Parts(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
@@ -43,10 +37,14 @@ int64_t ScaleBytes(const Matrix& w) {
   }
 }
 
+bool Whole(const void* data, int64_t row_bytes) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && row_bytes % 16 == 0;
+}
+
 // A row's bytes begin anywhere within 16.
 int64_t AlignedStride(int64_t bytes) { return bytes == 0 ? 0 : RoundUp(bytes, 16) + 16; }
 
-void PlaceShared(StreamPlan& p, const Matrix& w, bool bulk) {
+void PlaceShared(StreamPlan& p, const Matrix& w, bool targets) {
   const int64_t chunk_pieces = 4 * PieceColumns(w.dtype) / 8;  // of x
   const int64_t chunks = int64_t{p.segments} * p.segment / (4 * kPieceBytes);
   p.x_pieces = static_cast<int32_t>(RoundUp(chunks * chunk_pieces, kLanes));
@@ -60,8 +58,6 @@ void PlaceShared(StreamPlan& p, const Matrix& w, bool bulk) {
   place(p.x_at, int64_t{p.x_pieces} * kPieceBytes);
   const bool whole = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4;
   place(p.chunks_at, whole ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
-  place(p.raw_at, bulk ? w.k * 2 : 0);
-  if (!bulk) p.raw_at = 0;
   const int64_t teams_at = at;
   p.teams_at = static_cast<int32_t>(at);
   int32_t ring;
@@ -69,16 +65,19 @@ void PlaceShared(StreamPlan& p, const Matrix& w, bool bulk) {
   place(p.scales_at, int64_t{p.slots} * kStreamRows * p.scale_stride);
   place(p.zeros_at, int64_t{p.slots} * kStreamRows * p.zero_stride);
   place(p.partial_at, int64_t{kStreamBatch} * kStreamWarps * kStreamRows * sizeof(float));
-  for (int32_t* offset : {&p.scales_at, &p.zeros_at, &p.partial_at}) *offset -= p.teams_at;
+  place(p.targets_at, targets ? 2 * kTargetBytes : 0);
+  for (int32_t* offset : {&p.scales_at, &p.zeros_at, &p.partial_at, &p.targets_at}) {
+    *offset -= p.teams_at;
+  }
   p.team_bytes = static_cast<int32_t>(at - teams_at);
   p.shared_bytes = static_cast<int32_t>(teams_at + p.teams * int64_t{p.team_bytes});
 }
 
-void FitShared(StreamPlan& p, const Matrix& w, bool bulk, int64_t limit) {
+void FitShared(StreamPlan& p, const Matrix& w, bool targets, int64_t limit) {
   for (p.teams = kStreamTeams; p.teams > 0; --p.teams) {
     const int least = p.teams > 1 ? kEnoughStages : 2;
     for (p.stages = kStreamStages; p.stages >= least; --p.stages) {
-      PlaceShared(p, w, bulk);
+      PlaceShared(p, w, targets);
       if (p.shared_bytes <= limit) return;
     }
   }
@@ -89,7 +88,8 @@ void FitShared(StreamPlan& p, const Matrix& w, bool bulk, int64_t limit) {
 
 int64_t StreamShared(int capability) { return SharedLimit(capability) - kStatic; }
 
-StreamPlan PlanStream(const Matrix& w, int64_t entries, int capability, int multiprocessors) {
+StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capability,
+                      int multiprocessors) {
   StreamPlan p;
   p.tiles = static_cast<int32_t>(Parts(w.n, kStreamRows));
   p.row_bytes = static_cast<int32_t>(w.k / PieceColumns(w.dtype) * kPieceBytes);
@@ -100,9 +100,8 @@ StreamPlan PlanStream(const Matrix& w, int64_t entries, int capability, int mult
   p.scale_stride = static_cast<int32_t>(AlignedStride(p.scale_bytes));
   p.zero_bytes = static_cast<int32_t>(w.zeros != nullptr ? w.k / w.group : 0);
   p.zero_stride = static_cast<int32_t>(AlignedStride(p.zero_bytes));
-  const bool bulk =
-      w.k > Wide() && capability >= kBulkCapability && SharedLimit(capability) >= kBulkShared;
-  FitShared(p, w, bulk, StreamShared(capability));
+  p.whole_scales = Whole(w.scales, p.scale_bytes) && Whole(w.zeros, p.zero_bytes);
+  FitShared(p, w, targets, StreamShared(capability));
   p.early = std::min(p.stages, Early());
   const int64_t share = multiprocessors / std::max<int64_t>(entries, 1);
   p.blocks = static_cast<int32_t>(std::clamp<int64_t>(share, 1, Parts(p.tiles, p.teams)));

@@ -18,6 +18,7 @@ constexpr int kStreamSegment = 1024;  // bytes of a weight row in a stage, at mo
 constexpr int kStreamStages = 8;      // at most
 constexpr int kStreamRowPad = 64;     // bytes behind each row in a stage: two rows, other banks
 constexpr int kStreamBatch = 8;       // tiles whose sums are added up at once
+constexpr int kTargetBytes = kStreamBatch * 8 * 32;  // of where a batch's pairs go
 
 struct StreamPlan {
   int32_t blocks = 0, teams = 0;  // of each
@@ -30,19 +31,21 @@ struct StreamPlan {
   int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind the row
   int32_t scale_bytes = 0, zero_bytes = 0;    // of a row
   int32_t scale_stride = 0, zero_stride = 0;  // of a row in shared memory
+  bool whole_scales = false;                  // every row's begin at a multiple of 16 bytes
   int32_t slots = 0;                          // of tiles' scales and zeros
   // Offsets in shared memory, and its size. x is the block's; a team's part, of team_bytes, begins
   // with its ring.
   int32_t x_at = 0, chunks_at = 0;
-  int32_t raw_at = 0;  // x as it lies in memory; 0: it comes by plain loads
   int32_t teams_at = 0, team_bytes = 0;
-  int32_t scales_at = 0, zeros_at = 0, partial_at = 0;  // of a team's part
+  int32_t scales_at = 0, zeros_at = 0, partial_at = 0, targets_at = 0;  // of a team's part
   int32_t shared_bytes = 0;
 };
 
-// Of a matrix whose x has one row; `entries`: chosen experts, each with its row of x, or 1. A plan
-// that the capability has no room for says so by its size: more than StreamShared of it.
-StreamPlan PlanStream(const Matrix& w, int64_t entries, int capability, int multiprocessors);
+// Of a matrix whose x has one row; `targets`: results go to q and KV; `entries`: chosen experts,
+// each with its row of x, or 1. A plan that the capability has no room for says so by its size:
+// more than StreamShared of it.
+StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capability,
+                      int multiprocessors);
 int64_t StreamShared(int capability);
 
 }  // namespace switchyard::kernels::cuda

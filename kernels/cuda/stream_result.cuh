@@ -3,6 +3,7 @@
 // How a streamed product stores what its warps have summed up.
 
 #include "kernels/cuda/stream_copy.cuh"
+#include "kernels/cuda/stream_formats.cuh"
 #include "kernels/cuda/stream_plan.h"
 #include "kernels/cuda/weight_tile.cuh"
 
@@ -19,20 +20,26 @@ struct StreamResult {
   float low_bias = 0, high_bias = 0;
   Bf16 low_before, high_before;  // what the results are added to, as it lies there
 
-  // Reads what no kernel writes: where results go, and biases. The step's slots and positions were
-  // there before its first kernel began.
+  // Reads what no kernel writes: biases.
   __device__ void LookUp(const StreamArgs& s, int64_t expert, int32_t first) {
     const int pair = TeamThread();
     const int64_t tile = first + int64_t{pair / 8} * s.plan.stride;
     rows = {-1, -1};
     if (pair >= kStreamBatch * 8 || tile >= s.plan.tiles) return;
     rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
-    if constexpr (kOutput == Output::kQkv) {
-      if (rows.low >= 0) target = TargetOfPair(s.m, static_cast<int32_t>(tile * 8 + pair % 8), 0);
-    } else if constexpr (kOutput == Output::kBf16) {
+    if constexpr (kOutput == Output::kBf16) {
       if (rows.low >= 0) low_bias = Biased(s.m, expert, rows.low, 0);
       if (rows.high >= 0) high_bias = Biased(s.m, expert, rows.high, 0);
     }
+  }
+  // What a warp that copies has looked up.
+  __device__ void TakeTarget(uint32_t targets) {
+    if (rows.low < 0) return;
+    const uint32_t at = targets + TeamThread() * static_cast<int>(sizeof(QkvTarget));
+    const uint4 to = LoadPiece(at), turn = LoadPiece(at + 16);
+    static_assert(sizeof(QkvTarget) == 2 * sizeof(uint4));
+    reinterpret_cast<uint4*>(&target)[0] = to;
+    reinterpret_cast<uint4*>(&target)[1] = turn;
   }
   // What kernels in front have written; used only to store.
   __device__ void LoadBefore(const MatmulArgs& a, int64_t row) {
