@@ -16,8 +16,6 @@ constexpr uint32_t kAll = kBf16 | kFp8 | kFourBits | Bit(DType::kF32) | Bit(DTyp
 constexpr uint32_t kOne = Bit(ExpertRows::kNone) | Bit(ExpertRows::kEach);
 constexpr uint32_t kAnyRows = kOne | Bit(ExpertRows::kGrouped);
 constexpr int64_t kNoEnd = int64_t{1} << 40;
-// A row that is normed is staged in shared memory; wider ones are normed in front.
-constexpr int64_t kMostNormedWidth = 8192;
 // Two stages of the ring and the partial sums; a column has its x and a part of the scales.
 constexpr int64_t kStreamShared = 48 << 10;
 
@@ -36,10 +34,10 @@ constexpr ProductVariant kProducts[] = {
      99 << 10, 0, true, 80},
     {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kAnyRows, false, false, 0, 96 << 10, 0,
      true, 80},
-    {ProductKernel::kDecode, "decode", kFp8, 16, 1, 16, kOne, true, true, 16, 72 << 10, 0, false,
-     80},
-    {ProductKernel::kDecode, "decode", kFourBits, 32, 1, 16, kOne, true, true, 16, 88 << 10, 0,
-     false, 80},
+    {ProductKernel::kDecode, "decode", kFp8, 16, 2, 16, Bit(ExpertRows::kNone), true, false, 16,
+     72 << 10, 0, false, 80},
+    {ProductKernel::kDecode, "decode", kFourBits, 32, 2, 16, Bit(ExpertRows::kNone), true, false,
+     16, 88 << 10, 0, false, 80},
     {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kAnyRows, true, false, 0,
      99 << 10, 0, true, 80},
     {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kAnyRows, true, false, 0,
@@ -113,8 +111,7 @@ const ProductVariant* ChooseProduct(int capability, const ProductShape& shape) {
 
 bool NormsItself(int capability, const ProductShape& shape) {
   const ProductVariant* v = ChooseProduct(capability, shape);
-  return v != nullptr && v->norms && shape.rows == 1 && shape.experts == ExpertRows::kNone &&
-         (v->kernel != ProductKernel::kDecode || shape.k <= kMostNormedWidth);
+  return v != nullptr && v->norms && shape.rows == 1 && shape.experts == ExpertRows::kNone;
 }
 
 const AttentionVariant* ChooseAttention(int capability, int32_t head_dim, bool invariant) {

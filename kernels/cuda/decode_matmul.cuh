@@ -1,6 +1,6 @@
 #pragma once
 
-// Product of weights of any format with 1 to 16 rows: decode.
+// Product of quantized weights with 2 to 16 rows: decode of a few sequences.
 //
 // The weights are the left operand of mma.m16n8k16: which k a tensor core multiplies first does not
 // matter, so a lane takes neighbouring columns of its two weight rows, 16 bytes each, and the same
@@ -10,58 +10,33 @@
 //
 // Every thread has a ring of its own in shared memory, filled by cp.async and read by no one else:
 // no barrier, few registers, and 48 KiB of weights a block in flight. The ring is filled before the
-// kernel waits for the one in front, which hides the gap between them. One row of x is staged in
-// shared memory (times the norm's weight, and 1 / rms multiplies the sum); several come from the
-// caches.
-//
-// Tried: items of 64 bytes a row with pointers made anew for each, x of one row through the
-// first-level cache: bound by instructions, 34% of the read limit for int4 and 47 for fp8.
+// kernel waits for the one in front, which hides the gap between them. x comes from the caches.
 
 #include <algorithm>
 
 #include "kernels/cuda/decode_ring.cuh"
 #include "kernels/cuda/multiply_chunk.cuh"
-#include "kernels/cuda/staged_row.cuh"
 
 namespace switchyard::kernels::cuda {
 
-// Rows of x: one, up to 8, up to 16.
-enum class DecodeRows : uint8_t { kSingle, kEight, kSixteen };
-// Results that a warp keeps of a weight row.
-__host__ __device__ constexpr int DecodeColumns(DecodeRows rows) {
-  return rows == DecodeRows::kSingle ? 1 : rows == DecodeRows::kEight ? 8 : 16;
-}
 __host__ __device__ constexpr size_t DecodePartialBytes(int tiles, int columns) {
   return size_t{kDecodeWarps} * tiles * 16 * columns * sizeof(float);
 }
 
-template <class Format, Output kOutput, DecodeRows kRows>
-__global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
-                                                 ? 2
-                                                 : 3) void Decode(const DecodeArgs s) {
-  constexpr int kColumns = DecodeColumns(kRows), kTiles = (kColumns + 7) / 8;
-  constexpr bool kSingle = kRows == DecodeRows::kSingle;
-  constexpr int kLanePieces = Format::kLaneK / 8;  // of x, 16 bytes each
+// kColumns, 8 or 16: rows of x at most.
+template <class Format, Output kOutput, int kColumns>
+__global__ __launch_bounds__(kDecodeThreads, kColumns == 16 ? 2 : 3) void Decode(
+    const DecodeArgs s) {
+  constexpr int kTiles = kColumns / 8, kLanePieces = Format::kLaneK / 8;  // of x, 16 bytes each
   extern __shared__ uint4 shared[];
-  __shared__ float squares[kDecodeWarps];
   const MatmulArgs& a = s.m;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int32_t first_tile = blockIdx.x * s.tiles_a_block;
   const int32_t end_tile = min(s.tiles, first_tile + s.tiles_a_block);
   float* partial = reinterpret_cast<float*>(shared + DecodeRingBytes<Format>() / sizeof(uint4));
-  uint4* staged =
-      shared +
-      (DecodeRingBytes<Format>() + DecodePartialBytes(s.tiles_a_block, kColumns)) / sizeof(uint4);
-  float* x_sums = reinterpret_cast<float*>(staged + s.items * kLanePieces * 8);
 
   GridTrigger();
-  int64_t expert = 0, x_first = 0;  // of experts, a block has one row
-  if (a.expert != nullptr) {        // chosen by the kernel before
-    GridWait();
-    expert = a.expert[blockIdx.y];
-    x_first = blockIdx.y;
-  }
-  const int rows = a.expert != nullptr ? 1 : a.rows;
+  const int rows = a.rows;
   const DecodeRing<Format> ring(shared);
   DecodeCursor<Format, kOutput> fill, use;
   const auto advance = [&](auto& c, int items, const auto& leave) {
@@ -69,11 +44,11 @@ __global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
     while (c.item >= s.items && c.tile < end_tile) {
       c.item -= s.items;
       leave();
-      c.Enter(s, expert, c.tile + 1, g, t);
+      c.Enter(s, c.tile + 1, g, t);
     }
   };
   fill.item = 0;
-  fill.Enter(s, expert, first_tile, g, t);
+  fill.Enter(s, first_tile, g, t);
   use = fill;
   advance(fill, warp, [] {});
 #pragma unroll
@@ -84,63 +59,44 @@ __global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
     }
     CopyCommit();
   }
-  if (kSingle && a.norm != nullptr) {
-    for (int i = threadIdx.x * 32; i < a.k; i += kDecodeThreads * 32) Touch(a.norm + i);
-  }
-  if (a.expert == nullptr) GridWait();
+  GridWait();
 
   // Which pair of results this thread will store, and what it needs for that.
   const int pair = threadIdx.x / kColumns, column = threadIdx.x % kColumns;
   const int32_t pair_tile = first_tile + pair / 8;
   const bool stores = pair < s.tiles_a_block * 8 && pair_tile < end_tile && column < rows;
   const TileRows result = stores ? RowsOfTile<kOutput>(a, pair_tile, pair % 8) : TileRows{-1, -1};
-  const int64_t result_row = x_first + column;
   QkvTarget target = {};
   float low_before = 0, high_before = 0;
   if constexpr (kOutput == Output::kQkv) {
     if (result.low >= 0) target = TargetOfPair(a, pair_tile * 8 + pair % 8, column);
   } else if constexpr (kOutput == Output::kBf16) {
-    if (result.low >= 0) low_before = Before(a, expert, result_row, result.low);
-    if (result.high >= 0) high_before = Before(a, expert, result_row, result.high);
+    if (result.low >= 0) low_before = Before(a, 0, column, result.low);
+    if (result.high >= 0) high_before = Before(a, 0, column, result.high);
   }
 
+  // The rows into the first-level cache, as far as they fit.
+  const int lines = static_cast<int>((a.k * 2 + 127) / 128);
+  for (int i = threadIdx.x; i < lines * rows; i += kDecodeThreads) {
+    Touch(a.x + InputRow(a, i / lines) * a.k + i % lines * 64);
+  }
   const uint4* x[kTiles];  // the lane's first piece of each row
-  if constexpr (kSingle) {
-    const uint4* from = reinterpret_cast<const uint4*>(a.x + InputRow(a, x_first) * a.k);
-    const float own = WarpSum(StageRow<Format::kSums, kDecodeThreads>(
-        from, a.norm, Format::kSingleInput, static_cast<int>(a.k / 8), s.items * kLanePieces * 8,
-        [](int i) { return i; }, staged, x_sums));
-    if (lane == 0) squares[warp] = own;
-    x[0] = staged + t * kLanePieces;
-    __syncthreads();
-  } else {
-    // The rows into the first-level cache, as far as they fit.
-    const int lines = static_cast<int>((a.k * 2 + 127) / 128);
-    for (int i = threadIdx.x; i < lines * rows; i += kDecodeThreads) {
-      Touch(a.x + InputRow(a, x_first + i / lines) * a.k + i % lines * 64);
-    }
 #pragma unroll
-    for (int c = 0; c < kTiles; ++c) {  // rows that do not exist repeat the last: never stored
-      const int64_t row = x_first + min(c * 8 + g, rows - 1);
-      x[c] = reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k) + t * kLanePieces;
-    }
+  for (int c = 0; c < kTiles; ++c) {  // rows that do not exist repeat the last: never stored
+    const int64_t row = InputRow(a, min(c * 8 + g, rows - 1));
+    x[c] = reinterpret_cast<const uint4*>(a.x + row * a.k) + t * kLanePieces;
   }
 
   float sum[kTiles][4] = {};
   const auto leave = [&] {  // a tile's sums of this warp
     float* to = partial + ((use.tile - first_tile) * kDecodeWarps + warp) * 16 * kColumns;
-    if constexpr (kSingle) {
-      if (t == 0) to[g] = sum[0][0], to[g + 8] = sum[0][2];
-    } else {
 #pragma unroll
-      for (int c = 0; c < kTiles; ++c) {
-        float2* low = reinterpret_cast<float2*>(to + g * kColumns + c * 8 + 2 * t);
-        *low = make_float2(sum[c][0], sum[c][1]);
-        low[4 * kColumns] = make_float2(sum[c][2], sum[c][3]);
-      }
+    for (int c = 0; c < kTiles; ++c) {
+      float2* low = reinterpret_cast<float2*>(to + g * kColumns + c * 8 + 2 * t);
+      *low = make_float2(sum[c][0], sum[c][1]);
+      low[4 * kColumns] = make_float2(sum[c][2], sum[c][3]);
+      sum[c][0] = sum[c][1] = sum[c][2] = sum[c][3] = 0;
     }
-#pragma unroll
-    for (int c = 0; c < kTiles; ++c) sum[c][0] = sum[c][1] = sum[c][2] = sum[c][3] = 0;
   };
   advance(use, warp, leave);
   for (int stage = 0; use.tile < end_tile; stage = stage + 1 < kDecodeStages ? stage + 1 : 0) {
@@ -149,15 +105,12 @@ __global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
     for (int p = 0; p < 2; ++p) {
       const int32_t chunk = use.item * 2 + p;
       const bool inside = (chunk * 4 + t) * Format::kLaneK < a.k;
-      // One row fills all eight columns of the right operand; the first is stored.
       const auto load_x = [&](int c, int i) {
-        if (kSingle) return x[c][chunk * (4 * kLanePieces) + i];
         return inside ? x[c][chunk * (4 * kLanePieces) + i] : make_uint4(0, 0, 0, 0);
       };
-      MultiplyChunk<Format, kSingle, kTiles>(
+      MultiplyChunk<Format, false, kTiles>(
           ring.Piece(stage, p, 0), ring.Piece(stage, p, 1), ring.Scales(stage, s, use, p, 0, t),
-          ring.Scales(stage, s, use, p, 1, t), kSingle && Format::kSums ? x_sums[chunk] : 0.0f,
-          load_x, sum);
+          ring.Scales(stage, s, use, p, 1, t), load_x, sum);
     }
     if (fill.tile < end_tile) {
       ring.Fill(stage, s, fill, t);
@@ -177,42 +130,32 @@ __global__ __launch_bounds__(kDecodeThreads, kRows == DecodeRows::kSixteen
     low += from[i * 16 * kColumns];
     high += from[(i * 16 + 8) * kColumns];
   }
-  float factor = kSingle ? Format::kSingleFactor : Format::kFactor;
-  if (kSingle && a.norm != nullptr) {
-    float total = 0;
-#pragma unroll
-    for (int i = 0; i < kDecodeWarps; ++i) total += squares[i];
-    factor *= rsqrtf(total / static_cast<float>(a.k) + a.eps);
-  }
-  low *= factor;
-  high *= factor;
+  low *= Format::kFactor;
+  high *= Format::kFactor;
   if constexpr (kOutput == Output::kGateUp) {
-    if (result.low >= 0) StoreGateUp(a, expert, result_row, result.low, low, high);
+    if (result.low >= 0) StoreGateUp(a, 0, column, result.low, low, high);
   } else if constexpr (kOutput == Output::kQkv) {
     StoreQkv(target, low, high);
   } else if constexpr (kOutput == Output::kBf16) {
-    Bf16* out = static_cast<Bf16*>(a.out) + result_row * a.n;
+    Bf16* out = static_cast<Bf16*>(a.out) + column * a.n;
     if (result.low >= 0) out[result.low] = __float2bfloat16_rn(low + low_before);
     if (result.high >= 0) out[result.high] = __float2bfloat16_rn(high + high_before);
   } else {
-    if (result.low >= 0) StoreResult<kOutput>(a, expert, result_row, result.low, low);
-    if (result.high >= 0) StoreResult<kOutput>(a, expert, result_row, result.high, high);
+    if (result.low >= 0) StoreResult<kOutput>(a, 0, column, result.low, low);
+    if (result.high >= 0) StoreResult<kOutput>(a, 0, column, result.high, high);
   }
 }
 
 template <class Format>
 size_t DecodeSharedBytes(const DecodeArgs& s, int columns) {
-  const size_t staged =
-      columns == 1 ? s.items * (size_t{16} * Format::kLaneK + 2 * sizeof(float)) : 0;
-  return DecodeRingBytes<Format>() + DecodePartialBytes(s.tiles_a_block, columns) + staged;
+  return DecodeRingBytes<Format>() + DecodePartialBytes(s.tiles_a_block, columns);
 }
 
-// A few blocks a multiprocessor: enough to balance, few enough that what a block does once (norm,
-// x) stays small. A thread stores one pair of results at most.
+// A few blocks a multiprocessor. A thread stores one pair of results at most.
 template <class Format, Output kOutput>
 DecodeArgs PlanDecode(const MatmulArgs& a, int columns, const LaunchContext& context) {
   constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
-  const int64_t entries = a.expert != nullptr ? a.rows : 1, item_k = 8 * Format::kLaneK;
+  const int64_t item_k = 8 * Format::kLaneK;
   DecodeArgs s;
   s.m = a;
   s.tiles = static_cast<int32_t>(kPairs ? (a.n / 2 + 7) / 8 : (a.n + 15) / 16);
@@ -220,36 +163,27 @@ DecodeArgs PlanDecode(const MatmulArgs& a, int columns, const LaunchContext& con
   s.ragged = a.k % item_k != 0;
   const int64_t most = kDecodeThreads / (8 * columns);
   const int64_t blocks = int64_t{context.decode_blocks} * context.multiprocessors;
-  const int64_t fair = (s.tiles * entries + blocks - 1) / blocks;
+  const int64_t fair = (s.tiles + blocks - 1) / blocks;
   s.tiles_a_block = static_cast<int32_t>(std::min(most, fair));
   const size_t limit = SharedLimit(context.capability) - 1024;  // and what is declared statically
   while (s.tiles_a_block > 1 && DecodeSharedBytes<Format>(s, columns) > limit) --s.tiles_a_block;
   return s;
 }
 
-template <class Format, Output kOutput, DecodeRows kRows>
-OpError RunDecode(const DecodeArgs& s, const LaunchContext& context) {
-  const auto kernel = Decode<Format, kOutput, kRows>;
-  const size_t shared = DecodeSharedBytes<Format>(s, DecodeColumns(kRows));
+template <class Format, Output kOutput, int kColumns>
+OpError RunDecode(const MatmulArgs& a, const LaunchContext& context) {
+  const DecodeArgs s = PlanDecode<Format, kOutput>(a, kColumns, context);
+  const auto kernel = Decode<Format, kOutput, kColumns>;
+  const size_t shared = DecodeSharedBytes<Format>(s, kColumns);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
-  const dim3 grid(static_cast<unsigned>((s.tiles + s.tiles_a_block - 1) / s.tiles_a_block),
-                  static_cast<unsigned>(s.m.expert != nullptr ? s.m.rows : 1));
+  const dim3 grid(static_cast<unsigned>((s.tiles + s.tiles_a_block - 1) / s.tiles_a_block));
   return Launch(context, grid, kDecodeThreads, shared, kernel, s);
 }
 
 template <class Format, Output kOutput>
 OpError RunDecode(const MatmulArgs& a, const LaunchContext& context) {
-  const bool single = a.rows == 1 || a.expert != nullptr;
-  if (single) {  // unless x is too wide to be staged
-    const DecodeArgs s = PlanDecode<Format, kOutput>(a, 1, context);
-    if (static_cast<int64_t>(DecodeSharedBytes<Format>(s, 1)) < SharedLimit(context.capability)) {
-      return RunDecode<Format, kOutput, DecodeRows::kSingle>(s, context);
-    }
-  }
-  const int columns = single || a.rows <= 8 ? 8 : 16;
-  const DecodeArgs s = PlanDecode<Format, kOutput>(a, columns, context);
-  return columns == 8 ? RunDecode<Format, kOutput, DecodeRows::kEight>(s, context)
-                      : RunDecode<Format, kOutput, DecodeRows::kSixteen>(s, context);
+  return a.rows <= 8 ? RunDecode<Format, kOutput, 8>(a, context)
+                     : RunDecode<Format, kOutput, 16>(a, context);
 }
 
 template <class Format>

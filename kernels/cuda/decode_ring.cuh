@@ -30,7 +30,7 @@ struct DecodeCursor {
   int32_t tile, item;
   DecodeRow row[2];
 
-  __device__ void Enter(const DecodeArgs& s, int64_t expert, int32_t to, int g, int t) {
+  __device__ void Enter(const DecodeArgs& s, int32_t to, int g, int t) {
     tile = to;
     const MatmulArgs& a = s.m;
     const TileRows rows = RowsOfTile<kOutput>(a, tile, g);
@@ -38,9 +38,9 @@ struct DecodeCursor {
     for (int half = 0; half < 2; ++half) {
       const int64_t r = max(half == 0 ? rows.low : rows.high, 0);
       row[half].weights =
-          static_cast<const char*>(a.w) + (expert * a.n + r) * (a.k * 16 / Format::kLaneK) + t * 16;
+          static_cast<const char*>(a.w) + r * (a.k * 16 / Format::kLaneK) + t * 16;
       if constexpr (Format::kWords > 0) {
-        const int64_t element = Format::RowElement(a, expert, r);
+        const int64_t element = Format::RowElement(a, 0, r);
         row[half].scales = static_cast<const char*>(a.scales) + element * Format::kScaleBytes;
         if (Format::kHasZeros) row[half].zeros = static_cast<const char*>(a.zeros) + element;
       }

@@ -6,11 +6,12 @@
 
 namespace switchyard::kernels::cuda {
 
-// Adds a chunk's products: the lane's piece of two weight rows with its piece of each row of x.
+// Adds a chunk's products: the lane's piece of two weight rows with its piece of each row of x. Of
+// a single row all columns of a result are the same, and the first is kept.
 template <class Format, bool kSingle, int kTiles, class LoadX>
 __device__ inline void MultiplyChunk(const uint4& low, const uint4& high,
                                      const ScaleWords& low_scale, const ScaleWords& high_scale,
-                                     float x_sum, const LoadX& load_x, float (&sum)[kTiles][4]) {
+                                     const LoadX& load_x, float (&sum)[kTiles][4]) {
   const auto low_lane = Format::Prepare(low_scale), high_lane = Format::Prepare(high_scale);
   // Of one row, two chains of sums: half the latency.
   constexpr int kChains = kSingle ? 2 : 1;
@@ -18,8 +19,8 @@ __device__ inline void MultiplyChunk(const uint4& low, const uint4& high,
 #pragma unroll
   for (int i = 0; i < Format::kLaneK / 8; ++i) {
     uint32_t a[4], b[4];
-    Format::template Unpack<kSingle>(low, i, low_lane, a);
-    Format::template Unpack<kSingle>(high, i, high_lane, b);
+    Format::Unpack(low, i, low_lane, a);
+    Format::Unpack(high, i, high_lane, b);
 #pragma unroll
     for (int c = 0; c < kTiles; ++c) {
       const uint4 x = load_x(c, i);
@@ -34,10 +35,6 @@ __device__ inline void MultiplyChunk(const uint4& low, const uint4& high,
   if constexpr (Format::kChunkScale) {
     const float low_factor = Format::ChunkScale(low_scale);
     const float high_factor = Format::ChunkScale(high_scale);
-    if constexpr (kSingle && Format::kSums) {
-      chunk[0][0][0] = fmaf(Format::SumFactor(low_scale), x_sum, chunk[0][0][0]);
-      chunk[0][0][2] = fmaf(Format::SumFactor(high_scale), x_sum, chunk[0][0][2]);
-    }
 #pragma unroll
     for (int c = 0; c < kTiles; ++c) {
       sum[c][0] = fmaf(low_factor, chunk[c][0][0], sum[c][0]);

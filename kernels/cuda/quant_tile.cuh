@@ -59,7 +59,7 @@ struct Fp8Tile {
   }
   __device__ static TileScale Make(Raw raw) { return SplitScale(raw, 0); }
   __device__ static void Unpack(const uint4& v, int i, const TileScale& s, uint32_t (&pair)[4]) {
-    Format::Unpack<false>(v, i, {}, pair);
+    Format::Unpack(v, i, {}, pair);
     ScalePairs(pair, s);
   }
 };
@@ -90,7 +90,7 @@ struct Int4Tile {
     return SplitScale(__half2float(__ushort_as_half(raw.scale)), raw.zero * 0x10001u | 0xc300c300u);
   }
   __device__ static void Unpack(const uint4& v, int i, const TileScale& s, uint32_t (&pair)[4]) {
-    Format::Unpack<false>(v, i, {s.minus_zero}, pair);
+    Format::Unpack(v, i, {s.minus_zero}, pair);
     ScalePairs(pair, s);
   }
 };
@@ -114,7 +114,7 @@ struct Mxfp4Tile {
     return {Format::Prepare(words).scale, 0, 0, 0};
   }
   __device__ static void Unpack(const uint4& v, int i, const TileScale& s, uint32_t (&pair)[4]) {
-    Format::Unpack<false>(v, i, {s.high}, pair);
+    Format::Unpack(v, i, {s.high}, pair);
   }
 };
 

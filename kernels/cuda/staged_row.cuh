@@ -7,53 +7,15 @@
 
 namespace switchyard::kernels::cuda {
 
-// Loads a word into the first-level cache; the value is nobody's.
-__device__ inline void Touch(const void* at) {
-  asm volatile("{ .reg .u32 unused; ld.global.u32 unused, [%0]; }" ::"l"(at));
-}
-
-// Eight elements of x times the norm's weight (1 without) times `factor`; adds their squares.
-__device__ inline uint4 NormedPiece(uint4 v, const float4* norm, float factor, float& squares) {
+// Eight elements of x times the norm's weight; adds their squares.
+__device__ inline uint4 NormedPiece(uint4 v, const float4* norm, float& squares) {
   squares = DotPiece(v, v, squares);
-  float4 a = make_float4(1, 1, 1, 1), b = a;
-  if (norm != nullptr) a = __ldg(norm), b = __ldg(norm + 1);
-  v.x = Pack(Low(v.x) * a.x * factor, High(v.x) * a.y * factor);
-  v.y = Pack(Low(v.y) * a.z * factor, High(v.y) * a.w * factor);
-  v.z = Pack(Low(v.z) * b.x * factor, High(v.z) * b.y * factor);
-  v.w = Pack(Low(v.w) * b.z * factor, High(v.w) * b.w * factor);
+  const float4 a = __ldg(norm), b = __ldg(norm + 1);
+  v.x = Pack(Low(v.x) * a.x, High(v.x) * a.y);
+  v.y = Pack(Low(v.y) * a.z, High(v.y) * a.w);
+  v.z = Pack(Low(v.z) * b.x, High(v.z) * b.y);
+  v.w = Pack(Low(v.w) * b.z, High(v.w) * b.w);
   return v;
-}
-
-__device__ inline float SumPiece(const uint4& v) {
-  return Low(v.x) + High(v.x) + Low(v.y) + High(v.y) + Low(v.z) + High(v.z) + Low(v.w) + High(v.w);
-}
-
-// One row of x into shared memory, piece i at place_of(i), zeros up to `padded` pieces (a multiple
-// of 32), by the first kThreads threads; with `kSums` the sums of every 16 pieces too. Returns the
-// sum of the thread's squares.
-template <bool kSums, int kThreads, class X, class PlaceOf>
-__device__ inline float StageRow(const X& x, const float* norm, float factor, int pieces,
-                                 int padded, const PlaceOf& place_of, uint4* staged, float* sums) {
-  const bool plain = norm == nullptr && factor == 1.0f;
-  const float4* weights = reinterpret_cast<const float4*>(norm);
-  float squares = 0;
-#pragma unroll 2
-  for (int i = threadIdx.x; i < padded; i += kThreads) {
-    uint4 v = i < pieces ? x[i] : make_uint4(0, 0, 0, 0);
-    if (!plain && i < pieces) {
-      v = NormedPiece(v, weights != nullptr ? weights + 2 * i : nullptr, factor, squares);
-    }
-    staged[place_of(i)] = v;
-    if constexpr (kSums) {
-      float sum = SumPiece(v);
-#pragma unroll
-      for (int offset = 8; offset > 0; offset /= 2) {
-        sum += __shfl_xor_sync(kAllLanes, sum, offset);
-      }
-      if (i % 16 == 0) sums[i / 16] = sum;
-    }
-  }
-  return squares;
 }
 
 // What the kernel in front has written, past the first-level cache.

@@ -119,14 +119,14 @@ __device__ inline float StageChunks(const StagedRow& row, const Store& store) {
 // With x as bf16.
 template <class Format>
 struct StreamBf16X : Format {
-  static constexpr float kResult = Format::kSingleFactor;
+  static constexpr float kResult = Format::kFactor;
   static constexpr int kPlaneBytes = 0;
 
   __device__ static float Stage(const StagedRow& row, ChunkOfX*) {
     float squares = 0;
     row.Each([&](int i, uint4 piece) {
       if (row.norm != nullptr && i < row.pieces) {
-        piece = NormedPiece(piece, row.norm + 2 * i, 1.0f, squares);
+        piece = NormedPiece(piece, row.norm + 2 * i, squares);
       }
       row.to[StreamPlace<Format::kLaneK / 8>(i)] = piece;
     });
@@ -137,7 +137,7 @@ struct StreamBf16X : Format {
                                   const ScaleWords& high_scale, uint32_t, const LoadX& load_x,
                                   float (&sum)[1][4]) {
     MultiplyChunk<Format, true, 1>(
-        low, high, low_scale, high_scale, 0.0f, [&](int, int i) { return load_x(i); }, sum);
+        low, high, low_scale, high_scale, [&](int, int i) { return load_x(i); }, sum);
   }
 };
 

@@ -1,7 +1,6 @@
 #include "kernels/cuda/stream_plan.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernels/cuda/choose.h"
 
@@ -11,11 +10,11 @@ namespace {
 constexpr int64_t kPieceBytes = 16, kLanes = 32;
 // A block has two teams where each has so many stages.
 constexpr int kEnoughStages = 3;
+constexpr int kEarlyStages = 4, kHurriedStages = 2;
 constexpr int64_t kChunkOfX = 16;
 constexpr int64_t kAligned = 128;
 constexpr int64_t kStatic = 1 << 10;
 
-int Early() { static const char* e = std::getenv("SY_EARLY"); return e ? std::atoi(e) : 100; }
 constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 constexpr int64_t Parts(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
@@ -93,8 +92,8 @@ StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capabi
   StreamPlan p;
   p.tiles = static_cast<int32_t>(Parts(w.n, kStreamRows));
   p.row_bytes = static_cast<int32_t>(w.k / PieceColumns(w.dtype) * kPieceBytes);
-  p.segments = static_cast<int32_t>(Parts(p.row_bytes, kStreamSegment));
-  p.segment = static_cast<int32_t>(RoundUp(Parts(p.row_bytes, p.segments), 16 * kStreamWarps));
+  // Whole segments cost less a byte than others.
+  p.segment = std::min(kStreamSegment, static_cast<int>(RoundUp(p.row_bytes, 16 * kStreamWarps)));
   p.segments = static_cast<int32_t>(Parts(p.row_bytes, p.segment));
   p.scale_bytes = static_cast<int32_t>(ScaleBytes(w));
   p.scale_stride = static_cast<int32_t>(AlignedStride(p.scale_bytes));
@@ -102,10 +101,12 @@ StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capabi
   p.zero_stride = static_cast<int32_t>(AlignedStride(p.zero_bytes));
   p.whole_scales = Whole(w.scales, p.scale_bytes) && Whole(w.zeros, p.zero_bytes);
   FitShared(p, w, targets, StreamShared(capability));
-  p.early = std::min(p.stages, Early());
   const int64_t share = multiprocessors / std::max<int64_t>(entries, 1);
   p.blocks = static_cast<int32_t>(std::clamp<int64_t>(share, 1, Parts(p.tiles, p.teams)));
   p.stride = p.blocks * p.teams;
+  // What is on its way before x delays x; where a team has one tile, nothing makes up for that.
+  const bool hurried = p.tiles <= p.stride && w.dtype != DType::kBF16;
+  p.early = std::min(p.stages, hurried ? kHurriedStages : kEarlyStages);
   return p;
 }
 

@@ -5,10 +5,6 @@
 // in registers. A scale belongs either to all that four lanes hold in a piece (kChunkScale: it
 // multiplies the sum of that chunk of 4 kLaneK columns), or to a lane, and then multiplies the
 // weights.
-//
-// Of one row of x (kSingle) two formats leave work to what is staged of x: fp8 has x times 2^60
-// instead of weights times 2^120, int4 has the sums of x's chunks instead of a subtraction a
-// weight.
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/matmul.h"
@@ -52,14 +48,12 @@ struct ScaleWords {
 
 struct Bf16Format {
   static constexpr int kLaneK = 8, kWords = 0, kScaleBytes = 1;
-  static constexpr bool kChunkScale = false, kHasZeros = false, kSums = false;
-  static constexpr float kSingleInput = 1.0f, kSingleFactor = 1.0f, kFactor = 1.0f;
+  static constexpr bool kChunkScale = false, kHasZeros = false;
+  static constexpr float kFactor = 1.0f;
   struct Lane {};
   __device__ static int64_t RowElement(const MatmulArgs&, int64_t, int64_t) { return 0; }
   __device__ static Lane Prepare(const ScaleWords&) { return {}; }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
-  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
-  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int, Lane, uint32_t (&pair)[4]) {
     pair[0] = v.x, pair[1] = v.y, pair[2] = v.z, pair[3] = v.w;
   }
@@ -69,8 +63,8 @@ struct Bf16Format {
 // ones too.
 struct Fp8Format {
   static constexpr int kLaneK = 16, kWords = 1, kScaleBytes = 4;
-  static constexpr bool kChunkScale = true, kHasZeros = false, kSums = false;
-  static constexpr float kSingleInput = 0x1p60f, kSingleFactor = 0x1p60f, kFactor = 1.0f;
+  static constexpr bool kChunkScale = true, kHasZeros = false;
+  static constexpr float kFactor = 1.0f;
   struct Lane {};
   __device__ static int64_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
     if (a.group == 0) return expert * a.n + row;
@@ -78,20 +72,17 @@ struct Fp8Format {
   }
   __device__ static Lane Prepare(const ScaleWords&) { return {}; }
   __device__ static float ChunkScale(const ScaleWords& s) { return __uint_as_float(s.scale); }
-  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
-  template <bool kSingle>
   __device__ static uint32_t Pair(uint32_t word, uint32_t selector) {
     const uint32_t spread = __byte_perm(word, 0, selector);  // the upper byte of each half
     const uint32_t pair = (spread >> 4 & 0x07f007f0u) | (spread & 0x80008000u);
-    return kSingle ? pair : MultiplyPair(pair, 0x7b807b80u);
+    return MultiplyPair(pair, 0x7b807b80u);
   }
-  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane, uint32_t (&pair)[4]) {
     const uint32_t low = WordOf(v, 2 * i), high = WordOf(v, 2 * i + 1);
-    pair[0] = Pair<kSingle>(low, 0x1404);
-    pair[1] = Pair<kSingle>(low, 0x3424);
-    pair[2] = Pair<kSingle>(high, 0x1404);
-    pair[3] = Pair<kSingle>(high, 0x3424);
+    pair[0] = Pair(low, 0x1404);
+    pair[1] = Pair(low, 0x3424);
+    pair[2] = Pair(high, 0x1404);
+    pair[3] = Pair(high, 0x3424);
   }
 };
 
@@ -99,8 +90,8 @@ struct Fp8Format {
 // 128 in even numbers a row: a word then holds the scales of both pieces.
 struct Int4Format {
   static constexpr int kLaneK = 32, kWords = 1, kScaleBytes = 2;
-  static constexpr bool kChunkScale = true, kHasZeros = true, kSums = true;
-  static constexpr float kSingleInput = 1.0f, kSingleFactor = 1.0f, kFactor = 1.0f;
+  static constexpr bool kChunkScale = true, kHasZeros = true;
+  static constexpr float kFactor = 1.0f;
   struct Lane {
     uint32_t minus_zero;  // -(128 + zero), twice
   };
@@ -110,16 +101,11 @@ struct Int4Format {
   __device__ static uint32_t Zero(const ScaleWords& s) { return ByteOf(s.zero, s.zero_at % 4); }
   __device__ static Lane Prepare(const ScaleWords& s) { return {Zero(s) * 0x10001u | 0xc300c300u}; }
   __device__ static float ChunkScale(const ScaleWords& s) { return HalfOf(s.scale, s.piece); }
-  __device__ static float SumFactor(const ScaleWords& s) {
-    return __uint_as_float(0xc3000000u | Zero(s) << 16);  // -(128 + zero)
-  }
-  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
     const uint32_t word = WordOf(v, i);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      pair[j] = AndOr(word >> (4 * j), 0x000f000fu, 0x43004300u);
-      if (!kSingle) pair[j] = AddPair(pair[j], lane.minus_zero);
+      pair[j] = AddPair(AndOr(word >> (4 * j), 0x000f000fu, 0x43004300u), lane.minus_zero);
     }
   }
 };
@@ -128,8 +114,8 @@ struct Int4Format {
 // weight is rounded to bf16.
 struct Int4SmallFormat {
   static constexpr int kLaneK = 32, kWords = 2, kScaleBytes = 2;
-  static constexpr bool kChunkScale = false, kHasZeros = true, kSums = false;
-  static constexpr float kSingleInput = 1.0f, kSingleFactor = 1.0f, kFactor = 1.0f;
+  static constexpr bool kChunkScale = false, kHasZeros = true;
+  static constexpr float kFactor = 1.0f;
   struct Lane {
     uint32_t minus_zero;
     float scale;
@@ -141,10 +127,8 @@ struct Int4SmallFormat {
     return {Int4Format::Prepare(s).minus_zero, HalfOf(s.scale, s.scale_at / 2 % 2)};
   }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
-  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
-  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
-    Int4Format::Unpack<false>(v, i, {lane.minus_zero}, pair);
+    Int4Format::Unpack(v, i, {lane.minus_zero}, pair);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       pair[j] = Pack(Low(pair[j]) * lane.scale, High(pair[j]) * lane.scale);
@@ -157,8 +141,8 @@ struct Int4SmallFormat {
 // from 2^-93 to 2^33 in bf16's range.
 struct Mxfp4Format {
   static constexpr int kLaneK = 32, kWords = 2, kScaleBytes = 1;
-  static constexpr bool kChunkScale = false, kHasZeros = false, kSums = false;
-  static constexpr float kSingleInput = 1.0f, kSingleFactor = 0x1p32f, kFactor = 0x1p32f;
+  static constexpr bool kChunkScale = false, kHasZeros = false;
+  static constexpr float kFactor = 0x1p32f;
   struct Lane {
     uint32_t scale;  // twice
   };
@@ -170,8 +154,6 @@ struct Mxfp4Format {
     return {exponent << 7 | exponent << 23};
   }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
-  __device__ static float SumFactor(const ScaleWords&) { return 0.0f; }
-  template <bool kSingle>
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
     const uint32_t word = WordOf(v, i), upper = word >> 8;
     // One product puts a nibble's sign at bit 15 and the rest at bits 6 to 8 of each half.
