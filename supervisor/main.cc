@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "common/log.h"
@@ -57,6 +58,13 @@ void RaiseDescriptorLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Before any thread is started.
+void SetEnvironment(const Options& options) {
+  ::unsetenv("GRPC_TRACE");  // it would have gRPC write what clients send to the log
+  // Workers and planners inherit it; their command line is the model's.
+  if (options.config.no_sandbox()) ::setenv("SWITCHYARD_SANDBOX", "off", 1);
+}
+
 int Main(int argc, char** argv) {
   Options options;
   EarlyExit early;
@@ -67,6 +75,7 @@ int Main(int argc, char** argv) {
   }
   InitLog("supervisor");
   QuietProtobufLog();
+  SetEnvironment(options);
   // Before anything that may start threads, the GPUs' driver for one: they inherit the mask.
   HeldSignals signals;
   if (options.check) signals.PassOn();
