@@ -12,8 +12,8 @@
 #include "supervisor/check_command.h"
 #include "supervisor/config_check.h"
 #include "supervisor/held_signals.h"
+#include "supervisor/library_log.h"
 #include "supervisor/options.h"
-#include "supervisor/protobuf_log.h"
 #include "supervisor/supervisor.h"
 
 namespace switchyard::supervisor {
@@ -58,13 +58,6 @@ void RaiseDescriptorLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Before any thread is started.
-void SetEnvironment(const Options& options) {
-  ::unsetenv("GRPC_TRACE");  // it would have gRPC write what clients send to the log
-  // Workers and planners inherit it; their command line is the model's.
-  if (options.config.no_sandbox()) ::setenv("SWITCHYARD_SANDBOX", "off", 1);
-}
-
 int Main(int argc, char** argv) {
   Options options;
   EarlyExit early;
@@ -74,8 +67,9 @@ int Main(int argc, char** argv) {
     return early.code;
   }
   InitLog("supervisor");
-  QuietProtobufLog();
-  SetEnvironment(options);
+  QuietLibraries();
+  // Workers and planners inherit it: their command line is the model's.
+  if (options.config.no_sandbox()) ::setenv("SWITCHYARD_SANDBOX", "off", 1);
   // Before anything that may start threads, the GPUs' driver for one: they inherit the mask.
   HeldSignals signals;
   if (options.check) signals.PassOn();

@@ -259,6 +259,9 @@ class WideAddressTest(unittest.TestCase):
             models = "/switchyard.v1.Inference/ListModels"
             wait_for(lambda: code_of(lambda: bare_call(channel, models)) == Code.OK,
                      what="room for a connection")
+        # One line a second tells of them.
+        self.assertIn("warning supervisor: gRPC, ", s.read_log())
+        self.assertLess(s.read_log().count("Handshake failed"), 20)
 
     def test_the_unix_socket_asks_for_neither(self):
         s = self.wide(config="control: UNIX_ONLY")
