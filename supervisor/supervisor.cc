@@ -21,6 +21,9 @@ constexpr Nanos kShutdownTimeout = 10 * kSecond;
 // After the drain: for streams to take their last messages, then for gRPC to let go of them.
 constexpr Nanos kServerGrace = 300 * kMillisecond;
 constexpr std::chrono::milliseconds kHardExit{1500};
+// Connections that the Unix socket has beyond the limit: whoever fills the port locks nobody out
+// there.
+constexpr size_t kForOperators = 64;
 
 Nanos FromProto(bool set, const google::protobuf::Duration& duration, Nanos otherwise) {
   return set ? duration.seconds() * kSecond + duration.nanos() : otherwise;
@@ -129,6 +132,7 @@ void Supervisor::Serve() {
   connections_.emplace(&loop_);
   AcceptLoop::Options tcp, unix_socket;
   unix_socket.check_peer = true;
+  unix_socket.max_connections += kForOperators;
   unix_socket.group = GroupOf(state_dir_->socket_path());
   accept_loops_.push_back(std::make_unique<AcceptLoop>(
       &loop_, std::move(tcp_listener_), tcp, &*connections_,

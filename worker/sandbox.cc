@@ -20,9 +20,10 @@ namespace fs = std::filesystem;
 constexpr size_t kMostLinks = 8192;  // of a checkpoint, which has at most 4,096 shards
 
 // A kernel that refuses any of it is no reason not to serve.
-void NarrowProcess() {
+void NarrowProcess(Mode mode) {
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  // A planner knows no secrets, and the leak sanitizer looks into it at its end.
+  if (mode == Mode::kServe) ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
 }
@@ -127,7 +128,7 @@ std::vector<PathRule> SandboxRules(const SandboxNeeds& needs) {
 }
 
 void EnterSandbox(const Options& options) {
-  NarrowProcess();
+  NarrowProcess(options.mode);
   const absl::StatusOr<int> version = ConfineFor(options);
   // A plan's standard error is why there is none; and its worker will tell.
   if (options.mode == Mode::kPlan) return;
