@@ -37,14 +37,14 @@ void ServerCall::OnAccepted(bool ok) {
 }
 
 ServerCall::~ServerCall() {
-  if (counted_) --service_->calls;
+  if (counted_in_ != nullptr) --*counted_in_;
 }
 
 // Before anything of the request is read, and whatever the method: what there is to be called is
 // no stranger's business either.
 absl::Status ServerCall::Admit() {
-  counted_ = true;
-  if (++service_->calls > service_->most_calls) {
+  counted_in_ = service_->calls;
+  if (++*counted_in_ > service_->most_calls) {
     return absl::ResourceExhaustedError(
         absl::StrCat("more than ", service_->most_calls, " calls at once: try again later"));
   }

@@ -38,11 +38,12 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   using Methods = std::map<std::string, Method>;  // by "/package.Service/Method"
   struct Service {
     grpc::AsyncGenericService generic;
-    Methods methods;                     // constant once calls are accepted
-    Executor background{1};              // for what would hold up the queue's thread
-    size_t most_calls = 16'384;          // at once; gRPC 1.51's bound of a connection holds only
-                                         // those clients that acknowledge it
-    std::atomic<size_t> calls = 0;       // that there are
+    Methods methods;         // constant once calls are accepted
+    Executor background{1};  // for what would hold up the queue's thread
+    // At once. gRPC 1.51's bound of a connection holds only those clients that acknowledge it.
+    size_t most_calls = 16'384;
+    // That there are. A call may outlive the service, in a task.
+    std::shared_ptr<std::atomic<size_t>> calls = std::make_shared<std::atomic<size_t>>(0);
     std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
     std::string token;                   // that calls must bring; as methods
     uint64_t without_token = 0;          // so many did not; the queue's thread only
@@ -80,7 +81,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   grpc::ByteBuffer message_;  // being read
   std::shared_ptr<Handler> handler_;
-  bool counted_ = false;
+  std::shared_ptr<std::atomic<size_t>> counted_in_;
   bool ended_ = false;  // the queue's thread only, as are handler_ and method_
   Ending accepting_{queue_, &ServerCall::OnAccepted};
   Ending reading_{queue_, &ServerCall::OnRead};

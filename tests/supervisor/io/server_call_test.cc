@@ -243,7 +243,7 @@ TEST_F(ServerCallTest, MoreCallsThanTheLimitAreRefusedUntilOthersHaveEnded) {
   first->Close(grpc::Status::OK);
   EXPECT_TRUE(End().ok());
   first.reset();
-  while (service_.calls != 0) std::this_thread::yield();
+  while (*service_.calls != 0) std::this_thread::yield();
   EXPECT_EQ(AskWith(""), grpc::StatusCode::UNIMPLEMENTED);
 }
 

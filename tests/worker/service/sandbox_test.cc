@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -138,6 +141,32 @@ TEST_F(ConfineTest, NoProgramRuns) {
               return errno;
             }),
             EACCES);
+}
+
+TEST_F(ConfineTest, NothingIsReachedOverTcp) {
+  if (*LandlockVersion() < 4) GTEST_SKIP() << "version " << *LandlockVersion();
+  EXPECT_EQ(InChild([] {
+              ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+              if (!Confine({}).ok()) return 255;
+              sockaddr_in address{};
+              address.sin_family = AF_INET;
+              address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+              address.sin_port = htons(9);
+              const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+              const auto* to = reinterpret_cast<const sockaddr*>(&address);
+              return ::connect(fd, to, sizeof(address)) == 0 ? 0 : errno;
+            }),
+            EACCES);
+}
+
+TEST_F(ConfineTest, NobodyOutsideIsSignalled) {
+  if (*LandlockVersion() < 6) GTEST_SKIP() << "version " << *LandlockVersion();
+  EXPECT_EQ(InChild([] {
+              ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+              if (!Confine({}).ok()) return 255;
+              return ::kill(::getppid(), 0) == 0 ? 0 : errno;
+            }),
+            EPERM);
 }
 
 }  // namespace
