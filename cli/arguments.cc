@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -149,9 +150,15 @@ void DefineNothing(CLI::App*, Arguments*) {}
 
 // What stands before the subcommand or after it.
 void DefineCommon(CLI::App* app, Arguments* args) {
-  app->add_option("--address", args->address, "HOST:PORT or unix:PATH [127.0.0.1:7411]")
+  app->add_option("--address", args->server.address, "HOST:PORT or unix:PATH [127.0.0.1:7411]")
       ->option_text("ADDRESS")
       ->check(Validator(CheckAddress));
+  app->add_option("--tls-ca", args->server.tls_ca,
+                  "TLS: PEM certificates that vouch for the supervisor's [$SWITCHYARD_TLS_CA]")
+      ->option_text("FILE");
+  app->add_option("--token-file", args->server.token_file,
+                  "The token to bring over TLS [$SWITCHYARD_TOKEN_FILE]")
+      ->option_text("FILE");
   app->add_flag("--json", args->json, "JSON: one document, or one a line for streams");
 }
 
@@ -166,6 +173,16 @@ void Define(const std::string& command, CLI::App* app, Arguments* args) {
   DefineCommon(app, args);
 }
 
+// Not by CLI11: it would lay the environment over what stands before the subcommand.
+void FillFromEnvironment(Endpoint* server) {
+  const auto fill = [](std::string* value, const char* name) {
+    const char* const set = std::getenv(name);
+    if (value->empty() && set != nullptr) *value = set;
+  };
+  fill(&server->tls_ca, "SWITCHYARD_TLS_CA");
+  fill(&server->token_file, "SWITCHYARD_TOKEN_FILE");
+}
+
 // What depends on more than one option.
 absl::Status CheckTogether(const std::string& command, const Arguments& args) {
   if (command == "generate" && !args.prompt && args.prompt_ids.empty()) {
@@ -174,6 +191,11 @@ absl::Status CheckTogether(const std::string& command, const Arguments& args) {
   if ((args.logprobs || args.prompt_logprobs) && !args.json) {
     return absl::InvalidArgumentError(
         absl::StrCat(args.logprobs ? "--logprobs" : "--prompt-logprobs", " needs --json"));
+  }
+  if (!args.server.token_file.empty() && args.server.tls_ca.empty() &&
+      !IsUnixAddress(args.server.address)) {
+    return absl::InvalidArgumentError(
+        "--token-file needs --tls-ca: a token is not sent in the clear");
   }
   return absl::OkStatus();
 }
@@ -225,6 +247,7 @@ int ParseAndRun(int argc, char** argv, const std::vector<Command>& commands) {
   } catch (const CLI::ParseError& error) {
     return ParseFailed(app, error);
   }
+  FillFromEnvironment(&args.server);
   const Command& command = *by_app.at(app.get_subcommands().front());
   const absl::Status together = CheckTogether(command.name, args);
   if (!together.ok()) return WrongUsage(app, std::string(together.message()));

@@ -5,11 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "cli/endpoint.h"
+
 namespace switchyard::cli {
 
 // The command line of every subcommand; each uses its own part.
 struct Arguments {
-  std::string address = "127.0.0.1:7411";
+  Endpoint server;
   bool json = false;
 
   std::string model;

@@ -11,7 +11,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cli/names.h"
 #include "cli/outcome.h"
+#include "common/json.h"
+#include "common/secret_file.h"
 #include "common/status_macros.h"
 #include "switchyard/v1/control.grpc.pb.h"
 #include "switchyard/v1/inference.grpc.pb.h"
@@ -31,6 +34,18 @@ bool WaitForConnection(grpc::Channel* channel) {
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) return false;
     if (!channel->WaitForStateChange(state, deadline)) return false;
   }
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsFor(const Endpoint& server) {
+  if (server.tls_ca.empty() || IsUnixAddress(server.address)) {
+    return grpc::InsecureChannelCredentials();
+  }
+  grpc::SslCredentialsOptions options;
+  ASSIGN_OR_RETURN(options.pem_root_certs, ReadFile(server.tls_ca, kMostSecretBytes));
+  std::shared_ptr<grpc::ChannelCredentials> tls = grpc::SslCredentials(options);
+  if (server.token_file.empty()) return tls;
+  ASSIGN_OR_RETURN(const std::string token, ReadTokenFile(server.token_file));
+  return grpc::CompositeChannelCredentials(tls, grpc::AccessTokenCredentials(token));
 }
 
 // Whether a call ended because the connection did. The supervisor's own word has details.
@@ -103,14 +118,19 @@ Request About(const std::string& model) {
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address) {
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const Endpoint& server) {
+  ASSIGN_OR_RETURN(const auto credentials, CredentialsFor(server));
+  const std::string& address = server.address;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  auto channel = grpc::CreateCustomChannel(address, credentials, arguments);
   if (!WaitForConnection(channel.get())) {
-    return absl::UnavailableError(
-        absl::StrCat("no supervisor answers at ", address, "; is it running?"));
+    return absl::UnavailableError(absl::StrCat(
+        "no supervisor answers at ", address, "; is it running?",
+        server.tls_ca.empty() ? ""
+                              : absl::StrCat(" If it is: does ", server.tls_ca,
+                                             " vouch for its certificate, and for this address?")));
   }
   return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel, address)));
 }
@@ -173,11 +193,11 @@ absl::StatusOr<v1::ReloadConfigReply> Client::ReloadConfig() {
   return impl_->Ask(impl_->control, &v1::Control::Stub::ReloadConfig, v1::ReloadConfigRequest());
 }
 
-int WithClient(const std::string& address, const std::function<int(Client&)>& use) {
-  auto client = Client::Connect(address);
+int WithClient(const Endpoint& server, const std::function<int(Client&)>& use) {
+  auto client = Client::Connect(server);
   if (!client.ok()) {
-    Outcome(client.status());
-    return kNoConnection;
+    const int refused = Outcome(client.status());
+    return absl::IsUnavailable(client.status()) ? kNoConnection : refused;
   }
   const int code = use(**client);
   return code != kDone && (*client)->connection_lost() ? kNoConnection : code;

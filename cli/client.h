@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cli/endpoint.h"
 #include "switchyard/v1/control.pb.h"
 #include "switchyard/v1/inference.pb.h"
 
@@ -16,8 +17,9 @@ namespace v1 = ::switchyard::v1;
 // A connection to a supervisor. Calls block.
 class Client {
  public:
-  // "HOST:PORT" or "unix:PATH". UNAVAILABLE as soon as the address refuses, or after 5 s.
-  static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address);
+  // UNAVAILABLE as soon as the address refuses, or after 5 s. Other errors are of the endpoint's
+  // files.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const Endpoint& server);
   ~Client();
 
   // Streams: an `on_event` that returns false ends them, with CANCELLED.
@@ -50,6 +52,6 @@ class Client {
 };
 
 // Connects and runs `use`. Exit code 3 without a connection, or when it is lost on the way.
-int WithClient(const std::string& address, const std::function<int(Client&)>& use);
+int WithClient(const Endpoint& server, const std::function<int(Client&)>& use);
 
 }  // namespace switchyard::cli

@@ -24,10 +24,13 @@ absl::Status CheckModelName(const std::string& name) {
                                                  "\": a name matches ", kModelNamePattern));
 }
 
+bool IsUnixAddress(const std::string& address) {
+  return std::string_view(address).substr(0, kUnix.size()) == kUnix;
+}
+
 absl::Status CheckAddress(const std::string& address) {
-  const std::string_view text = address;
-  if (text.substr(0, kUnix.size()) == kUnix) {
-    const size_t length = text.size() - kUnix.size();
+  if (IsUnixAddress(address)) {
+    const size_t length = address.size() - kUnix.size();
     if (length > 0 && length <= kLongestPath) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("\"", Printable(address), "\": the path has ",
                                                    length, " bytes, 1 to ", kLongestPath, " fit"));

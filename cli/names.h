@@ -14,5 +14,6 @@ absl::Status CheckModelName(const std::string& name);
 
 // HOST:PORT (an IPv6 host in brackets), or unix:PATH.
 absl::Status CheckAddress(const std::string& address);
+bool IsUnixAddress(const std::string& address);
 
 }  // namespace switchyard::cli

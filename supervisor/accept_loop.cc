@@ -9,7 +9,9 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/peer.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -18,12 +20,7 @@ namespace {
 constexpr int kBatch = 64;
 constexpr Nanos kRetry = 100 * kMillisecond;
 
-bool IsOurUserOrRoot(int connection) {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  return ::getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
-         (peer.uid == ::geteuid() || peer.uid == 0);
-}
+constexpr uint64_t kToldEvery = 1000;  // refusals: a client in a loop must not fill the log
 
 UniqueFd OpenReserve() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
@@ -60,9 +57,9 @@ void AcceptLoop::AcceptReady() {
 
 // False: for want of descriptors.
 bool AcceptLoop::Take(UniqueFd connection) {
-  if (options_.check_peer && !IsOurUserOrRoot(connection.get())) return true;
+  if (options_.check_peer && !PeerMayConnect(connection.get())) return true;
   if (connections_->size() >= options_.max_connections) {
-    if (refused_++ % 1000 == 0) {
+    if (refused_++ % kToldEvery == 0) {
       LogWarning("refusing connections: ", connections_->size(), " are open, which is the limit (",
                  refused_, " refused so far)");
     }
@@ -76,6 +73,18 @@ bool AcceptLoop::Take(UniqueFd connection) {
   }
   accepted_(std::move(connection));
   return true;
+}
+
+bool AcceptLoop::PeerMayConnect(int connection) {
+  const absl::StatusOr<UnixPeer> peer = ReadUnixPeer(connection);
+  if (peer.ok() && MayConnect(*peer, ::geteuid(), options_.group)) return true;
+  if (strangers_++ % kToldEvery == 0) {
+    LogWarning("refusing a connection on the Unix socket from ",
+               peer.ok() ? absl::StrCat("user ", peer->uid, ", process ", peer->pid)
+                         : std::string(peer.status().message()),
+               " (", strangers_, " refused so far)");
+  }
+  return false;
 }
 
 // The connection that waits would make the listener readable for ever: it is accepted with the

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,8 +18,9 @@ namespace switchyard::supervisor {
 class AcceptLoop {
  public:
   struct Options {
-    bool check_peer = false;  // Unix socket: only our own user, and root
+    bool check_peer = false;  // Unix socket: only our own user, root, and members of `group`
     size_t max_connections = 1024;
+    gid_t group = 0;
   };
   AcceptLoop(EventLoop* loop, UniqueFd listener, Options options, ConnectionCount* connections,
              std::function<void(UniqueFd)> accepted);
@@ -26,6 +29,7 @@ class AcceptLoop {
  private:
   void AcceptReady();
   bool Take(UniqueFd connection);
+  bool PeerMayConnect(int connection);
   void RefuseForWantOfDescriptors();
   void Rest();
 
@@ -38,6 +42,7 @@ class AcceptLoop {
   std::unique_ptr<EventLoop::Watch> watch_;  // destroyed before listener_
   Timers::Id retry_ = 0;                     // 0: none
   uint64_t refused_ = 0;
+  uint64_t strangers_ = 0;
 };
 
 }  // namespace switchyard::supervisor

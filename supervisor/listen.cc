@@ -61,17 +61,17 @@ absl::StatusOr<UniqueFd> NewSocket(int family) {
 
 }  // namespace
 
-absl::Status CheckLoopback(const HostPort& address) {
+absl::Status CheckListen(const HostPort& address, bool secured) {
   ASSIGN_OR_RETURN(const SocketAddress socket_address, Resolve(address));
-  if (IsLoopback(socket_address)) return absl::OkStatus();
+  if (secured || IsLoopback(socket_address)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("refusing to listen on ", FormatHostPort(address),
-                   ": an address that other machines reach needs TLS and a token, which this "
-                   "version does not have yet; listen on 127.0.0.1 or ::1"));
+                   ": an address that other machines reach needs TLS and a token; give "
+                   "--tls-certificate, --tls-key and --token-file, or listen on 127.0.0.1 or ::1"));
 }
 
-absl::StatusOr<UniqueFd> ListenTcp(HostPort* address) {
-  RETURN_IF_ERROR(CheckLoopback(*address));
+absl::StatusOr<UniqueFd> ListenTcp(HostPort* address, bool secured) {
+  RETURN_IF_ERROR(CheckListen(*address, secured));
   ASSIGN_OR_RETURN(SocketAddress socket_address, Resolve(*address));
   ASSIGN_OR_RETURN(UniqueFd fd, NewSocket(socket_address.storage.ss_family));
   // A restart must not wait for the connections of the process before it to time out.

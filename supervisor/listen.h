@@ -8,12 +8,12 @@
 
 namespace switchyard::supervisor {
 
-// INVALID_ARGUMENT unless it is a loopback address: wider ones need TLS and a token.
-absl::Status CheckLoopback(const HostPort& address);
+// INVALID_ARGUMENT if it is no IP address, or one beyond loopback and not `secured` by TLS and a
+// token.
+absl::Status CheckListen(const HostPort& address, bool secured);
 
-// Listens on a loopback address; anything wider is refused. Sets the port that was given for port
-// 0.
-absl::StatusOr<UniqueFd> ListenTcp(HostPort* address);
+// Listens on such an address. Sets the port that was given for port 0.
+absl::StatusOr<UniqueFd> ListenTcp(HostPort* address, bool secured = false);
 
 // Listens on a Unix socket with mode 0660 and replaces one that a dead supervisor left: call it
 // with the state directory's lock held.

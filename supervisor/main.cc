@@ -5,14 +5,15 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "common/log.h"
 #include "supervisor/check_command.h"
 #include "supervisor/config_check.h"
 #include "supervisor/held_signals.h"
+#include "supervisor/library_log.h"
 #include "supervisor/options.h"
-#include "supervisor/protobuf_log.h"
 #include "supervisor/supervisor.h"
 
 namespace switchyard::supervisor {
@@ -66,7 +67,9 @@ int Main(int argc, char** argv) {
     return early.code;
   }
   InitLog("supervisor");
-  QuietProtobufLog();
+  QuietLibraries();
+  // Workers and planners inherit it: their command line is the model's.
+  if (options.config.no_sandbox()) ::setenv("SWITCHYARD_SANDBOX", "off", 1);
   // Before anything that may start threads, the GPUs' driver for one: they inherit the mask.
   HeldSignals signals;
   if (options.check) signals.PassOn();

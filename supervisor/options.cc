@@ -20,7 +20,8 @@ constexpr char kDefaultListen[] = "127.0.0.1:7411";
 struct Flags {
   std::string models_dir, config, listen, host_memory, state_dir, cache_dir, cache_size;
   std::vector<std::string> devices;
-  bool check = false, json = false;
+  std::string tls_certificate, tls_key, token_file;
+  bool no_sandbox = false, check = false, json = false;
 };
 
 void Define(CLI::App* app, Flags* flags) {
@@ -31,7 +32,8 @@ void Define(CLI::App* app, Flags* flags) {
   app->add_option("--config", flags->config,
                   "SupervisorConfig in text format; flags win over what it says");
   app->add_option("--listen", flags->listen,
-                  "HOST:PORT, loopback only; port 0 takes a free one [127.0.0.1:7411]");
+                  "HOST:PORT, loopback unless TLS and a token are given; port 0 takes a free one "
+                  "[127.0.0.1:7411]");
   app->add_option("--device", flags->devices,
                   "NAME or NAME=SIZE, may be repeated: cpu, or a GPU's UUID, index or name "
                   "[every GPU, else cpu]")
@@ -44,6 +46,12 @@ void Define(CLI::App* app, Flags* flags) {
   app->add_option("--cache-dir", flags->cache_dir, "Images of models [~/.cache/switchyard]");
   app->add_option("--cache-size", flags->cache_size,
                   "SIZE that they take at most; those used longest ago go first [64GiB]");
+  app->add_option("--tls-certificate", flags->tls_certificate,
+                  "FILE: TLS on --listen, with this PEM certificate chain");
+  app->add_option("--tls-key", flags->tls_key, "FILE: its PEM key");
+  app->add_option("--token-file", flags->token_file,
+                  "FILE: the token that calls over TLS must bring (`openssl rand -hex 32`)");
+  app->add_flag("--no-sandbox", flags->no_sandbox, "Do not confine workers (Landlock)");
   // What `switchyard check` runs.
   app->add_flag("--check", flags->check)->group("");
   app->add_flag("--json", flags->json)->group("");
@@ -63,26 +71,35 @@ absl::Status CheckSizes(const v1::SupervisorConfig& config) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Options> Resolve(const Flags& flags) {
-  Options options;
-  if (!flags.config.empty()) {
-    ASSIGN_OR_RETURN(options.config, LoadConfig(flags.config));
-  }
-  v1::SupervisorConfig& config = options.config;
+// Flags win over the file.
+void LayOver(const Flags& flags, v1::SupervisorConfig& config) {
   if (!flags.listen.empty()) config.set_listen(flags.listen);
   if (!flags.host_memory.empty()) config.set_host_memory(flags.host_memory);
   if (!flags.state_dir.empty()) config.set_state_dir(flags.state_dir);
   if (!flags.cache_dir.empty()) config.set_cache_dir(flags.cache_dir);
   if (!flags.cache_size.empty()) config.set_cache_size(flags.cache_size);
+  if (!flags.tls_certificate.empty()) config.set_tls_certificate(flags.tls_certificate);
+  if (!flags.tls_key.empty()) config.set_tls_key(flags.tls_key);
+  if (!flags.token_file.empty()) config.set_token_file(flags.token_file);
+  if (flags.no_sandbox) config.set_no_sandbox(true);
   if (!flags.devices.empty()) {
     config.mutable_devices()->Assign(flags.devices.begin(), flags.devices.end());
   }
   if (config.listen().empty()) config.set_listen(kDefaultListen);
   if (config.cache_dir().empty()) config.set_cache_dir(DefaultCacheDir());
   if (config.cache_size().empty()) config.set_cache_size(kDefaultCacheSize);
+}
 
+absl::StatusOr<Options> Resolve(const Flags& flags) {
+  Options options;
+  if (!flags.config.empty()) {
+    ASSIGN_OR_RETURN(options.config, LoadConfig(flags.config));
+  }
+  v1::SupervisorConfig& config = options.config;
+  LayOver(flags, config);
   ASSIGN_OR_RETURN(options.listen, ParseHostPort(config.listen()));
-  RETURN_IF_ERROR(CheckLoopback(options.listen));
+  ASSIGN_OR_RETURN(options.credentials, ReadCredentials(config));
+  RETURN_IF_ERROR(CheckListen(options.listen, options.credentials.given()));
   RETURN_IF_ERROR(CheckSizes(config));
   options.models_dir = flags.models_dir;
   if (flags.devices.empty()) options.reload_file = flags.config;

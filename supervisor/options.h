@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/credentials.h"
 #include "supervisor/listen.h"
 #include "switchyard/v1/model.pb.h"
 
@@ -18,6 +19,7 @@ struct Options {
   std::string reload_file;
   // Everything else, the file's values with the flags laid over them and cache_dir resolved.
   switchyard::v1::SupervisorConfig config;
+  Credentials credentials;  // what its files hold
 
   // `switchyard check`: print the memory arithmetic of models_dir, start nothing.
   bool check = false;

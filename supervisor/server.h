@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "common/unique_fd.h"
 #include "rpc/call_queue.h"
+#include "supervisor/credentials.h"
 #include "supervisor/health.h"
 #include "supervisor/router.h"
 #include "supervisor/server_control.h"
@@ -16,7 +17,7 @@ namespace switchyard::supervisor {
 class Server {
  public:
   struct Options {
-    bool control_unix_only = false;
+    v1::SupervisorConfig::ControlAccess control = v1::SupervisorConfig::LOOPBACK;
     uint64_t sink_limit_bytes = 1 << 20;  // the router's
   };
   struct Parts {
@@ -26,8 +27,9 @@ class Server {
     ReloadFunction reload;
   };
 
-  // The queue runs, nothing is served yet.
-  static absl::StatusOr<std::unique_ptr<Server>> Create();
+  // The queue runs, nothing is served yet. With credentials, connections over TCP speak TLS, and
+  // calls there bring the token.
+  static absl::StatusOr<std::unique_ptr<Server>> Create(const Credentials& credentials);
   // Waits for whoever uses the queue.
   ~Server();
 
@@ -36,7 +38,8 @@ class Server {
 
   // Begins to serve. Once.
   void Serve(Parts parts, Options options);
-  void AddConnection(UniqueFd connection);
+  void AddTcpConnection(UniqueFd connection);
+  void AddUnixConnection(UniqueFd connection);
   // Calls that come from now on are UNAVAILABLE: for when there is nobody to answer them.
   void RefuseCalls();
   // Blocks until the connections have ended: cuts off, after `grace`, the calls that have not. No

@@ -2,9 +2,17 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
 #include "supervisor/server_status.h"
+#include "supervisor/server_token.h"
 
 namespace switchyard::supervisor {
+namespace {
+
+constexpr uint64_t kToldEvery = 1000;  // refusals: a client in a loop must not fill the log
+
+}  // namespace
 
 void ServerCall::Accept(CallQueue* queue, Service* service) {
   auto call = std::make_shared<ServerCall>(queue, service);
@@ -18,6 +26,7 @@ void ServerCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server shuts down
   (void)done_.Begin(shared_from_this());
   Accept(queue_, service_);
+  if (const absl::Status admitted = Admit(); !admitted.ok()) return Finish(ToGrpc(admitted));
   const auto method = service_->methods.find(context_.method());
   if (method == service_->methods.end()) {
     Finish(ToGrpc(absl::UnimplementedError("there is no method " + context_.method())));
@@ -25,6 +34,27 @@ void ServerCall::OnAccepted(bool ok) {
   }
   method_ = &method->second;
   Read();
+}
+
+ServerCall::~ServerCall() {
+  if (counted_in_ != nullptr) --*counted_in_;
+}
+
+// Before anything of the request is read, and whatever the method: what there is to be called is
+// no stranger's business either.
+absl::Status ServerCall::Admit() {
+  counted_in_ = service_->calls;
+  if (++*counted_in_ > service_->most_calls) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("more than ", service_->most_calls, " calls at once: try again later"));
+  }
+  if (BringsToken(context_, service_->token)) return absl::OkStatus();
+  if (service_->without_token++ % kToldEvery == 0) {
+    LogWarning("a call without the right token from ", context_.peer(), " (",
+               service_->without_token, " so far)");
+  }
+  return absl::UnauthenticatedError(
+      "the token is missing or wrong: send the metadata `authorization: Bearer TOKEN`");
 }
 
 void ServerCall::Read() { stream_.Read(&message_, reading_.Begin(shared_from_this())); }

@@ -4,11 +4,14 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "common/executor.h"
 #include "rpc/call_queue.h"
 
@@ -35,15 +38,22 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   using Methods = std::map<std::string, Method>;  // by "/package.Service/Method"
   struct Service {
     grpc::AsyncGenericService generic;
-    Methods methods;                     // constant once calls are accepted
-    Executor background{1};              // for what would hold up the queue's thread
+    Methods methods;         // constant once calls are accepted
+    Executor background{1};  // for what would hold up the queue's thread
+    // At once. gRPC 1.51's bound of a connection holds only those clients that acknowledge it.
+    size_t most_calls = 16'384;
+    // That there are. A call may outlive the service, in a task.
+    std::shared_ptr<std::atomic<size_t>> calls = std::make_shared<std::atomic<size_t>>(0);
     std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
+    std::string token;                   // that calls must bring; as methods
+    uint64_t without_token = 0;          // so many did not; the queue's thread only
   };
 
   // Waits for a call, begins it, and waits for the next one, until the server shuts down.
   static void Accept(CallQueue* queue, Service* service);
 
   ServerCall(CallQueue* queue, Service* service) : queue_(queue), service_(service) {}
+  ~ServerCall();
 
   const grpc::ServerContext& context() const { return context_; }
   Service& service() const { return *service_; }
@@ -58,6 +68,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
  private:
   using Ending = OwnedOperation<ServerCall>;
   void OnAccepted(bool ok);
+  absl::Status Admit();
   void OnRead(bool ok);
   void OnWritten(bool ok);
   void OnFinished(bool /*ok*/) {}
@@ -70,6 +81,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   grpc::ByteBuffer message_;  // being read
   std::shared_ptr<Handler> handler_;
+  std::shared_ptr<std::atomic<size_t>> counted_in_;
   bool ended_ = false;  // the queue's thread only, as are handler_ and method_
   Ending accepting_{queue_, &ServerCall::OnAccepted};
   Ending reading_{queue_, &ServerCall::OnRead};

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
+#include "supervisor/peer.h"
 #include "supervisor/server_methods.h"
 #include "switchyard/v1/control.pb.h"
 
@@ -39,24 +39,35 @@ ServerCall::Method SwitchMethod(EventLoop* loop, Router* router, bool make_defau
   };
 }
 
-ServerCall::Method OnUnixSocketOnly(ServerCall::Method method) {
-  return [method = std::move(method)](
+absl::Status CheckAccess(v1::SupervisorConfig::ControlAccess access, const std::string& peer) {
+  if (IsUnixPeer(peer)) return absl::OkStatus();
+  if (access == v1::SupervisorConfig::UNIX_ONLY) {
+    return absl::PermissionDeniedError(
+        "Control is served on the Unix socket alone (control: UNIX_ONLY)");
+  }
+  if (access == v1::SupervisorConfig::ANYWHERE || IsLocalPeer(peer)) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      "Control is served to clients on its own machine; `control: ANYWHERE` in the file of "
+      "--config serves it to others");
+}
+
+ServerCall::Method Guarded(v1::SupervisorConfig::ControlAccess access, ServerCall::Method method) {
+  return [access, method = std::move(method)](
              std::shared_ptr<ServerCall> call,
              const grpc::ByteBuffer& bytes) -> std::shared_ptr<ServerCall::Handler> {
-    if (absl::StartsWith(call->context().peer(), "unix")) return method(std::move(call), bytes);
-    call->Finish(ToGrpc(absl::PermissionDeniedError(
-        "Control is served on the Unix socket alone (control: UNIX_ONLY)")));
+    const absl::Status allowed = CheckAccess(access, call->context().peer());
+    if (allowed.ok()) return method(std::move(call), bytes);
+    call->Finish(ToGrpc(allowed));
     return nullptr;
   };
 }
 
 }  // namespace
 
-void AddControl(EventLoop* loop, Router* router, ReloadFunction reload, bool unix_only,
-                ServerCall::Methods* methods) {
+void AddControl(EventLoop* loop, Router* router, ReloadFunction reload,
+                v1::SupervisorConfig::ControlAccess access, ServerCall::Methods* methods) {
   const auto add = [&](const std::string& name, ServerCall::Method method) {
-    (*methods)["/switchyard.v1.Control/" + name] =
-        unix_only ? OnUnixSocketOnly(std::move(method)) : std::move(method);
+    (*methods)["/switchyard.v1.Control/" + name] = Guarded(access, std::move(method));
   };
   add("Switch", SwitchMethod<v1::SwitchRequest>(loop, router, /*make_default=*/true));
   add("Load", SwitchMethod<v1::LoadRequest>(loop, router, /*make_default=*/false));

@@ -11,9 +11,9 @@ namespace switchyard::supervisor {
 // Reads models.d again and answers when the router has the result. Called in a task.
 using ReloadFunction = std::function<void(Reply<v1::ReloadConfigReply>)>;
 
-// Adds the methods of switchyard.v1.Control. With `unix_only`, calls over TCP are refused:
+// Adds the methods of switchyard.v1.Control. Calls from where `access` does not serve it are
 // PERMISSION_DENIED.
-void AddControl(EventLoop* loop, Router* router, ReloadFunction reload, bool unix_only,
-                ServerCall::Methods* methods);
+void AddControl(EventLoop* loop, Router* router, ReloadFunction reload,
+                v1::SupervisorConfig::ControlAccess access, ServerCall::Methods* methods);
 
 }  // namespace switchyard::supervisor

@@ -19,12 +19,14 @@ extern char** environ;
 namespace switchyard::supervisor {
 namespace {
 
-// A variable that a worker needs: to find libraries and temporary space, to select and set up a
-// GPU, and our own settings. Everything else (credentials among it) stays here.
+// A variable that a worker needs. Everything else (credentials among it, and HOME, where a worker
+// has nothing to do) stays here.
 bool IsForWorkers(const char* variable) {
   static const char* const kNames[] = {
-      "PATH=",         "LANG=",          "TMPDIR=",       "LC_ALL=",
-      "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=", "LD_LIBRARY_PATH="};
+      "PATH=",             // $SWITCHYARD_WORKER may be a script
+      "LD_LIBRARY_PATH=",  // where a bundle keeps its libraries, and containers the driver's
+      "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS="};
+  // Our own settings; which GPUs there are and how they are set up, as drivers and containers read.
   static const char* const kFamilies[] = {"SWITCHYARD_", "CUDA_", "NVIDIA_"};
   auto starts = [&](const char* prefix) { return absl::StartsWith(variable, prefix); };
   return std::any_of(std::begin(kNames), std::end(kNames), starts) ||

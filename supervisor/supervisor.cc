@@ -1,5 +1,6 @@
 #include "supervisor/supervisor.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +21,9 @@ constexpr Nanos kShutdownTimeout = 10 * kSecond;
 // After the drain: for streams to take their last messages, then for gRPC to let go of them.
 constexpr Nanos kServerGrace = 300 * kMillisecond;
 constexpr std::chrono::milliseconds kHardExit{1500};
+// Connections that the Unix socket has beyond the limit: whoever fills the port locks nobody out
+// there.
+constexpr size_t kForOperators = 64;
 
 Nanos FromProto(bool set, const google::protobuf::Duration& duration, Nanos otherwise) {
   return set ? duration.seconds() * kSecond + duration.nanos() : otherwise;
@@ -40,6 +44,12 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
   return options;
 }
 
+// Our own, unless the directory gives it another.
+gid_t GroupOf(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? info.st_gid : ::getegid();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options,
@@ -53,7 +63,7 @@ absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& opt
 absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals) {
   ASSIGN_OR_RETURN(state_dir_, StateDir::Lock(options_.state_dir, options_.state_dir_is_temporary));
   RETURN_IF_ERROR(Listen());
-  ASSIGN_OR_RETURN(server_, Server::Create());
+  ASSIGN_OR_RETURN(server_, Server::Create(options_.credentials));
   RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd()));
   Serve();
   signals.PassOn();
@@ -62,7 +72,7 @@ absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals) {
 
 // Connections that come before we serve wait in the listeners' queues.
 absl::Status Supervisor::Listen() {
-  ASSIGN_OR_RETURN(tcp_listener_, ListenTcp(&address_));
+  ASSIGN_OR_RETURN(tcp_listener_, ListenTcp(&address_, options_.credentials.given()));
   ASSIGN_OR_RETURN(unix_listener_, ListenUnix(state_dir_->socket_path()));
   return absl::OkStatus();
 }
@@ -118,16 +128,18 @@ void Supervisor::Serve() {
   server_->Serve(
       {&loop_, router_.get(), &health_,
        [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); }},
-      {options_.config.control() == v1::SupervisorConfig::UNIX_ONLY,
-       RouterOptions().sink_limit_bytes});
+      {options_.config.control(), RouterOptions().sink_limit_bytes});
   connections_.emplace(&loop_);
-  auto accepted = [this](UniqueFd connection) { server_->AddConnection(std::move(connection)); };
   AcceptLoop::Options tcp, unix_socket;
   unix_socket.check_peer = true;
-  accept_loops_.push_back(std::make_unique<AcceptLoop>(&loop_, std::move(tcp_listener_), tcp,
-                                                       &*connections_, accepted));
-  accept_loops_.push_back(std::make_unique<AcceptLoop>(&loop_, std::move(unix_listener_),
-                                                       unix_socket, &*connections_, accepted));
+  unix_socket.max_connections += kForOperators;
+  unix_socket.group = GroupOf(state_dir_->socket_path());
+  accept_loops_.push_back(std::make_unique<AcceptLoop>(
+      &loop_, std::move(tcp_listener_), tcp, &*connections_,
+      [this](UniqueFd connection) { server_->AddTcpConnection(std::move(connection)); }));
+  accept_loops_.push_back(std::make_unique<AcceptLoop>(
+      &loop_, std::move(unix_listener_), unix_socket, &*connections_,
+      [this](UniqueFd connection) { server_->AddUnixConnection(std::move(connection)); }));
   loop_.OnSignals({SIGTERM, SIGINT}, [this](int) { OnStopSignal(); });
   loop_.OnSignals({SIGHUP}, [this](int) {
     reloader_->Reload([](const absl::StatusOr<v1::ReloadConfigReply>&) {});

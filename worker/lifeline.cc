@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,17 +11,6 @@
 #include "common/log.h"
 
 namespace switchyard::worker {
-namespace {
-
-// Hardening that costs nothing; a kernel that refuses any of it is no reason not to serve.
-void NarrowProcess() {
-  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  const rlimit none{0, 0};
-  ::setrlimit(RLIMIT_CORE, &none);
-}
-
-}  // namespace
 
 void BindToSupervisor(int32_t supervisor_pid) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -30,7 +18,6 @@ void BindToSupervisor(int32_t supervisor_pid) {
     LogError("the supervisor died before the worker had started");
     ::_exit(1);
   }
-  NarrowProcess();
 }
 
 void WatchDeathPipe(UniqueFd death_pipe) {

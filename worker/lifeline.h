@@ -6,11 +6,10 @@
 
 namespace switchyard::worker {
 
-// Ties this process to its supervisor and narrows what it can do. To be called before anything
-// else, from the main thread: the kernel's signal for the death of a parent is armed, and the
-// process ends at once if the parent has died before that, which `supervisor_pid` tells (0: not
-// known; then the death pipe alone does). Also: no new privileges, no core files and no inspection
-// by others (a prompt is in memory).
+// Ties this process to its supervisor. To be called before anything else, from the main thread: the
+// kernel's signal for the death of a parent is armed, and the process ends at once if the parent
+// has died before that, which `supervisor_pid` tells (0: not known; then the death pipe alone
+// does).
 void BindToSupervisor(int32_t supervisor_pid);
 
 // Ends the process when the other end of the death pipe is closed: the second line, for a

@@ -19,6 +19,7 @@
 #include "worker/backend.h"
 #include "worker/lifeline.h"
 #include "worker/opened_model.h"
+#include "worker/sandbox.h"
 #include "worker/service.h"
 #include "worker/session.h"
 
@@ -76,6 +77,7 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> Open(const Options& options, 
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
+  EnterSandbox(options);
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
@@ -86,6 +88,7 @@ absl::Status RunPlan(const Options& options) {
 
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
+  EnterSandbox(options);
   ASSIGN_OR_RETURN(Backend backend, OpenBackend(options.device, options.threads, options.model));
   WatchDeathPipe(UniqueFd(kDeathPipe));
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));

@@ -105,7 +105,7 @@ int RunGenerate(const Arguments& args) {
   if (!request.ok()) return Outcome(request.status());
   static Interruption interruption;  // the thread that waits for Ctrl-C never ends
   OnInterrupt([] { interruption.Happen(); });
-  return WithClient(args.address,
+  return WithClient(args.server,
                     [&](Client& client) { return Write(client, *request, args, &interruption); });
 }
 

@@ -8,7 +8,7 @@
 namespace switchyard::cli {
 
 int RunPin(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) -> int {
+  return WithClient(args.server, [&](Client& client) -> int {
     absl::Status status = client.Pin(args.model, !args.off);
     if (!status.ok()) return Outcome(status);
     if (args.json) {

@@ -9,7 +9,7 @@
 namespace switchyard::cli {
 
 int RunPrefetch(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) -> int {
+  return WithClient(args.server, [&](Client& client) -> int {
     auto reply = client.Prefetch(args.model);
     if (!reply.ok()) return Outcome(reply.status());
     if (args.json) {

@@ -7,7 +7,7 @@
 namespace switchyard::cli {
 
 int RunReload(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) -> int {
+  return WithClient(args.server, [&](Client& client) -> int {
     auto reply = client.ReloadConfig();
     if (!reply.ok()) return Outcome(reply.status());
     if (args.json) {

@@ -7,7 +7,7 @@
 namespace switchyard::cli {
 
 int RunStatus(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) -> int {
+  return WithClient(args.server, [&](Client& client) -> int {
     auto status = client.GetStatus();
     if (!status.ok()) return Outcome(status.status());
     if (args.json) {

@@ -5,7 +5,7 @@
 namespace switchyard::cli {
 
 int RunSwitch(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) {
+  return WithClient(args.server, [&](Client& client) {
     return ShowProgress(args.model, args.json, [&](const Client::OnSwitchEvent& on_event) {
       return client.Switch(args.model, on_event);
     });

@@ -41,7 +41,7 @@ int Show(Client& client, const Arguments& args, const std::string& to_split) {
 int RunTokenize(const Arguments& args) {
   auto text = TextOrInput(args.text, "the text");
   if (!text.ok()) return Outcome(text.status());
-  return WithClient(args.address, [&](Client& client) { return Show(client, args, *text); });
+  return WithClient(args.server, [&](Client& client) { return Show(client, args, *text); });
 }
 
 }  // namespace switchyard::cli

@@ -8,7 +8,7 @@
 namespace switchyard::cli {
 
 int RunUnload(const Arguments& args) {
-  return WithClient(args.address, [&](Client& client) -> int {
+  return WithClient(args.server, [&](Client& client) -> int {
     if (absl::Status status = client.Unload(args.model); !status.ok()) return Outcome(status);
     if (args.json) {
       PrintJson({{"model", args.model}});

@@ -4,6 +4,7 @@ import select
 import socket
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def _frame(kind, flags, stream, payload):
@@ -16,17 +17,76 @@ def message(body, length=None):
     return b"\0" + (len(body) if length is None else length).to_bytes(4, "big") + body
 
 
-def _open(address, headers):
-    """A connection and the frames that begin a Generate call, stream 1."""
+def _fields(headers):
     headers = {":method": "POST", ":scheme": "http", ":authority": "x", "te": "trailers",
                ":path": "/switchyard.v1.Inference/Generate",
                "content-type": "application/grpc", **headers}
-    fields = b"".join(b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode()
-                      for n, v in headers.items())
+    return b"".join(b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode()
+                    for n, v in headers.items())
+
+
+def _connect(address):
     host, port = address.split(":")
-    return (socket.create_connection((host, int(port)), timeout=5),
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b"") +
-            _frame(_HEADERS, 4, 1, fields))
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
+def _open(address, headers):
+    """A connection and the frames that begin a Generate call, stream 1."""
+    return (_connect(address), _PREFACE + _frame(_SETTINGS, 0, 0, b"") +
+            _frame(_HEADERS, 4, 1, _fields(headers)))
+
+
+def _frames(answer):
+    """Kind, flags, stream and payload of what comes, until the connection ends."""
+    while len(head := answer.read(9)) == 9:
+        payload = answer.read(int.from_bytes(head[:3], "big"))
+        yield head[3], head[4], int.from_bytes(head[5:], "big"), payload
+
+
+def settings(address):
+    """What the server says at first: value by number of RFC 9113, 6.5.2."""
+    with _connect(address) as connection, connection.makefile("rb") as answer:
+        connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
+        for kind, _, _, payload in _frames(answer):
+            if kind == _SETTINGS:
+                return {int.from_bytes(payload[i:i + 2], "big"):
+                        int.from_bytes(payload[i + 2:i + 6], "big")
+                        for i in range(0, len(payload), 6)}
+
+
+def ping(address, count):
+    """Sends so many pings at once, and a call: what the server says when it ends the connection, or
+    None if it answers the call."""
+    with _connect(address) as connection, connection.makefile("rb") as answer:
+        connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") +
+                           _frame(_PING, 0, 0, bytes(8)) * count +
+                           _frame(_HEADERS, 5, 1, _fields({})))
+        for kind, _, _, payload in _frames(answer):
+            if kind == _GOAWAY:
+                return payload[8:]
+            if kind == _HEADERS:
+                return None
+        return b""
+
+
+def begin_calls(address, count):
+    """Begins so many calls on one connection, and ends none: whether all are taken."""
+    with _connect(address) as connection, connection.makefile("rb") as answer:
+        connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
+        frames = _frames(answer)
+        while next(frames)[0] != _SETTINGS:
+            pass
+        fields = _fields({})
+        connection.sendall(
+            _frame(_SETTINGS, 1, 0, b"") +  # it holds us to what we have acknowledged
+            b"".join(_frame(_HEADERS, 4, 2 * i + 1, fields) for i in range(count)) +
+            _frame(_PING, 0, 0, b"behind!!"))
+        for kind, _, _, payload in frames:
+            if kind in (_HEADERS, _RST_STREAM, _GOAWAY):
+                return False
+            if payload == b"behind!!":
+                return True
+        return False
 
 
 def generate(address, framed, **headers):

@@ -8,16 +8,19 @@
 namespace switchyard::supervisor {
 namespace {
 
-TEST(Listen, RefusesAddressesThatOthersReach) {
+TEST(Listen, RefusesAddressesThatOthersReachUnlessTheyAreSecured) {
   for (const char* wide : {"0.0.0.0", "192.168.1.1", "::", "fe80::1"}) {
-    const absl::Status status = CheckLoopback({wide, 7411});
+    const absl::Status status = CheckListen({wide, 7411}, false);
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << wide;
-    EXPECT_NE(status.message().find("TLS"), absl::string_view::npos);
+    EXPECT_NE(status.message().find("--tls-certificate"), absl::string_view::npos);
+    EXPECT_TRUE(CheckListen({wide, 7411}, true).ok()) << wide;
   }
   for (const char* good : {"127.0.0.1", "127.1.2.3", "localhost", "::1"}) {
-    EXPECT_TRUE(CheckLoopback({good, 7411}).ok()) << good;
+    EXPECT_TRUE(CheckListen({good, 7411}, false).ok()) << good;
   }
-  EXPECT_FALSE(CheckLoopback({"example.com", 1}).ok());
+  EXPECT_FALSE(CheckListen({"example.com", 1}, true).ok());
+  HostPort wide{"0.0.0.0", 0};
+  EXPECT_FALSE(ListenTcp(&wide).ok());
 }
 
 TEST(Listen, TellsThePortItGot) {

@@ -79,6 +79,26 @@ TEST(Options, WrongUsageExitsWithTwo) {
   }
 }
 
+TEST(Options, TlsIsAllOrNothing) {
+  testing::TempDir directory;
+  const std::string config = directory / "config.textproto";
+  std::ofstream(config) << R"(tls_key: "k")";
+  for (const Parsed& parsed : {Parse({"--models-dir", "m", "--token-file", "t"}),
+                               Parse({"--models-dir", "m", "--config", config})}) {
+    EXPECT_EQ(parsed.exit.code, 2);
+    EXPECT_NE(parsed.exit.text.find("go together"), std::string::npos) << parsed.exit.text;
+  }
+  const Parsed missing = Parse({"--models-dir", "m", "--tls-certificate", "/nonexistent",
+                                "--tls-key", "k", "--token-file", "t"});
+  EXPECT_EQ(missing.exit.code, 2);
+  EXPECT_NE(missing.exit.text.find("/nonexistent"), std::string::npos) << missing.exit.text;
+}
+
+TEST(Options, TheSandboxIsOnUnlessToldOtherwise) {
+  EXPECT_FALSE(Parse({"--models-dir", "m"}).options.config.no_sandbox());
+  EXPECT_TRUE(Parse({"--models-dir", "m", "--no-sandbox"}).options.config.no_sandbox());
+}
+
 TEST(Options, HelpAndVersionExitWithZero) {
   EXPECT_EQ(Parse({"--help"}).exit.code, 0);
   EXPECT_EQ(Parse({"--version"}).exit.code, 0);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <semaphore>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -108,6 +109,18 @@ class ServerCallTest : public testing::Test {
     grpc::ByteBuffer bytes;
     stream_->Read(&bytes, nullptr);
     return Wait() ? ParseRequest<Text>(bytes)->text() : "(the end)";
+  }
+  // How another call ends, of a method that is not there, which brings this.
+  grpc::StatusCode AskWith(const std::string& authorization) {
+    grpc::ClientContext context;
+    if (!authorization.empty()) context.AddMetadata("authorization", authorization);
+    auto call = stub_->PrepareCall(&context, "/no/Method", &replies_);
+    call->StartCall(nullptr);
+    Wait();
+    grpc::Status status;
+    call->Finish(&status, nullptr);
+    Wait();
+    return status.error_code();
   }
   grpc::Status End() {
     grpc::Status status;
@@ -217,6 +230,31 @@ TEST_F(ServerCallTest, RefusesCallsWhenThereIsNobodyToAnswer) {
   Call("/a.B/C");
   Send("x");
   EXPECT_EQ(End().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ServerCallTest, MoreCallsThanTheLimitAreRefusedUntilOthersHaveEnded) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  service_.most_calls = 1;
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto first = begun.get();
+  EXPECT_EQ(AskWith(""), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  first->Close(grpc::Status::OK);
+  EXPECT_TRUE(End().ok());
+  first.reset();
+  while (*service_.calls != 0) std::this_thread::yield();
+  EXPECT_EQ(AskWith(""), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(ServerCallTest, ACallWithoutTheTokenIsRefusedBeforeItIsLookedAt) {
+  service_.token = "0123456789abcdef";  // over a socket pair: a peer that is not known to be local
+  Serve();
+  for (const char* given : {"", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0",
+                            "Basic 0123456789abcdef", "0123456789abcdef"}) {
+    EXPECT_EQ(AskWith(given), grpc::StatusCode::UNAUTHENTICATED) << given;
+  }
+  EXPECT_EQ(AskWith("Bearer 0123456789abcdef"), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST_F(ServerCallTest, AMethodsNameIsCutInTheMessage) {

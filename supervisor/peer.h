@@ -1,0 +1,29 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace switchyard::supervisor {
+
+// Who is at the other end of a Unix socket, as of when it connected.
+struct UnixPeer {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  pid_t pid = 0;
+  std::vector<gid_t> groups;  // supplementary
+};
+
+absl::StatusOr<UnixPeer> ReadUnixPeer(int connection);
+
+// Our own user, root, and members of the socket's group.
+bool MayConnect(const UnixPeer& peer, uid_t our_user, gid_t socket_group);
+
+// Of gRPC's name for a client, as "unix:", "ipv4:127.0.0.1:4711", "ipv6:%5B::1%5D:4711".
+bool IsUnixPeer(const std::string& peer);
+bool IsLocalPeer(const std::string& peer);  // on this machine: a Unix socket, or loopback
+
+}  // namespace switchyard::supervisor
