@@ -199,12 +199,17 @@ class Router::Impl {
   Nanos OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const;
   bool ClockStopped(const ModelRecord& model) const;
   void BeginTurn(ModelRecord& model, uint64_t moved);
+  Nanos BackOffUntil(const ModelRecord& model) const;
+  absl::Status StartedTooLate(const ModelRecord& model, Nanos bound) const;
   absl::Status Hopeless(const ModelRecord& model) const;
   void PumpWaits(size_t device, const std::vector<Demand>& demands);
   void RefuseOverdue(ModelRecord& model, Nanos retry);
+  void RefuseHopeless(ModelRecord& model);
 
   // router_swaps.cc
   void PumpDevice(size_t device);
+  bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
+                         const std::vector<Demand>& demands);
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);

@@ -28,11 +28,12 @@ uint64_t Coming(const SchedulerModel& model) {
 }
 
 std::string Arithmetic(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
-                       const Demand& demand, const Needs& needs) {
+                       const SchedulerModel& self) {
+  const std::string& name = self.tenant.model;
   std::vector<std::string> holders;
   std::vector<std::string> pinned;
   for (const SchedulerModel& model : models) {
-    if (model.tenant.model == demand.model || model.charge.total() == 0) continue;
+    if (model.tenant.model == name || model.charge.total() == 0) continue;
     if (model.quarantined) {
       holders.push_back(absl::StrCat(model.tenant.model, " (its worker cannot be ended) ",
                                      HumanBytes(model.charge.total())));
@@ -43,11 +44,31 @@ std::string Arithmetic(const SchedulerDevice& device, const std::vector<Schedule
     }
   }
   return absl::StrCat(
-      demand.model, " needs ", SmallestLeaseText(needs), ", but ", device.name, " has ",
+      name, " needs ", SmallestLeaseText(self.tenant.needs), ", but ", device.name, " has ",
       HumanBytes(device.capacity), ": ", HumanBytes(device.reserve), " reserve, ",
       HumanBytes(device.foreign), " used by other programs",
       holders.empty() ? "" : absl::StrCat(", kept by ", absl::StrJoin(holders, ", ")),
       pinned.empty() ? "" : absl::StrCat(". Unpin ", absl::StrJoin(pinned, " or ")));
+}
+
+// Bytes of `model` that nothing brings back while pins and quarantine stay as they are.
+uint64_t Kept(const SchedulerModel& model) {
+  if (model.quarantined) return model.charge.total();
+  if (model.ending) return 0;
+  return Above(model.charge.total(), Coming(model) + Reclaimable(model.tenant));
+}
+
+uint64_t KeptByAll(const std::vector<SchedulerModel>& models) {
+  uint64_t kept = 0;
+  for (const SchedulerModel& model : models) kept += Kept(model);
+  return kept;
+}
+
+// Whether `self` could come in, were every other model idle and at rest. `kept`: KeptByAll.
+bool EverFits(const SchedulerDevice& device, const SchedulerModel& self, uint64_t kept) {
+  const Bytes whole = Max(self.tenant.needs.Smallest(), self.charge);
+  return whole.total() + kept - Kept(self) <=
+         Above(device.capacity, device.reserve + device.foreign);
 }
 
 // Everyone but the model that comes in, as eviction may use them now.
@@ -72,12 +93,11 @@ Nanos Earlier(Nanos a, Nanos b) { return a == 0 || b == 0 ? std::max(a, b) : std
 // Not enough now. 1. Never enough: refuse. 2. Someone's least turn ends or bytes settle: wait for
 // it. 3. Others' work weighs more, as yet. 4. Else another model must have its turn first.
 SwapPlan NotNow(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
-                const Demand& demand, const Needs& needs, uint64_t needed,
-                const std::vector<Tenant>& tenants, Nanos now) {
+                const Demand& demand, const SchedulerModel& self, Nanos now) {
   SwapPlan plan;
-  if (Reclaimable(tenants) < needed) {  // 1
+  if (!EverFits(device, self, KeptByAll(models))) {  // 1
     plan.verdict = Verdict::kRefuse;
-    plan.reason = Arithmetic(device, models, demand, needs);
+    plan.reason = Arithmetic(device, models, self);
     return plan;
   }
   plan.verdict = Verdict::kBlocked;  // 4
@@ -124,11 +144,28 @@ SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerMode
   const uint64_t debt = Above(device.over, coming);
   if (growth + debt <= expected) return plan;
   const uint64_t needed = growth + debt - expected;
-  const std::vector<Tenant> tenants = Candidates(models, demand, now);
-  Eviction eviction = ChooseVictims(tenants, needed, now);
-  if (!eviction.enough) return NotNow(device, models, demand, needs, needed, tenants, now);
+  Eviction eviction = ChooseVictims(Candidates(models, demand, now), needed, now);
+  if (!eviction.enough) return NotNow(device, models, demand, *self, now);
   plan.shrinks = std::move(eviction.shrinks);
   return plan;
+}
+
+std::vector<Refused> Refusals(const SchedulerDevice& device,
+                              const std::vector<SchedulerModel>& models,
+                              const std::vector<Demand>& demands) {
+  const uint64_t kept = KeptByAll(models);
+  std::vector<Refused> refusals;
+  for (const SchedulerModel& model : models) {
+    if (EverFits(device, model, kept)) continue;
+    const auto demand = std::find_if(demands.begin(), demands.end(), [&](const Demand& d) {
+      return d.model == model.tenant.model;
+    });
+    if (demand == demands.end() && !model.asked) continue;
+    refusals.push_back({model.tenant.model,
+                        demand == demands.end() ? DemandKind::kRequests : demand->kind,
+                        Arithmetic(device, models, model)});
+  }
+  return refusals;
 }
 
 Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
@@ -144,10 +181,6 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
     SwapPlan plan = PlanSwap(device, models, demand, now);
     const bool blocked = plan.verdict == Verdict::kBlocked;
     if (blocked) decision.blocked.push_back(demand.model);
-    if (plan.verdict == Verdict::kRefuse) {  // at once, though it may not be prepared
-      decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
-      continue;
-    }
     if (!demand.prepared) {
       unready_switch |= demand.kind == DemandKind::kSwitch && !blocked;
       continue;

@@ -14,6 +14,7 @@
 #include <map>
 #include <mutex>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,7 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
+constexpr Nanos kAtOnce = 2 * kSecond;  // a few messages, the slowest of them
 
 uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   const char* value = std::getenv(name);
@@ -122,15 +124,17 @@ class Simulation {
     for (const ModelEntry& entry : catalog_) {
       auto op = h.Switch(entry.model.name());
       h.RunUntil([&] { return op->finishes > 0; }, 600 * kSecond);
+      const Nanos asked = h.world.timers.Now();
       auto client = h.Generate(entry.model.name(), 3);
       h.RunUntil([&] { return client->finishes > 0; }, 600 * kSecond);
+      const Nanos took = h.world.timers.Now() - asked;
       if (!h.violation().empty()) return h.violation();
       if (client->finishes == 0) {
         return absl::StrCat("no answer from ", entry.model.name(), "; ", Waiting());
       }
-      const bool pinned_out = PinnedOut(client->status) || PinnedOut(op->status);
-      if (!client->status.ok() && !pinned_out) {
-        return absl::StrCat("in peace: ", client->status.ToString());
+      if (!client->status.ok() && !RightlyRefused(entry, client->status, took)) {
+        return absl::StrCat("in peace, after ", took / kMillisecond,
+                            " ms: ", client->status.ToString(), "; ", Waiting());
       }
     }
     return Finish();
@@ -279,10 +283,34 @@ class Simulation {
 
   std::string Waiting() const { return harness_->router->GetStatus().ShortDebugString(); }
 
-  // A model that pinned ones leave no room for is refused, rightly.
-  bool PinnedOut(const absl::Status& status) const {
-    return status.code() == absl::StatusCode::kResourceExhausted &&
-           status.message().find("(pinned)") != std::string::npos;
+  // Whether pinned models leave the model no room, and it was refused at once, naming them.
+  bool RightlyRefused(const ModelEntry& entry, const absl::Status& status, Nanos took) const {
+    const std::string& name = entry.model.name();
+    const v1::Status now = harness_->router->GetStatus();
+    std::set<std::string> pinned;
+    for (const v1::ModelStatus& model : now.models()) {
+      if (model.pinned() && model.name() != name) pinned.insert(model.name());
+    }
+    for (const v1::DeviceStatus& device : now.devices()) {
+      if (device.name() != entry.model.device()) continue;
+      uint64_t kept = device.reserve_bytes() + NeedsOf(entry.plan).Smallest().total();
+      for (const auto& lease : device.leases()) {
+        const uint64_t held = lease.fixed_bytes() + lease.weight_bytes() + lease.kv_bytes();
+        if (pinned.count(lease.model()) == 0 || held == 0) continue;
+        kept += lease.fixed_bytes() + lease.weight_bytes() +
+                std::min(lease.kv_bytes(), SmallestPool(lease.model()));
+        if (status.message().find(lease.model() + " (pinned)") == std::string::npos) return false;
+      }
+      return status.code() == absl::StatusCode::kResourceExhausted &&
+             kept > device.capacity_bytes() && took <= kAtOnce;
+    }
+    return false;
+  }
+  uint64_t SmallestPool(const std::string& name) const {
+    for (const ModelEntry& entry : catalog_) {
+      if (entry.model.name() == name) return entry.plan.kv_smallest_bytes();
+    }
+    return 0;
   }
 
   std::string Finish() {
