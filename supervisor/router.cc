@@ -47,6 +47,7 @@ void Router::Impl::Install(ModelRecord& model) {
     if (options_.devices[i].name == model.entry.model.device()) model.device = i;
   }
   model.failures = FailureLog{};
+  model.probe.doubt.clear();
   const bool usable = model.entry.problem.ok();
   model.launch_wanted = usable;
   model.residency_wanted = usable && model.pinned;
@@ -167,6 +168,9 @@ void Router::Impl::Pump() {
     PumpMasters();
     for (size_t i = 0; i < state_.devices.size(); ++i) PumpDevice(i);
     PumpSwitches();
+  }
+  if (decides) {
+    for (const auto& [name, model] : state_.models) PumpProbe(*model);
   }
   pumping_ = false;
   if (decides) PumpHealth();
@@ -296,6 +300,8 @@ void Router::OnDeviceSample(DeviceSample sample) { impl_->OnDeviceSample(std::mo
 std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
   return impl_->SettledBytes(device);
 }
+
+std::string Router::Stuck() const { return impl_->Stuck(); }
 
 template <typename Command, typename Request, typename Done, typename T>
 void Router::Impl::Ask(Command* (v1::ToWorker::*command)(), Request request,

@@ -60,6 +60,7 @@ class Simulation {
     options_.drain_timeout = Pick({1, 3, 10}) * kSecond;
     options_.queue_limit = static_cast<uint32_t>(Pick({3, 20, 1000}));
     options_.prefetch_at_start = Below(4) > 0;
+    options_.probe_interval = static_cast<Nanos>(seed % 3) * 10 * kSecond;
     std::vector<ModelEntry> catalog = MakeCatalog();
     uint64_t largest = 0;
     uint64_t images = 0;
@@ -120,6 +121,11 @@ class Simulation {
     const bool all = h.RunUntil([&] { return Open() == 0; }, 3600 * kSecond);
     if (!all && h.violation().empty()) return absl::StrCat(Open(), " wait for ever; ", Waiting());
     if (!h.violation().empty()) return h.violation();
+    // What nobody has asked since it was wedged, and so nobody has found out, is mended.
+    for (const ModelEntry& entry : catalog_) {
+      FakeWorker* worker = h.world.WorkerOf(entry.model.name());
+      if (worker != nullptr && worker->wedged()) worker->Die("mended");
+    }
     // And everything still works.
     for (const ModelEntry& entry : catalog_) {
       auto op = h.Switch(entry.model.name());
@@ -240,7 +246,10 @@ class Simulation {
         if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Die("killed");
         return;
       case 5:
-        if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Hang();
+        if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) {
+          // Nothing but a probe tells that a worker is wedged.
+          options_.probe_interval > 0 && Below(2) == 0 ? worker->Wedge() : worker->Hang();
+        }
         return;
       case 6:
         h.world.timers.Jump(static_cast<Nanos>(Below(Pick({1, 10, 200}) * kSecond)));

@@ -324,6 +324,7 @@ void FakeWorker::TellLease(bool settled, const char* error) {
 
 void FakeWorker::Submit(const v1::Submit& submit) {
   const uint64_t id = submit.request_id();
+  ++world_->submits;
   if (sequences_.count(id) > 0) world_->on_violation("the same request twice");
   if (submit.request().model() != model()) world_->on_violation("another model's request");
   if (submit.request().text() == "bad" || world_->Chance(world_->rules.faults.refuses_request)) {
@@ -346,7 +347,7 @@ void FakeWorker::Reject(uint64_t id, absl::StatusCode code, const char* why) {
 }
 
 void FakeWorker::Wake() {
-  if (stepping_) return;
+  if (stepping_ || wedged_) return;
   stepping_ = true;
   const Nanos took = world_->Delay(world_->rules.step);
   After(took, [this, took] {
@@ -356,6 +357,7 @@ void FakeWorker::Wake() {
 }
 
 void FakeWorker::Step(Nanos took) {
+  if (wedged_) return;
   if (world_->Chance(world_->rules.faults.dies_at_step)) return Die("bad step");
   if (Whole(held_)) {
     v1::FromWorker message;
