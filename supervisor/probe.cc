@@ -14,10 +14,19 @@ Nanos LongestStep(uint64_t predicted_ns) {
   return static_cast<Nanos>(std::max(kLeast, std::min(predicted_ns, kMostPredicted) * 10));
 }
 
-Nanos ProbeDueAt(const Proof& proof, Nanos interval, double jitter) {
-  if (proof.doubted) return proof.resident_since;
-  return std::max(proof.resident_since, proof.proved_at) + interval -
-         static_cast<Nanos>(static_cast<double>(interval) * jitter / 4);
+void Unproved::Could(bool could, Nanos now) {
+  if (could_) spent_ += now - since_;
+  could_ = could;
+  since_ = now;
+}
+
+void Unproved::Reset(Nanos now) {
+  spent_ = 0;
+  since_ = now;
+}
+
+Nanos ProbeAfter(Nanos interval, double jitter) {
+  return interval - static_cast<Nanos>(static_cast<double>(interval) * jitter / 4);
 }
 
 bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last) {

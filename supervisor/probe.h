@@ -17,15 +17,26 @@ namespace v1 = ::switchyard::v1;
 // it predicted, at least 5 s.
 Nanos LongestStep(uint64_t predicted_ns);
 
-struct Proof {
-  Nanos resident_since = 0;  // when its lease last came to rest
-  Nanos proved_at = 0;       // its last token; 0: none yet
-  bool doubted = false;      // it has failed, and has not proved itself since
+// The time in which a model could have proved itself and has not. It adds up: two models whose
+// workers run no step would else take turns for ever, neither of them resident for long enough to
+// be found out.
+class Unproved {
+ public:
+  // Whether it could from now on: it is resident, and its lease is at rest.
+  void Could(bool could, Nanos now);
+  // It has proved itself, or its worker has ended.
+  void Reset(Nanos now);
+  Nanos Spent(Nanos now) const { return spent_ + (could_ ? now - since_ : 0); }
+
+ private:
+  bool could_ = false;
+  Nanos since_ = 0;
+  Nanos spent_ = 0;
 };
 
-// When the next probe is due. `jitter`, from 0 to 1, takes up to a quarter off the interval, so
-// that models which came together are not probed together.
-Nanos ProbeDueAt(const Proof& proof, Nanos interval, double jitter);
+// How long after the last proof a probe is due. `jitter`, from 0 to 1, takes up to a quarter off
+// the interval, so that models which came together are not probed together.
+Nanos ProbeAfter(Nanos interval, double jitter);
 
 // Whether a probe that has had no answer for LongestStep is given up: no step has ended since the
 // worker had finished `steps_before` of them, and none runs that may still take its time.

@@ -6,13 +6,13 @@
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "supervisor/backoff.h"
-#include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kOverdue = 5 * kSecond;  // an alarm that is later than this was lost
+constexpr Nanos kLeastWait = 100 * kMillisecond;  // for the answer to any one probe
+constexpr Nanos kOverdue = 5 * kSecond;           // an alarm that is later than this was lost
 
 // One token, for whose sake nobody else waits.
 v1::GenerateRequest ProbeRequest(const std::string& model) {
@@ -46,11 +46,17 @@ void Router::Impl::PumpProbe(ModelRecord& model) {
   // Nothing is against a new worker that will not be probed.
   const bool comes = model.residency_wanted || Resident(model);
   if (Ready(model) && (!comes || options_.probe_interval == 0)) probe.doubt.clear();
-  if (!MayProbe(model)) return StopProbe(model);
+  const bool may = MayProbe(model);
+  probe.unproved.Could(may, Now());
+  if (!Ready(model)) {
+    probe.unproved.Reset(Now());
+    probe.unanswered = 0;
+  }
+  if (!may) return StopProbe(model);
   if (probe.id != 0) return;
-  const Proof proof{model.lease.grown_at, probe.proved_at, !probe.doubt.empty()};
-  const Nanos due = std::max(probe.not_before, ProbeDueAt(proof, options_.probe_interval,
-                                                          BackoffJitter(model.name(), probe.sent)));
+  const Nanos after = ProbeAfter(options_.probe_interval, BackoffJitter(model.name(), probe.sent));
+  const Nanos left = probe.doubt.empty() ? after - probe.unproved.Spent(Now()) : 0;
+  const Nanos due = std::max(probe.not_before, Now() + left);
   if (due <= Now()) return SendProbe(model);
   if (probe.alarm.armed() && probe.alarm_at <= due) return;  // it looks again by itself
   probe.alarm_at = due;
@@ -69,21 +75,30 @@ void Router::Impl::SendProbe(ModelRecord& model) {
   message.mutable_submit()->set_request_id(probe.id);
   *message.mutable_submit()->mutable_request() = ProbeRequest(model.name());
   Send(model, std::move(message));
+  if (probe.unanswered == 0) probe.steps = model.worker.heartbeat.steps();
+  probe.sent_at = Now();
   WatchProbe(model);
 }
 
+// It is judged when it, and those that were stopped before it, have had the time of a step.
 void Router::Impl::WatchProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
-  const v1::Heartbeat& beat = model.worker.heartbeat;
-  probe.steps = beat.steps();
-  const Nanos longest = LongestStep(beat.step_predicted_ns());
-  probe.alarm_at = Now() + longest;
-  Arm(probe.alarm, longest, [this, name = model.name(), longest] {
+  const Nanos longest = LongestStep(model.worker.heartbeat.step_predicted_ns());
+  const Nanos left = std::max(longest - probe.unanswered, kLeastWait);
+  probe.alarm_at = Now() + left;
+  Arm(probe.alarm, left, [this, name = model.name(), longest] {
     ModelRecord& late = *Find(name);
+    const v1::Heartbeat& beat = late.worker.heartbeat;
     if (late.probe.id == 0) return;
-    if (!StandsStill(late.probe.steps, late.worker.heartbeat)) return WatchProbe(late);
-    KillUnhealthy(late, absl::StrCat("hung: a self-probe had no answer and no step ended for ",
-                                     longest / kSecond, " s"));
+    if (StandsStill(late.probe.steps, beat)) {
+      return KillUnhealthy(late,
+                           absl::StrCat("hung: a self-probe had no answer and no step ended for ",
+                                        longest / kSecond, " s"));
+    }
+    late.probe.steps = beat.steps();
+    late.probe.unanswered = 0;
+    late.probe.sent_at = Now();
+    WatchProbe(late);
   });
 }
 
@@ -93,6 +108,7 @@ void Router::Impl::StopProbe(ModelRecord& model) {
   probe.alarm.Clear();
   const RequestId id = std::exchange(probe.id, 0);
   if (id == 0 || !Ready(model)) return;
+  probe.unanswered += Now() - probe.sent_at;
   v1::ToWorker message;
   message.mutable_cancel()->set_request_id(id);
   Send(model, std::move(message));
@@ -107,6 +123,8 @@ void Router::Impl::NoteProof(ModelRecord& model) {
     StopProbe(model);
     dirty_ = true;
   }
+  probe.unproved.Reset(Now());
+  probe.unanswered = 0;
   if (probe.doubt.empty()) return;
   LogInfo(model.name(), " works again");
   probe.doubt.clear();

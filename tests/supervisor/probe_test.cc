@@ -5,14 +5,26 @@
 namespace switchyard::supervisor {
 namespace {
 
-TEST(Probe, IsDueAnIntervalAfterTheLastProof) {
-  EXPECT_EQ(ProbeDueAt({100, 0, false}, 60, 0), 160);
-  EXPECT_EQ(ProbeDueAt({100, 130, false}, 60, 0), 190);
-  EXPECT_EQ(ProbeDueAt({100, 90, false}, 60, 0), 160);  // it slept since
-  EXPECT_EQ(ProbeDueAt({100, 130, false}, 60, 1), 175);
+TEST(Probe, IsDueAfterAnIntervalLessItsJitter) {
+  EXPECT_EQ(ProbeAfter(60, 0), 60);
+  EXPECT_EQ(ProbeAfter(60, 1), 45);
 }
 
-TEST(Probe, OfWhatIsDoubtedIsDueAtOnce) { EXPECT_EQ(ProbeDueAt({100, 130, true}, 60, 0), 100); }
+TEST(Probe, TheTimeWithoutProofAddsUpOverTurns) {
+  Unproved unproved;
+  unproved.Could(true, 100);
+  EXPECT_EQ(unproved.Spent(130), 30);
+  unproved.Could(false, 140);
+  EXPECT_EQ(unproved.Spent(200), 40);
+  unproved.Could(true, 300);
+  unproved.Could(true, 305);
+  EXPECT_EQ(unproved.Spent(310), 50);
+  unproved.Reset(320);
+  EXPECT_EQ(unproved.Spent(330), 10);
+  unproved.Could(false, 330);
+  unproved.Reset(340);
+  EXPECT_EQ(unproved.Spent(400), 0);
+}
 
 TEST(Probe, StandsStillIfNoStepHasEndedAndNoneMayStillRun) {
   v1::Heartbeat beat;

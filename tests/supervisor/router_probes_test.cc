@@ -94,6 +94,20 @@ TEST_F(RouterProbes, OneThatDrainsWithoutRunningStepsIsFoundOut) {
   EXPECT_EQ(busy->status.code(), absl::StatusCode::kAborted);
 }
 
+// Neither is resident for long enough at a time.
+TEST_F(RouterProbes, TwoThatRunNoStepsAndTakeTurnsAreFoundOut) {
+  options_.probe_interval = 20 * kSecond;
+  Begin(150 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b"}) h_->world.WorkerOf(name)->Wedge();
+  auto a = h_->Generate("a", 3);
+  auto b = h_->Generate("b", 3);
+  ASSERT_TRUE(Done(a));
+  ASSERT_TRUE(Done(b));
+  EXPECT_TRUE(a->status.ok()) << a->status;
+  EXPECT_TRUE(b->status.ok()) << b->status;
+}
+
 TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
   BeginWith();
   ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());

@@ -75,6 +75,7 @@ void FakeWorker::Beat() {
   beat.set_running(static_cast<uint32_t>(Count(Sequence::State::kRunning)));
   beat.set_waiting(static_cast<uint32_t>(Count(Sequence::State::kWaiting)));
   beat.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
+  beat.set_steps(steps_);
   beat.set_busy_ns(static_cast<uint64_t>(busy_));
   // A block is a byte.
   beat.set_kv_blocks_used(
@@ -401,6 +402,7 @@ void FakeWorker::Step(Nanos took) {
     const bool stepped = message.has_step();
     if (stepped) {
       busy_ += took;
+      ++steps_;
       message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy_));
       Reply(std::move(message));
     }

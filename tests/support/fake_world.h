@@ -109,6 +109,7 @@ class FakeWorker {
   bool following_ = false;
   bool stepping_ = false;
   Nanos busy_ = 0;  // all steps so far
+  uint64_t steps_ = 0;
   Nanos grows_since_ = 0;
   std::map<uint64_t, Sequence> sequences_;
 };
