@@ -162,8 +162,11 @@ void Router::Impl::Pump() {
   for (int round = 0; dirty_ && round < 100; ++round) {
     dirty_ = false;
     status_changed_ = true;
-    const std::vector<std::string> names = state_.order;
-    for (const std::string& name : names) PumpLeave(name);
+    std::vector<std::string> leaving;  // they may be gone after that
+    for (const auto& [name, model] : state_.models) {
+      if (model->leave != Leave::kNo) leaving.push_back(name);
+    }
+    for (const std::string& name : leaving) PumpLeave(name);
     for (const std::string& name : state_.order) PumpWorker(*Find(name));
     PumpMasters();
     for (size_t i = 0; i < state_.devices.size(); ++i) PumpDevice(i);
