@@ -132,16 +132,9 @@ std::vector<std::string> ChooseMasters(std::vector<SpareMaster> masters, uint64_
   return dropped;
 }
 
-uint64_t Reclaimable(const std::vector<Tenant>& tenants) {
-  uint64_t sum = 0;
-  for (const Tenant& tenant : tenants) {
-    if (!tenant.pinned) {
-      sum += tenant.lease.total();
-    } else if (tenant.needs.Whole(tenant.lease)) {
-      sum += tenant.lease.kv - tenant.needs.kv_smallest;
-    }
-  }
-  return sum;
+uint64_t Reclaimable(const Tenant& tenant) {
+  if (!tenant.pinned) return tenant.lease.total();
+  return tenant.needs.Whole(tenant.lease) ? tenant.lease.kv - tenant.needs.kv_smallest : 0;
 }
 
 }  // namespace switchyard::supervisor

@@ -51,8 +51,8 @@ struct Eviction {
 // comes first; one whose bytes cost ten times as much counts as used ten times as recently.
 Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now);
 
-// The most that ChooseVictims could ever give, were every tenant idle and settled.
-uint64_t Reclaimable(const std::vector<Tenant>& tenants);
+// The most that ChooseVictims could ever take of the tenant, were it idle and settled.
+uint64_t Reclaimable(const Tenant& tenant);
 
 // A master that nobody needs now, as a possible source of host memory.
 struct SpareMaster {

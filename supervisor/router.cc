@@ -47,6 +47,7 @@ void Router::Impl::Install(ModelRecord& model) {
     if (options_.devices[i].name == model.entry.model.device()) model.device = i;
   }
   model.failures = FailureLog{};
+  model.probe.doubt.clear();
   const bool usable = model.entry.problem.ok();
   model.launch_wanted = usable;
   model.residency_wanted = usable && model.pinned;
@@ -161,12 +162,18 @@ void Router::Impl::Pump() {
   for (int round = 0; dirty_ && round < 100; ++round) {
     dirty_ = false;
     status_changed_ = true;
-    const std::vector<std::string> names = state_.order;
-    for (const std::string& name : names) PumpLeave(name);
+    std::vector<std::string> leaving;  // they may be gone after that
+    for (const auto& [name, model] : state_.models) {
+      if (model->leave != Leave::kNo) leaving.push_back(name);
+    }
+    for (const std::string& name : leaving) PumpLeave(name);
     for (const std::string& name : state_.order) PumpWorker(*Find(name));
     PumpMasters();
     for (size_t i = 0; i < state_.devices.size(); ++i) PumpDevice(i);
     PumpSwitches();
+  }
+  if (decides) {
+    for (const auto& [name, model] : state_.models) PumpProbe(*model);
   }
   pumping_ = false;
   if (decides) PumpHealth();
@@ -296,6 +303,8 @@ void Router::OnDeviceSample(DeviceSample sample) { impl_->OnDeviceSample(std::mo
 std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
   return impl_->SettledBytes(device);
 }
+
+std::string Router::Stuck() const { return impl_->Stuck(); }
 
 template <typename Command, typename Request, typename Done, typename T>
 void Router::Impl::Ask(Command* (v1::ToWorker::*command)(), Request request,

@@ -30,6 +30,8 @@ struct RouterOptions {
   uint32_t queue_limit = 1024;  // requests that wait for one model
   Nanos drain_timeout = 10 * kSecond;
   bool prefetch_at_start = true;
+  Nanos probe_interval =
+      60 * kSecond;  // without a token, then a resident model is probed; 0: never
   uint64_t sink_limit_bytes = 1 << 20;  // then the sequence is suspended
   Nanos sink_timeout = 60 * kSecond;    // and ended after this
 };
@@ -88,6 +90,9 @@ class Router {
   // What our workers hold on `device`, to be taken from what is used there; nullopt while a lease
   // is in motion, when nobody can tell ours from strangers'.
   std::optional<uint64_t> SettledBytes(const std::string& device) const;
+
+  // What should have happened by now and has not, for a watchdog; "": nothing.
+  std::string Stuck() const;
 
   // For tests, cheap enough to be asked after every event: the accounts (nullptr: no such device),
   // and what of the router's own promises is broken ("": nothing).

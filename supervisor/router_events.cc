@@ -43,6 +43,7 @@ void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) 
 }
 
 void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) {
+  if (rejected.request_id() == model.probe.id) return OnProbeRejected(model, rejected);
   Request* request = FindRequest(rejected.request_id());
   // Unsent: it was taken back, and this confirms it.
   if (request == nullptr || request->stage == Stage::kUnsent) return;
@@ -54,6 +55,10 @@ void Router::Impl::OnSteps(ModelRecord& model, const v1::StepEvents& steps) {
   model.worker.heartbeat.set_kv_blocks_used(steps.kv_blocks_used());
   status_changed_ = true;
   for (const v1::StepEvents::Event& event : steps.events()) {
+    if (event.request_id() == model.probe.id) {
+      OnProbeEvent(model, event.event());
+      continue;
+    }
     Request* request = FindRequest(event.request_id());
     if (request == nullptr || request->stage == Stage::kUnsent) continue;
     OnEvent(model, *request, event.event());
@@ -82,6 +87,7 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   request.has_start |= event.has_start();
   request.has_tokens |= event.ids_size() > 0 || !event.text().empty();
   model.tokens += static_cast<uint64_t>(event.ids_size());
+  if (event.ids_size() > 0) NoteProof(model);
   status_changed_ = true;
   if (!event.has_finish()) {
     request.sink->Write(event);

@@ -18,6 +18,7 @@
 //   router_turns.cc      what waits and for how long, as values for the scheduler; overdue requests
 //   router_swaps.cc      asks the scheduler and carries one swap a device
 //   router_switches.cc   Switch and Load, and what they tell
+//   router_probes.cc     self-probes of resident models, and what is stuck
 //   router_catalog.cc    Unload, Pin, Reload
 //   router_devices.cc    what the driver says of devices, and whose energy it was
 //   router_status.cc     status, watching, health
@@ -84,6 +85,8 @@ class Router::Impl {
   void OnForeignBytes(const std::string& device, uint64_t bytes);
   // router_devices.cc
   void OnDeviceSample(DeviceSample sample);
+  // router_probes.cc
+  std::string Stuck() const;
 
  private:
   using Phase = WorkerSlot::Phase;
@@ -199,12 +202,17 @@ class Router::Impl {
   Nanos OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const;
   bool ClockStopped(const ModelRecord& model) const;
   void BeginTurn(ModelRecord& model, uint64_t moved);
+  Nanos BackOffUntil(const ModelRecord& model) const;
+  absl::Status StartedTooLate(const ModelRecord& model, Nanos bound) const;
   absl::Status Hopeless(const ModelRecord& model) const;
   void PumpWaits(size_t device, const std::vector<Demand>& demands);
   void RefuseOverdue(ModelRecord& model, Nanos retry);
+  void RefuseHopeless(ModelRecord& model);
 
   // router_swaps.cc
   void PumpDevice(size_t device);
+  bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
+                         const std::vector<Demand>& demands);
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
@@ -224,6 +232,18 @@ class Router::Impl {
   void Tell(SwitchOp& op, v1::SwitchEvent event);
   void ReadySwitch(const std::string& model);
   void FailSwitch(const std::string& model, const absl::Status& status);
+
+  // router_probes.cc
+  bool Suspends(const ModelRecord& model) const;
+  bool MayProbe(const ModelRecord& model) const;
+  void PumpProbe(ModelRecord& model);
+  void SendProbe(ModelRecord& model);
+  void WatchProbe(ModelRecord& model);
+  void StopProbe(ModelRecord& model);
+  void NoteProof(ModelRecord& model);
+  void OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event);
+  void OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected);
+  void KillUnhealthy(ModelRecord& model, const std::string& reason);
 
   // router_catalog.cc
   absl::Status MayPin(const ModelRecord& model) const;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/human.h"
 #include "common/log.h"
+#include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -56,16 +57,21 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
   Arm(model.lease.drain, options_.drain_timeout, [this, name] { TryPause(*Find(name)); });
 }
 
-// Not settling is being stuck, unless sequences are draining, or a growth follows a master that is
-// being filled, which has a watch of its own.
+// Not settling is being stuck, unless sequences are draining and get on, or a growth follows a
+// master that is being filled, which has a watch of its own.
 void Router::Impl::WatchLease(ModelRecord& model) {
   const std::string name = model.name();
-  Arm(model.lease.watch, kLeaseStuck, [this, name] {
-    ModelRecord& stuck = *Find(name);
+  const uint64_t steps = model.worker.heartbeat.steps();
+  const Nanos proved_at = model.probe.proved_at;
+  Arm(model.lease.watch, kLeaseStuck, [this, name, steps, proved_at] {
+    ModelRecord& late = *Find(name);
+    const bool gets_on = late.probe.proved_at > proved_at || Suspends(late) ||
+                         !StandsStill(steps, late.worker.heartbeat);
     const bool follows =
-        stuck.lease.motion == Motion::kGrow && stuck.master.phase == MasterSlot::Phase::kFilling;
-    if (Drains(stuck) || follows) return WatchLease(stuck);
-    KillWorker(stuck, absl::StrCat("did not follow its lease for ", kLeaseStuck / kSecond, " s"));
+        late.lease.motion == Motion::kGrow && late.master.phase == MasterSlot::Phase::kFilling;
+    if ((Drains(late) && gets_on) || follows) return WatchLease(late);
+    KillUnhealthy(late,
+                  absl::StrCat("hung: did not follow its lease for ", kLeaseStuck / kSecond, " s"));
   });
 }
 

@@ -97,7 +97,10 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
     submit.set_deadline_ns(static_cast<uint64_t>(std::max<Nanos>(request.deadline - Now(), 1)));
   }
   request.sent_at = Now();
+  // Whoever decides in this round comes after this: that it has been sent asks for no other round.
+  const bool dirty = dirty_;
   SetStage(model, request, Stage::kSent);
+  dirty_ = dirty;
   Send(model, std::move(message));
 }
 

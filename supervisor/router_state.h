@@ -16,6 +16,7 @@
 #include "supervisor/energy.h"
 #include "supervisor/host_share.h"
 #include "supervisor/ledger.h"
+#include "supervisor/probe.h"
 #include "supervisor/rate_meter.h"
 #include "supervisor/router.h"
 #include "supervisor/scheduler.h"
@@ -183,6 +184,23 @@ struct WaitClock {
   Nanos Due(Nanos since) const { return std::max(since, from) + bound; }
 };
 
+// How the model proves that work gets done: see probe.h.
+struct ProbeSlot {
+  explicit ProbeSlot(Timers* timers) : alarm(timers) {}
+
+  RequestId id = 0;  // of the one that is under way; 0: none
+  Nanos sent_at = 0;
+  Nanos unanswered = 0;  // how long those were under way that were stopped, since the last proof
+  uint64_t steps = 0;    // that the worker had finished when it was last looked at
+  uint64_t sent = 0;     // probes so far
+  Nanos proved_at = 0;   // its last token, for whomever
+  Unproved unproved;
+  Nanos not_before = 0;  // of the next one
+  std::string doubt;     // why it is not to be counted on; empty: it is
+  Nanos alarm_at = 0;
+  Alarm alarm;  // a probe is due, or is to be judged
+};
+
 // Why a model is on its way out.
 enum class Leave { kNo, kUnload, kReplace, kRemove };
 
@@ -193,6 +211,7 @@ struct ModelRecord {
         master(timers),
         lease(timers),
         clock(timers),
+        probe(timers),
         leave_deadline(timers),
         idle(timers) {}
 
@@ -211,6 +230,7 @@ struct ModelRecord {
   MasterSlot master;
   LeaseSlot lease;
   WaitClock clock;
+  ProbeSlot probe;
 
   // Requests: all, those that wait for a turn in the worker, in their order, and those that run.
   using WaitKey = std::tuple<int32_t, Nanos, RequestId>;

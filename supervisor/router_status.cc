@@ -46,6 +46,8 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
     status.set_error(ValidUtf8(std::string(model.entry.problem.message())));
   } else if (failures.stands || failures.failed) {
     status.set_error(ValidUtf8(failures.last));
+  } else {
+    status.set_error(ValidUtf8(model.probe.doubt));
   }
   if (!failures.last.empty()) {
     status.set_last_failure(ValidUtf8(failures.last));
@@ -155,7 +157,8 @@ void Router::Impl::PumpHealth() {
     state_.told_serving = serving;
   }
   for (const auto& [name, model] : state_.models) {
-    TellHealth(*model, serving && model->leave != Leave::kRemove && Refusal(*model).ok());
+    TellHealth(*model, serving && model->leave != Leave::kRemove && Refusal(*model).ok() &&
+                           model->probe.doubt.empty());
   }
 }
 

@@ -25,10 +25,14 @@ void Router::Impl::PumpDevice(size_t index) {
     if (model->device == index && model->lease.pause_wanted) TryPause(*model);
   }
   device.recheck.Clear();
-  if (!state_.ending) PumpWaits(index, Demands(index));
+  std::vector<SchedulerModel> models = ModelViews(index);
+  if (!state_.ending) {
+    std::vector<Demand> demands = Demands(index);
+    if (RefuseWithoutRoom(index, models, demands)) return;  // everything is looked at anew
+    PumpWaits(index, demands);
+  }
   if (device.swap) return AdvanceSwap(device, index);
   if (state_.ending) return;
-  std::vector<SchedulerModel> models = ModelViews(index);
   if (const auto relief = PlanRelief(DeviceView(index), models, Now()); !relief.empty()) {
     ApplyShrinks(device, relief);
     models = ModelViews(index);
@@ -42,7 +46,18 @@ void Router::Impl::PumpDevice(size_t index) {
     dirty_ |= !model->blocked && blocked.count(name) > 0;
     model->blocked = blocked.count(name) > 0;
   }
-  for (const Refused& refusal : decision.refusals) {
+  if (decision.start) return StartSwap(device, *std::move(decision.start));
+  if (!wanted) GrowPools(device, index, models);
+  if (decision.recheck_at > 0)
+    Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
+}
+
+// Tells at once whoever cannot be served while pins, strangers and quarantine are as they are. True
+// if there was anyone.
+bool Router::Impl::RefuseWithoutRoom(size_t index, const std::vector<SchedulerModel>& models,
+                                     const std::vector<Demand>& demands) {
+  const std::vector<Refused> refusals = Refusals(DeviceView(index), models, demands);
+  for (const Refused& refusal : refusals) {
     ModelRecord& model = *Find(refusal.model);
     // A pinned model that finds no room at start is only told of.
     if (refusal.kind == DemandKind::kBackground) {
@@ -51,12 +66,11 @@ void Router::Impl::PumpDevice(size_t index) {
     } else {
       FailDemand(model, NoRoom(refusal.reason));
     }
+    const std::set<RequestId> unsent = model.unsent;
+    for (RequestId id : unsent) EndRequest(*FindRequest(id), NoRoom(refusal.reason), false);
     dirty_ = true;
   }
-  if (decision.start) return StartSwap(device, *std::move(decision.start));
-  if (!wanted) GrowPools(device, index, models);
-  if (decision.recheck_at > 0)
-    Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
+  return !refusals.empty();
 }
 
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV.

@@ -85,6 +85,7 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   view.settled = model.lease.motion == Motion::kRest;
   view.ending = model.worker.phase == Phase::kEnding || model.leave != Leave::kNo;
   view.quarantined = model.worker.quarantined;
+  view.asked = !model.unsent.empty() && model.leave == Leave::kNo;
   if (model.needs.Whole(lease.granted)) {
     const auto highest = model.priorities.rbegin();
     view.work = {model.requests.size(), highest == model.priorities.rend() ? 0 : highest->first,
@@ -190,18 +191,41 @@ Nanos Router::Impl::OthersTime(const ModelRecord& model, const std::vector<Deman
   return others;
 }
 
-// Whether a new request cannot be served within its bound, as far as one can tell.
-absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
+// When the model's next worker is started, if it has none and may not have one before; else 0.
+Nanos Router::Impl::BackOffUntil(const ModelRecord& model) const {
+  const bool backs_off = model.worker.phase == Phase::kNone && model.failures.not_before > Now();
+  return backs_off ? model.failures.not_before : 0;
+}
+
+absl::Status Router::Impl::StartedTooLate(const ModelRecord& model, Nanos bound) const {
   const Nanos back_off = model.failures.not_before - Now();
-  if (model.worker.phase != Phase::kNone || back_off <= 0) return absl::OkStatus();
-  const Nanos bound = WaitBound(MaxWait(model), Present(model.device), DrainOf(model.device),
-                                OthersTime(model, Demands(model.device)));
-  if (back_off <= bound) return absl::OkStatus();
   return WithRetryAfter(
       absl::UnavailableError(absl::StrCat(
           "the worker of ", model.name(), " is started again in ", Seconds(back_off),
           " s, and no request waits longer than ", Seconds(bound), " s: ", model.failures.last)),
       back_off);
+}
+
+// Whether a new request cannot be served within its bound, as far as one can tell.
+absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
+  const Nanos until = BackOffUntil(model);
+  if (until == 0) return absl::OkStatus();
+  const Nanos bound = WaitBound(MaxWait(model), Present(model.device), DrainOf(model.device),
+                                OthersTime(model, Demands(model.device)));
+  return until <= Now() + bound ? absl::OkStatus() : StartedTooLate(model, bound);
+}
+
+// The same for requests that came while there was a worker, or a shorter back-off.
+void Router::Impl::RefuseHopeless(ModelRecord& model) {
+  const Nanos until = BackOffUntil(model);
+  std::vector<RequestId> late;
+  for (const auto& [since, id] : model.ages) {
+    if (until <= model.clock.Due(since)) break;
+    late.push_back(id);
+  }
+  for (const RequestId id : late) {
+    EndRequest(*FindRequest(id), StartedTooLate(model, model.clock.bound), false);
+  }
 }
 
 // Whether nobody else holds up the model's requests.
@@ -234,6 +258,7 @@ void Router::Impl::PumpWaits(size_t index, const std::vector<Demand>& demands) {
     }
     clock.bound = std::max(clock.bound, WaitBound(MaxWait(*model), present, drain, others));
     if (clock.Due(model->ages.begin()->first) <= Now()) RefuseOverdue(*model, present + others);
+    RefuseHopeless(*model);
     if (model->ages.empty()) continue;
     const Nanos next = clock.Due(model->ages.begin()->first);
     if (clock.alarm.armed() && clock.alarm_at <= next) continue;  // it looks again by itself

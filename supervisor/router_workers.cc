@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "common/log.h"
 #include "supervisor/backoff.h"
+#include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
 #include "supervisor/wait_status.h"
 
@@ -19,7 +20,6 @@ constexpr Nanos kReapTimeout = 10 * kSecond;    // after SIGKILL; then the lease
 // heartbeats that queued up meanwhile arrive between the two.
 constexpr Nanos kHeartbeatLate = 9 * kSecond / 2;
 constexpr Nanos kHeartbeatLast = kSecond / 2;
-constexpr Nanos kStepLeast = 5 * kSecond;
 
 std::string Describe(const WorkerExit& exit) {
   const std::string how = absl::StrCat("ended with ", DescribeWaitStatus(exit.wait_status));
@@ -167,14 +167,13 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
     worker.host_kv = 0;
     dirty_ = true;
   }
-  const uint64_t longest = std::max<uint64_t>(
-      kStepLeast, std::min<uint64_t>(heartbeat.step_predicted_ns(), 3600ull * kSecond) * 10);
+  const auto longest = static_cast<uint64_t>(LongestStep(heartbeat.step_predicted_ns()));
   // A step may wait for weights that grow at a disk's rate; that growth has a watch of its own.
   const Nanos at_rest = model.lease.motion == Motion::kGrow ? 0 : Now() - model.lease.grown_at;
   if (std::min(heartbeat.step_running_ns(), static_cast<uint64_t>(at_rest)) > longest) {
-    KillWorker(model, absl::StrCat("hung: a step has run for ",
-                                   heartbeat.step_running_ns() / kMillisecond, " ms, predicted ",
-                                   heartbeat.step_predicted_ns() / kMillisecond, " ms"));
+    KillUnhealthy(model, absl::StrCat("hung: a step has run for ",
+                                      heartbeat.step_running_ns() / kMillisecond, " ms, predicted ",
+                                      heartbeat.step_predicted_ns() / kMillisecond, " ms"));
     return;
   }
   WatchHeartbeat(model);
@@ -184,7 +183,7 @@ void Router::Impl::WatchHeartbeat(ModelRecord& model) {
   const std::string name = model.name();
   Arm(model.worker.watch, kHeartbeatLate, [this, name] {
     Arm(Find(name)->worker.watch, kHeartbeatLast,
-        [this, name] { KillWorker(*Find(name), "hung: no heartbeat for 5 s"); });
+        [this, name] { KillUnhealthy(*Find(name), "hung: no heartbeat for 5 s"); });
   });
 }
 

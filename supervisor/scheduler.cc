@@ -1,6 +1,8 @@
 #include "supervisor/scheduler.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -27,12 +29,40 @@ uint64_t Coming(const SchedulerModel& model) {
   return model.settled ? 0 : Above(model.charge.total(), model.tenant.lease.total());
 }
 
-std::string Arithmetic(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
-                       const Demand& demand, const Needs& needs) {
+// Bytes of `model` that nothing brings back while pins and quarantine stay as they are.
+uint64_t Kept(const SchedulerModel& model) {
+  if (model.quarantined) return model.charge.total();
+  if (model.ending) return 0;
+  return Above(model.charge.total(), Coming(model) + Reclaimable(model.tenant));
+}
+
+// Those that have, or are about to give back, something: nobody else matters to the others. Found
+// once for all demands, since on a device of a hundred models most wait and hold nothing.
+struct Holders {
+  std::vector<const SchedulerModel*> models;
+  uint64_t coming = 0;
+  uint64_t kept = 0;  // while pins and quarantine stay as they are
+};
+
+Holders HoldersOf(const std::vector<SchedulerModel>& models) {
+  Holders holders;
+  for (const SchedulerModel& model : models) {
+    if (model.charge.total() == 0 && model.settled && !model.ending) continue;
+    holders.models.push_back(&model);
+    holders.coming += Coming(model);
+    holders.kept += Kept(model);
+  }
+  return holders;
+}
+
+std::string Arithmetic(const SchedulerDevice& device, const Holders& all,
+                       const SchedulerModel& self) {
+  const std::string& name = self.tenant.model;
   std::vector<std::string> holders;
   std::vector<std::string> pinned;
-  for (const SchedulerModel& model : models) {
-    if (model.tenant.model == demand.model || model.charge.total() == 0) continue;
+  for (const SchedulerModel* each : all.models) {
+    const SchedulerModel& model = *each;
+    if (model.tenant.model == name || model.charge.total() == 0) continue;
     if (model.quarantined) {
       holders.push_back(absl::StrCat(model.tenant.model, " (its worker cannot be ended) ",
                                      HumanBytes(model.charge.total())));
@@ -43,25 +73,45 @@ std::string Arithmetic(const SchedulerDevice& device, const std::vector<Schedule
     }
   }
   return absl::StrCat(
-      demand.model, " needs ", SmallestLeaseText(needs), ", but ", device.name, " has ",
+      name, " needs ", SmallestLeaseText(self.tenant.needs), ", but ", device.name, " has ",
       HumanBytes(device.capacity), ": ", HumanBytes(device.reserve), " reserve, ",
       HumanBytes(device.foreign), " used by other programs",
       holders.empty() ? "" : absl::StrCat(", kept by ", absl::StrJoin(holders, ", ")),
       pinned.empty() ? "" : absl::StrCat(". Unpin ", absl::StrJoin(pinned, " or ")));
 }
 
-// Everyone but the model that comes in, as eviction may use them now.
-std::vector<Tenant> Candidates(const std::vector<SchedulerModel>& models, const Demand& demand,
+// Whether `self` could come in, were every other model idle and at rest.
+bool EverFits(const SchedulerDevice& device, const SchedulerModel& self, uint64_t kept_by_all) {
+  const Bytes whole = Max(self.tenant.needs.Smallest(), self.charge);
+  return whole.total() + kept_by_all - Kept(self) <=
+         Above(device.capacity, device.reserve + device.foreign);
+}
+
+bool Taboo(const SchedulerModel& model, const Demand& demand, Nanos now) {
+  const Tenant& tenant = model.tenant;
+  const bool spared =
+      demand.failing && demand.kind != DemandKind::kSwitch && tenant.needs.Whole(tenant.lease);
+  return !model.settled || GivesWayAt(model.work, demand, now) > now || spared ||
+         (demand.kind == DemandKind::kBackground && tenant.active);
+}
+
+// Everyone but the model that comes in, as eviction may use them now; nobody, if that cannot be
+// enough.
+std::vector<Tenant> Candidates(const Holders& holders, const Demand& demand, uint64_t needed,
                                Nanos now) {
+  std::vector<const SchedulerModel*> others;
+  uint64_t most = 0;
+  for (const SchedulerModel* model : holders.models) {
+    if (model->tenant.model == demand.model || model->ending || model->quarantined) continue;
+    if (Taboo(*model, demand, now)) continue;
+    others.push_back(model);
+    most += Reclaimable(model->tenant);
+  }
   std::vector<Tenant> tenants;
-  for (const SchedulerModel& model : models) {
-    if (model.tenant.model == demand.model || model.ending || model.quarantined) continue;
-    Tenant tenant = model.tenant;
-    const bool spared =
-        demand.failing && demand.kind != DemandKind::kSwitch && tenant.needs.Whole(tenant.lease);
-    tenant.taboo = !model.settled || GivesWayAt(model.work, demand, now) > now || spared ||
-                   (demand.kind == DemandKind::kBackground && tenant.active);
-    tenants.push_back(std::move(tenant));
+  if (most < needed) return tenants;
+  for (const SchedulerModel* model : others) {
+    tenants.push_back(model->tenant);
+    tenants.back().taboo = false;
   }
   return tenants;
 }
@@ -71,29 +121,45 @@ Nanos Earlier(Nanos a, Nanos b) { return a == 0 || b == 0 ? std::max(a, b) : std
 
 // Not enough now. 1. Never enough: refuse. 2. Someone's least turn ends or bytes settle: wait for
 // it. 3. Others' work weighs more, as yet. 4. Else another model must have its turn first.
-SwapPlan NotNow(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
-                const Demand& demand, const Needs& needs, uint64_t needed,
-                const std::vector<Tenant>& tenants, Nanos now) {
+SwapPlan NotNow(const SchedulerDevice& device, const Holders& holders, const Demand& demand,
+                const SchedulerModel& self, Nanos now) {
   SwapPlan plan;
-  if (Reclaimable(tenants) < needed) {  // 1
+  if (!EverFits(device, self, holders.kept)) {  // 1
     plan.verdict = Verdict::kRefuse;
-    plan.reason = Arithmetic(device, models, demand, needs);
+    plan.reason = Arithmetic(device, holders, self);
     return plan;
   }
   plan.verdict = Verdict::kBlocked;  // 4
   if (demand.kind == DemandKind::kBackground) return plan;
-  for (const SchedulerModel& model : models) {
-    if (model.tenant.model == demand.model || model.quarantined) continue;
-    const Nanos gives_way = GivesWayAt(model.work, demand, now);
-    const bool moves = !model.settled || model.ending;
-    if (!moves && (gives_way <= now || model.charge.total() == 0)) continue;
-    const bool waits = moves || InLeastTurn(model.work, demand, now);
+  for (const SchedulerModel* model : holders.models) {
+    if (model->tenant.model == demand.model || model->quarantined) continue;
+    const Nanos gives_way = GivesWayAt(model->work, demand, now);
+    const bool moves = !model->settled || model->ending;
+    if (!moves && gives_way <= now) continue;
+    const bool waits = moves || InLeastTurn(model->work, demand, now);
     if (waits) plan.verdict = Verdict::kWait;                                         // 2
     if (!waits && plan.verdict == Verdict::kBlocked) plan.verdict = Verdict::kLater;  // 3
     if (gives_way > now && gives_way < kNever) {
       plan.recheck_at = Earlier(plan.recheck_at, gives_way);
     }
   }
+  return plan;
+}
+
+SwapPlan Plan(const SchedulerDevice& device, const Holders& holders, const SchedulerModel& self,
+              const Demand& demand, Nanos now) {
+  SwapPlan plan;
+  const uint64_t growth = Growth(self.tenant.needs.Smallest(), self.charge);
+  const uint64_t free = device.over > 0 ? 0 : device.free;
+  // What comes back first pays for what strangers took.
+  const uint64_t coming = holders.coming - Coming(self);
+  const uint64_t expected = free + Above(coming, device.over);
+  const uint64_t debt = Above(device.over, coming);
+  if (growth + debt <= expected) return plan;
+  const uint64_t needed = growth + debt - expected;
+  Eviction eviction = ChooseVictims(Candidates(holders, demand, needed, now), needed, now);
+  if (!eviction.enough) return NotNow(device, holders, demand, self, now);
+  plan.shrinks = std::move(eviction.shrinks);
   return plan;
 }
 
@@ -109,31 +175,34 @@ SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerMode
                   const Demand& demand, Nanos now) {
   auto self = std::find_if(models.begin(), models.end(),
                            [&](const SchedulerModel& m) { return m.tenant.model == demand.model; });
-  SwapPlan plan;
-  if (self == models.end()) return plan;
-  const Needs& needs = self->tenant.needs;
-  const uint64_t growth = Growth(needs.Smallest(), self->charge);
-  uint64_t expected = device.free;
-  if (device.over > 0) expected = 0;
-  uint64_t coming = 0;
+  if (self == models.end()) return SwapPlan();
+  return Plan(device, HoldersOf(models), *self, demand, now);
+}
+
+std::vector<Refused> Refusals(const SchedulerDevice& device,
+                              const std::vector<SchedulerModel>& models,
+                              const std::vector<Demand>& demands) {
+  const Holders holders = HoldersOf(models);
+  std::vector<Refused> refusals;
   for (const SchedulerModel& model : models) {
-    if (model.tenant.model != demand.model) coming += Coming(model);
+    if (EverFits(device, model, holders.kept)) continue;
+    const auto demand = std::find_if(demands.begin(), demands.end(), [&](const Demand& d) {
+      return d.model == model.tenant.model;
+    });
+    if (demand == demands.end() && !model.asked) continue;
+    refusals.push_back({model.tenant.model,
+                        demand == demands.end() ? DemandKind::kRequests : demand->kind,
+                        Arithmetic(device, holders, model)});
   }
-  // What comes back first pays for what strangers took.
-  expected += Above(coming, device.over);
-  const uint64_t debt = Above(device.over, coming);
-  if (growth + debt <= expected) return plan;
-  const uint64_t needed = growth + debt - expected;
-  const std::vector<Tenant> tenants = Candidates(models, demand, now);
-  Eviction eviction = ChooseVictims(tenants, needed, now);
-  if (!eviction.enough) return NotNow(device, models, demand, needs, needed, tenants, now);
-  plan.shrinks = std::move(eviction.shrinks);
-  return plan;
+  return refusals;
 }
 
 Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                 std::vector<Demand> demands, Nanos now) {
   RankDemands(demands, device.drain, now);
+  const Holders holders = HoldersOf(models);
+  std::unordered_map<std::string_view, const SchedulerModel*> by_name;
+  for (const SchedulerModel& model : models) by_name[model.tenant.model] = &model;
   Decision decision;
   bool unready_switch = false;
   bool first_blocked = false;  // then whoever is held for its sake may as well go
@@ -141,13 +210,11 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
     // Switches keep their order, also while one gets ready, which may mean reading a large model
     // from disk; requests go on meanwhile. Only one that another model's turn blocks is overtaken.
     if (demand.kind == DemandKind::kSwitch && unready_switch) continue;
-    SwapPlan plan = PlanSwap(device, models, demand, now);
+    const auto self = by_name.find(demand.model);
+    if (self == by_name.end()) continue;
+    SwapPlan plan = Plan(device, holders, *self->second, demand, now);
     const bool blocked = plan.verdict == Verdict::kBlocked;
     if (blocked) decision.blocked.push_back(demand.model);
-    if (plan.verdict == Verdict::kRefuse) {  // at once, though it may not be prepared
-      decision.refusals.push_back({demand.model, demand.kind, std::move(plan.reason)});
-      continue;
-    }
     if (!demand.prepared) {
       unready_switch |= demand.kind == DemandKind::kSwitch && !blocked;
       continue;

@@ -23,6 +23,7 @@ struct SchedulerModel {
   bool starved = false;      // resident, and sequences wait for KV
   bool ending = false;       // its worker is on its way out; the charge returns when it is reaped
   bool quarantined = false;  // ... but it cannot be reaped
+  bool asked = false;        // requests wait that no worker has looked at: not a demand yet
   Work work;                 // what of its own it has to do
 };
 
@@ -67,18 +68,25 @@ struct Refused {
   std::string reason;
 };
 
+// Who is refused, while things are as they are, because pinned models, strangers or workers that
+// cannot be ended leave no room: every demand, and every model that is asked. True whether or not a
+// swap is under way, whoever is prepared, and whatever runs.
+std::vector<Refused> Refusals(const SchedulerDevice& device,
+                              const std::vector<SchedulerModel>& models,
+                              const std::vector<Demand>& demands);
+
 struct Decision {
   struct Start {
     Demand demand;
     std::vector<Shrink> shrinks;
   };
   std::optional<Start> start;
-  std::vector<Refused> refusals;
   std::vector<std::string> blocked;  // ready or not: another model must have its turn first
   Nanos recheck_at = 0;
 };
 
-// The next swap, if one may start; no swap is running on the device.
+// The next swap, if one may start; no swap is running on the device. `demands`: without those that
+// are refused.
 Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                 std::vector<Demand> demands, Nanos now);
 

@@ -40,6 +40,8 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
   if (config.queue_limit() != 0) options.queue_limit = config.queue_limit();
   options.drain_timeout =
       FromProto(config.has_drain_timeout(), config.drain_timeout(), options.drain_timeout);
+  options.probe_interval =
+      FromProto(config.has_probe_interval(), config.probe_interval(), options.probe_interval);
   if (config.has_prefetch_at_start()) options.prefetch_at_start = config.prefetch_at_start();
   return options;
 }
@@ -66,6 +68,8 @@ absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals) {
   ASSIGN_OR_RETURN(server_, Server::Create(options_.credentials));
   RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd()));
   Serve();
+  manager_.emplace(&loop_, router_.get());
+  manager_->Ready();
   signals.PassOn();
   return absl::OkStatus();
 }
@@ -141,9 +145,12 @@ void Supervisor::Serve() {
       &loop_, std::move(unix_listener_), unix_socket, &*connections_,
       [this](UniqueFd connection) { server_->AddUnixConnection(std::move(connection)); }));
   loop_.OnSignals({SIGTERM, SIGINT}, [this](int) { OnStopSignal(); });
-  loop_.OnSignals({SIGHUP}, [this](int) {
-    reloader_->Reload([](const absl::StatusOr<v1::ReloadConfigReply>&) {});
-  });
+  loop_.OnSignals({SIGHUP}, [this](int) { OnReloadSignal(); });
+}
+
+void Supervisor::OnReloadSignal() {
+  manager_->Reloading();
+  reloader_->Reload([this](const absl::StatusOr<v1::ReloadConfigReply>&) { manager_->Reloaded(); });
 }
 
 // The first signal drains, the second cuts the drain short, the third does not wait for anything.
@@ -157,6 +164,7 @@ void Supervisor::OnStopSignal() {
   const Nanos grace = stop_signals_ > 1 ? 0
                                         : FromProto(config.has_shutdown_timeout(),
                                                     config.shutdown_timeout(), kShutdownTimeout);
+  manager_->Stopping();
   LogInfo(stop_signals_ > 1 ? "stopping now" : "stopping: draining what runs");
   router_->Drain(grace, [this] {
     server_->RefuseCalls();

@@ -16,6 +16,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/router.h"
 #include "supervisor/server.h"
+#include "supervisor/service_manager.h"
 #include "supervisor/state_dir.h"
 #include "supervisor/worker_launcher.h"
 
@@ -45,6 +46,7 @@ class Supervisor {
   absl::Status StartRouter(const Budget& budget, int stop_fd);
   void WatchGpus(const Budget& budget);
   void Serve();
+  void OnReloadSignal();
   void OnStopSignal();
   void ShutDownServer();
 
@@ -60,6 +62,7 @@ class Supervisor {
   std::unique_ptr<Router> router_;
   std::unique_ptr<GpuMonitor> gpus_;  // null without GPUs
   std::unique_ptr<Reloader> reloader_;
+  std::optional<ServiceManager> manager_;
   std::optional<ConnectionCount> connections_;
   std::vector<std::unique_ptr<AcceptLoop>> accept_loops_;
   int stop_signals_ = 0;

@@ -80,6 +80,8 @@ uint64_t AllowedRights(PathUse use, bool directory, int abi) {
               LANDLOCK_ACCESS_FS_REMOVE_FILE;
   } else if (use == PathUse::kDevice) {
     rights |= LANDLOCK_ACCESS_FS_WRITE_FILE | kIoctlDevice;
+  } else if (use == PathUse::kOwn) {
+    rights |= LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate;
   }
   return rights & HandledRights(abi).files & (directory ? ~uint64_t{0} : kOfFiles);
 }

@@ -15,6 +15,7 @@ enum class PathUse {
   kRead,    // files, and what directories have
   kKeep,    // a directory in which files are made, renamed, read and removed
   kDevice,  // nodes that are opened for writing, and take ioctl
+  kOwn,     // files that are there and are written anew
 };
 
 // What lies at `path` and beneath it. A path that is not there allows nothing.

@@ -80,7 +80,8 @@ void AddGpu(std::vector<PathRule>* rules) {
     const std::string path = next->path().string();
     if (absl::StartsWith(path, "/dev/nvidia")) rules->push_back({path, PathUse::kDevice});
   }
-  rules->push_back({"/proc/self/task", PathUse::kDevice});  // the driver names its threads
+  // The driver names its threads, and more: without, cuInit fails ("OS call failed"; driver 580).
+  rules->push_back({"/proc/self", PathUse::kOwn});
   rules->push_back({"/etc/nvidia", PathUse::kRead});
   // Kernels that had to be compiled for this GPU.
   const std::string compiled = Environment("CUDA_CACHE_PATH");

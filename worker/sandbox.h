@@ -15,9 +15,9 @@ namespace switchyard::worker {
 void EnterSandbox(const Options& options);
 
 struct SandboxNeeds {
-  std::string checkpoint;
-  std::string cache_dir;     // empty: none
-  std::string library_path;  // LD_LIBRARY_PATH: directories between colons
+  std::string checkpoint = {};
+  std::string cache_dir = {};     // empty: none
+  std::string library_path = {};  // LD_LIBRARY_PATH: directories between colons
   bool gpu = false;
 };
 

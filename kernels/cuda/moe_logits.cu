@@ -1,13 +1,13 @@
-// What routing computes in front of the choice, of up to 128 rows and bf16 weights in one kernel:
-// normed = norm(x), logits = router normed + bias.
+// What routing computes in front of the choice, of up to 128 rows in one kernel: normed = norm(x),
+// logits = router normed + bias. Weights are float32, as images have them, or bf16.
 //
 // A block has eight experts, a warp each, and one row or four. It norms the rows into shared memory
 // (so does every block of these rows; each writes its share of `normed`), then a warp goes over its
 // weight row once for all of them, sixteen 16-byte loads in flight, which are asked for before the
-// kernel in front has ended. A router has 0.5 to 1 MB: what counts is that no block reads much and
+// kernel in front has ended. A router has 0.5 to 2 MB: what counts is that no block reads much and
 // that nothing is handed on through another kernel. Bound by latency: with the choice, on an H200
-// in a graph, 6.3 us for one row of 2048 and 128 experts and 10.2 for 64 rows (norm, matrix-vector
-// product and choice: 8.2 for one row).
+// in a graph, 6.3 us for one row of 2048 and 128 experts in bf16 and 10.2 for 64 rows (norm,
+// matrix-vector product and choice: 8.2 for one row).
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.cuh"
@@ -15,7 +15,7 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kWarps = 8, kThreads = kWarps * kWarp, kInFlight = 16;
+constexpr int kWarps = 8, kThreads = kWarps * kWarp;
 constexpr int kManyRows = 4;  // of a block, where there is more than one
 constexpr int32_t kMostRows = 128;
 constexpr int64_t kMostShared = 96 << 10;
@@ -78,16 +78,46 @@ __device__ void NormInto(const MoeRouteArgs& a, int64_t first, int rows, uint4* 
   __syncthreads();
 }
 
-__device__ inline void LoadPieces(uint4 (&v)[kInFlight], const uint4* w, int first, int pieces) {
+// Eight weights, of which a lane has kInFlight on their way at once.
+struct EightBf16 {
+  static constexpr int kInFlight = 16;
+  uint4 v;
+  __device__ void Load(const EightBf16* at) { v = LoadStream(&at->v); }
+  __device__ float Dot(const uint4& x, float sum) const { return DotPiece(v, x, sum); }
+};
+struct EightF32 {
+  static constexpr int kInFlight = 8;
+  uint4 low, high;
+  __device__ void Load(const EightF32* at) {
+    low = LoadStream(&at->low);
+    high = LoadStream(&at->high);
+  }
+  __device__ float Dot(const uint4& x, float sum) const {
+    const auto two = [&](uint32_t first, uint32_t second, uint32_t pair) {
+      sum = fmaf(__uint_as_float(first), Low(pair), sum);
+      sum = fmaf(__uint_as_float(second), High(pair), sum);
+    };
+    two(low.x, low.y, x.x);
+    two(low.z, low.w, x.y);
+    two(high.x, high.y, x.z);
+    two(high.z, high.w, x.w);
+    return sum;
+  }
+};
+
+template <class Weights>
+__device__ inline void LoadPieces(Weights (&v)[Weights::kInFlight], const Weights* w, int first,
+                                  int pieces) {
 #pragma unroll
-  for (int j = 0; j < kInFlight; ++j) {
-    const int i = first + j * kWarp;
-    v[j] = i < pieces ? LoadStream(w + i) : make_uint4(0, 0, 0, 0);
+  for (int j = 0; j < Weights::kInFlight; ++j) {
+    v[j] = {};
+    if (const int i = first + j * kWarp; i < pieces) v[j].Load(w + i);
   }
 }
 
-template <int kRows>
+template <int kRows, class Weights>
 __global__ __launch_bounds__(kThreads, 2) void RouteFew(const MoeRouteArgs a, float* logits) {
+  constexpr int kInFlight = Weights::kInFlight;
   extern __shared__ uint4 shared[];
   const int lane = threadIdx.x % kWarp, pieces = static_cast<int>(a.router.k / 8);
   const int64_t expert = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
@@ -95,10 +125,10 @@ __global__ __launch_bounds__(kThreads, 2) void RouteFew(const MoeRouteArgs a, fl
   const int own_pieces = is_expert ? pieces : 0;
   const int64_t first = int64_t{blockIdx.y} * kRows;
   const int rows = static_cast<int>(min(int64_t{kRows}, a.rows - first));
-  const uint4* w = static_cast<const uint4*>(a.router.data) + (is_expert ? expert : 0) * pieces;
+  const Weights* w = static_cast<const Weights*>(a.router.data) + (is_expert ? expert : 0) * pieces;
 
   GridTrigger();
-  uint4 v[kInFlight];
+  Weights v[kInFlight];
   LoadPieces(v, w, lane, own_pieces);
   if (a.norm != nullptr) {  // into the first-level cache
     for (int i = threadIdx.x; i < pieces; i += kThreads) {
@@ -115,7 +145,7 @@ __global__ __launch_bounds__(kThreads, 2) void RouteFew(const MoeRouteArgs a, fl
       if (i + j * kWarp >= own_pieces) break;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        sum[r] = DotPiece(v[j], shared[r * pieces + i + j * kWarp], sum[r]);
+        sum[r] = v[j].Dot(shared[r * pieces + i + j * kWarp], sum[r]);
       }
     }
     LoadPieces(v, w, i + kInFlight * kWarp, own_pieces);
@@ -130,26 +160,35 @@ __global__ __launch_bounds__(kThreads, 2) void RouteFew(const MoeRouteArgs a, fl
   }
 }
 
-template <int kRows>
+template <int kRows, class Weights>
 OpError Run(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
   const size_t shared = kRows * a.router.k * sizeof(Bf16);
-  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(RouteFew<kRows>, shared));
+  const auto kernel = RouteFew<kRows, Weights>;
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
   const dim3 grid(static_cast<unsigned>((a.router.n + kWarps - 1) / kWarps),
                   (a.rows + kRows - 1) / kRows);
-  return Launch(context, grid, kThreads, shared, RouteFew<kRows>, a, logits);
+  return Launch(context, grid, kThreads, shared, kernel, a, logits);
+}
+
+template <class Weights>
+OpError Run(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
+  return a.rows == 1 ? Run<1, Weights>(a, logits, context)
+                     : Run<kManyRows, Weights>(a, logits, context);
 }
 
 }  // namespace
 
 bool TakesRouteLogits(const MoeRouteArgs& a) {
   const int64_t k = a.router.k;
-  return a.rows <= kMostRows && a.router.dtype == DType::kBF16 && k > 0 && k % 8 == 0 &&
+  const bool fast = a.router.dtype == DType::kBF16 || a.router.dtype == DType::kF32;
+  return a.rows <= kMostRows && fast && k > 0 && k % 8 == 0 &&
          kManyRows * k * static_cast<int64_t>(sizeof(Bf16)) <= kMostShared && Aligned(a.x) &&
          Aligned(a.normed) && Aligned(a.norm) && Aligned(a.router.data);
 }
 
 OpError RouteLogits(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
-  return a.rows == 1 ? Run<1>(a, logits, context) : Run<kManyRows>(a, logits, context);
+  return a.router.dtype == DType::kBF16 ? Run<EightBf16>(a, logits, context)
+                                        : Run<EightF32>(a, logits, context);
 }
 
 }  // namespace switchyard::kernels::cuda

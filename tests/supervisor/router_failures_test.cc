@@ -1,6 +1,7 @@
 // What becomes of a model whose workers fail, and what is told of it.
 
 #include "supervisor/backoff.h"
+#include "supervisor/retry_after.h"
 #include "tests/supervisor/router_fixture.h"
 
 namespace switchyard::supervisor {
@@ -123,6 +124,28 @@ TEST_F(RouterFailures, ALostWorkerComesBackUnasked) {
   Kill();
   Settle();
   EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+}
+
+// It comes while a worker starts; that one fails, and the next comes when the request's time is
+// over.
+TEST_F(RouterFailures, WhoWaitsForAWorkerIsRefusedOnceTheBackOffIsLongerThanItsBound) {
+  auto catalog = Catalog();
+  catalog[0].model.mutable_max_wait()->set_seconds(1);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  Kill();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 3; }));
+  h_->world.rules.faults.dies_at_start = 0;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").worker_pid() != 0; }));
+  h_->world.WorkerOf("a")->Die("while it starts");
+  auto waits = h_->Generate("a", 1);
+  const Nanos asked = h_->world.timers.Now();
+  ASSERT_TRUE(Done(waits));
+  EXPECT_LT(h_->world.timers.Now() - asked, 100 * kMillisecond);
+  EXPECT_EQ(waits->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(waits->status.message().find("is started again in"), absl::string_view::npos);
+  EXPECT_GT(RetryAfter(waits->status), kSecond);
 }
 
 // A swap may wait for its bytes.

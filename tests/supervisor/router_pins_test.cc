@@ -109,6 +109,39 @@ TEST_F(RouterPins, AStrangeNameIsShownEscapedAndCut) {
   EXPECT_LT(status.message().size(), 120u);
 }
 
+TEST_F(RouterPins, WhoeverPinsLeaveNoRoomIsRefusedAtOnceThoughItsWorkerDoesNotAnswer) {
+  Begin(150 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->world.WorkerOf("b")->Die("test");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").restarts() == 1; }));
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").worker_pid() != 0; }));
+  h_->world.WorkerOf("b")->Hang();  // before it has said a word
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  const absl::Status status = h_->Generate("b", 1)->status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("kept by a (pinned) 130.0 MiB. Unpin a"), absl::string_view::npos)
+      << status;
+}
+
+// The one that comes in is no reason to wait, either.
+TEST_F(RouterPins, WhoeverPinsLeaveNoRoomIsRefusedAtOnceWhileOthersSwap) {
+  Begin(230 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  ASSERT_EQ(h_->router->Pin("b", true), absl::OkStatus());
+  ASSERT_EQ(h_->router->Pin("b", false), absl::OkStatus());
+  ASSERT_TRUE(Done(h_->Generate("c", 1)));
+  h_->world.rules.bytes_per_second = kMiB;  // b comes back in 80 s
+  h_->Switch("b");
+  h_->RunFor(kSecond);
+  ASSERT_EQ(h_->StatusOf("b").state(), v1::LOADING);
+  ASSERT_EQ(h_->router->Pin("b", true), absl::OkStatus());
+  auto client = h_->Generate("c", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return client->finishes > 0; }, kSecond));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted) << client->status;
+}
+
 // Its fixed bytes went to another model, but a worker without a lease costs none.
 TEST_F(RouterPins, AModelWhoseFixedBytesWereTakenStaysWarm) {
   Begin(105 * kMiB);

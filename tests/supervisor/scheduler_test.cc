@@ -176,13 +176,29 @@ TEST(Scheduler, RefusesWithTheArithmetic) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("c", kWhole)};
   models[0].tenant.pinned = true;
   models[2].quarantined = true;
-  const Decision d = Decide(DeviceWith(500, models, 15), models, {Wants("b", 1)}, 0);
-  EXPECT_FALSE(d.start);
-  ASSERT_EQ(d.refusals.size(), 1u);
-  EXPECT_EQ(d.refusals[0].reason,
+  const SchedulerDevice device = DeviceWith(500, models, 15);
+  EXPECT_EQ(PlanSwap(device, models, Wants("b", 1), 0).verdict, Verdict::kRefuse);
+  const std::vector<Refused> refusals = Refusals(device, models, {Wants("b", 1)});
+  ASSERT_EQ(refusals.size(), 1u);
+  EXPECT_EQ(refusals[0].reason,
             "b needs 240 B (fixed 10 B + weights 200 B + smallest KV pool 30 B), but cpu has "
             "500 B: 0 B reserve, 15 B used by other programs, kept by a (pinned) 240 B, "
             "c (its worker cannot be ended) 240 B. Unpin a");
+}
+
+TEST(Scheduler, RefusesWhoIsAskedWithoutAWorkerAsWell) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
+  models[0].tenant.pinned = true;
+  const SchedulerDevice device = DeviceWith(300, models);
+  EXPECT_TRUE(Refusals(device, models, {}).empty());
+  models[1].asked = true;
+  EXPECT_EQ(Refusals(device, models, {}).size(), 1u);
+  models[0].tenant.pinned = false;
+  models[0].work = Work{1, 0, 100, false};  // is no reason: it ends
+  EXPECT_TRUE(Refusals(device, models, {}).empty());
+  models[0].tenant.pinned = true;
+  models[0].ending = true;  // neither is what comes back
+  EXPECT_TRUE(Refusals(device, models, {}).empty());
 }
 
 TEST(Scheduler, BytesOnTheirWayBackAreAwaitedNotTakenTwice) {
@@ -202,7 +218,6 @@ TEST(Scheduler, BackgroundDisturbsNobody) {
   models[0].tenant.active = true;
   const Decision d = Decide(device, models, {Wants("b", 0, DemandKind::kBackground)}, 0);
   EXPECT_FALSE(d.start);
-  EXPECT_TRUE(d.refusals.empty());
 }
 
 TEST(Scheduler, GrowTargetTakesWhatIsFreeUpToUseful) {

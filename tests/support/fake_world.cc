@@ -75,6 +75,7 @@ void FakeWorker::Beat() {
   beat.set_running(static_cast<uint32_t>(Count(Sequence::State::kRunning)));
   beat.set_waiting(static_cast<uint32_t>(Count(Sequence::State::kWaiting)));
   beat.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
+  beat.set_steps(steps_);
   beat.set_busy_ns(static_cast<uint64_t>(busy_));
   // A block is a byte.
   beat.set_kv_blocks_used(
@@ -324,6 +325,7 @@ void FakeWorker::TellLease(bool settled, const char* error) {
 
 void FakeWorker::Submit(const v1::Submit& submit) {
   const uint64_t id = submit.request_id();
+  ++world_->submits;
   if (sequences_.count(id) > 0) world_->on_violation("the same request twice");
   if (submit.request().model() != model()) world_->on_violation("another model's request");
   if (submit.request().text() == "bad" || world_->Chance(world_->rules.faults.refuses_request)) {
@@ -346,7 +348,7 @@ void FakeWorker::Reject(uint64_t id, absl::StatusCode code, const char* why) {
 }
 
 void FakeWorker::Wake() {
-  if (stepping_) return;
+  if (stepping_ || wedged_) return;
   stepping_ = true;
   const Nanos took = world_->Delay(world_->rules.step);
   After(took, [this, took] {
@@ -356,6 +358,7 @@ void FakeWorker::Wake() {
 }
 
 void FakeWorker::Step(Nanos took) {
+  if (wedged_) return;
   if (world_->Chance(world_->rules.faults.dies_at_step)) return Die("bad step");
   if (Whole(held_)) {
     v1::FromWorker message;
@@ -399,6 +402,7 @@ void FakeWorker::Step(Nanos took) {
     const bool stepped = message.has_step();
     if (stepped) {
       busy_ += took;
+      ++steps_;
       message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy_));
       Reply(std::move(message));
     }

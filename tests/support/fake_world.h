@@ -50,11 +50,13 @@ class FakeWorker {
   const Bytes& held() const { return held_; }
   uint64_t paused_bytes() const;
   bool alive() const { return !gone_; }
+  bool wedged() const { return wedged_; }
   Incarnation incarnation() const { return spec_.incarnation; }
   size_t sequences() const { return sequences_.size(); }
   Nanos busy() const { return busy_; }
   void Die(const std::string& how);
   void Hang() { hung_ = true; }
+  void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
 
  private:
   struct Sequence {
@@ -92,6 +94,7 @@ class FakeWorker {
   std::shared_ptr<bool> life_ = std::make_shared<bool>(true);  // stops what is due after its end
   bool ready_ = false;
   bool hung_ = false;
+  bool wedged_ = false;
   bool gone_ = false;
   bool exiting_ = false;
   Nanos last_reply_ = 0;
@@ -106,6 +109,7 @@ class FakeWorker {
   bool following_ = false;
   bool stepping_ = false;
   Nanos busy_ = 0;  // all steps so far
+  uint64_t steps_ = 0;
   Nanos grows_since_ = 0;
   std::map<uint64_t, Sequence> sequences_;
 };
@@ -142,6 +146,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   uint64_t fills = 0;
   uint64_t grows = 0;
   uint64_t pauses = 0;
+  uint64_t submits = 0;
   Nanos swapping = 0;  // time that leases of weights took to grow
   std::function<void(Incarnation, const v1::FromWorker&)> on_message;
   std::function<void(Incarnation, const WorkerExit&)> on_gone;

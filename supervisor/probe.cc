@@ -1,0 +1,38 @@
+#include "supervisor/probe.h"
+
+#include <algorithm>
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr uint64_t kLeast = 5 * kSecond;
+constexpr uint64_t kMostPredicted = 3600ull * kSecond;
+
+}  // namespace
+
+Nanos LongestStep(uint64_t predicted_ns) {
+  return static_cast<Nanos>(std::max(kLeast, std::min(predicted_ns, kMostPredicted) * 10));
+}
+
+void Unproved::Could(bool could, Nanos now) {
+  if (could_) spent_ += now - since_;
+  could_ = could;
+  since_ = now;
+}
+
+void Unproved::Reset(Nanos now) {
+  spent_ = 0;
+  since_ = now;
+}
+
+Nanos ProbeAfter(Nanos interval, double jitter) {
+  return interval - static_cast<Nanos>(static_cast<double>(interval) * jitter / 4);
+}
+
+bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last) {
+  if (last.steps() != steps_before) return false;
+  const auto longest = static_cast<uint64_t>(LongestStep(last.step_predicted_ns()));
+  return last.step_running_ns() == 0 || last.step_running_ns() > longest;
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,171 @@
+// Whether work gets done: probes of resident models, and what is known to be stuck.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "supervisor/backoff.h"
+#include "supervisor/router_impl.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kLeastWait = 100 * kMillisecond;  // for the answer to any one probe
+constexpr Nanos kOverdue = 5 * kSecond;           // an alarm that is later than this was lost
+
+// One token, for whose sake nobody else waits.
+v1::GenerateRequest ProbeRequest(const std::string& model) {
+  v1::GenerateRequest request;
+  request.set_model(model);
+  request.set_text("Hello");
+  request.set_priority(-100);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_stop()->set_max_tokens(1);
+  request.mutable_stop()->set_ignore_eos(true);
+  return request;
+}
+
+}  // namespace
+
+// Only where nothing is in motion: what shrinks must not have to wait for a probe.
+bool Router::Impl::MayProbe(const ModelRecord& model) const {
+  return options_.probe_interval > 0 && !state_.draining && Ready(model) &&
+         model.leave == Leave::kNo && model.lease.motion == Motion::kRest && Resident(model);
+}
+
+// Whether the worker has been told to run no steps for some sequence: what it keeps from others, a
+// place in the batch or a lease, says nothing of the worker then.
+bool Router::Impl::Suspends(const ModelRecord& model) const {
+  return std::any_of(model.requests.begin(), model.requests.end(),
+                     [this](RequestId id) { return state_.requests.at(id)->suspended; });
+}
+
+void Router::Impl::PumpProbe(ModelRecord& model) {
+  ProbeSlot& probe = model.probe;
+  // Nothing is against a new worker that will not be probed.
+  const bool comes = model.residency_wanted || Resident(model);
+  if (Ready(model) && (!comes || options_.probe_interval == 0)) probe.doubt.clear();
+  const bool may = MayProbe(model);
+  probe.unproved.Could(may, Now());
+  if (!Ready(model)) {
+    probe.unproved.Reset(Now());
+    probe.unanswered = 0;
+  }
+  if (!may) return StopProbe(model);
+  if (probe.id != 0) return;
+  const Nanos after = ProbeAfter(options_.probe_interval, BackoffJitter(model.name(), probe.sent));
+  const Nanos left = probe.doubt.empty() ? after - probe.unproved.Spent(Now()) : 0;
+  const Nanos due = std::max(probe.not_before, Now() + left);
+  if (due <= Now()) return SendProbe(model);
+  if (probe.alarm.armed() && probe.alarm_at <= due) return;  // it looks again by itself
+  probe.alarm_at = due;
+  Arm(probe.alarm, due - Now(), [] {});
+}
+
+void Router::Impl::SendProbe(ModelRecord& model) {
+  ProbeSlot& probe = model.probe;
+  ++probe.sent;
+  if (Suspends(model)) {
+    probe.not_before = Now() + options_.probe_interval;
+    return PumpProbe(model);
+  }
+  probe.id = NextId();
+  v1::ToWorker message;
+  message.mutable_submit()->set_request_id(probe.id);
+  *message.mutable_submit()->mutable_request() = ProbeRequest(model.name());
+  Send(model, std::move(message));
+  if (probe.unanswered == 0) probe.steps = model.worker.heartbeat.steps();
+  probe.sent_at = Now();
+  WatchProbe(model);
+}
+
+// It is judged when it, and those that were stopped before it, have had the time of a step.
+void Router::Impl::WatchProbe(ModelRecord& model) {
+  ProbeSlot& probe = model.probe;
+  const Nanos longest = LongestStep(model.worker.heartbeat.step_predicted_ns());
+  const Nanos left = std::max(longest - probe.unanswered, kLeastWait);
+  probe.alarm_at = Now() + left;
+  Arm(probe.alarm, left, [this, name = model.name(), longest] {
+    ModelRecord& late = *Find(name);
+    const v1::Heartbeat& beat = late.worker.heartbeat;
+    if (late.probe.id == 0) return;
+    if (StandsStill(late.probe.steps, beat)) {
+      return KillUnhealthy(late,
+                           absl::StrCat("hung: a self-probe had no answer and no step ended for ",
+                                        longest / kSecond, " s"));
+    }
+    late.probe.steps = beat.steps();
+    late.probe.unanswered = 0;
+    late.probe.sent_at = Now();
+    WatchProbe(late);
+  });
+}
+
+// It ends without having said anything.
+void Router::Impl::StopProbe(ModelRecord& model) {
+  ProbeSlot& probe = model.probe;
+  probe.alarm.Clear();
+  const RequestId id = std::exchange(probe.id, 0);
+  if (id == 0 || !Ready(model)) return;
+  probe.unanswered += Now() - probe.sent_at;
+  v1::ToWorker message;
+  message.mutable_cancel()->set_request_id(id);
+  Send(model, std::move(message));
+}
+
+// A token of the model has come, for whomever. Clients' tokens end a probe, too: it may have to
+// wait behind them for longer than it is given.
+void Router::Impl::NoteProof(ModelRecord& model) {
+  ProbeSlot& probe = model.probe;
+  probe.proved_at = Now();
+  if (probe.id != 0) {
+    StopProbe(model);
+    dirty_ = true;
+  }
+  probe.unproved.Reset(Now());
+  probe.unanswered = 0;
+  if (probe.doubt.empty()) return;
+  LogInfo(model.name(), " works again");
+  probe.doubt.clear();
+  dirty_ = true;
+}
+
+void Router::Impl::OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event) {
+  if (event.ids_size() == 0 && !event.has_finish()) return;
+  if (event.has_finish()) model.probe.id = 0;  // nothing is left to cancel
+  NoteProof(model);
+  dirty_ = true;
+}
+
+void Router::Impl::OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected) {
+  model.probe.id = 0;
+  dirty_ = true;
+  // A model whose context has no room for the probe, say: it answers, and more cannot be asked.
+  if (rejected.code() == static_cast<int>(absl::StatusCode::kInvalidArgument)) {
+    return NoteProof(model);
+  }
+  KillUnhealthy(model, absl::StrCat("its self-probe failed: ", rejected.message()));
+}
+
+// It is alive, but does not do its work: not to be counted on until it has proved the contrary.
+void Router::Impl::KillUnhealthy(ModelRecord& model, const std::string& reason) {
+  if (Ready(model)) model.probe.doubt = reason;
+  KillWorker(model, reason);
+}
+
+std::string Router::Impl::Stuck() const {
+  for (const auto& [name, model] : state_.models) {
+    const ProbeSlot& probe = model->probe;
+    if (probe.id != 0 && Now() > probe.alarm_at + kOverdue) {
+      return absl::StrCat("nobody has judged the self-probe of ", name);
+    }
+    const WaitClock& clock = model->clock;
+    if (clock.alarm.armed() && Now() > clock.alarm_at + kOverdue) {
+      return absl::StrCat("nobody has told the requests of ", name, " that their time is over");
+    }
+  }
+  return "";
+}
+
+}  // namespace switchyard::supervisor

@@ -1,0 +1,136 @@
+"""What a service manager and a load balancer are told: sd_notify, self-probes, health."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+import unittest
+
+from harness import fake, wait_for
+
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # Debian has no generated health stubs
+
+
+class Manager:
+    """The service manager's end of NOTIFY_SOCKET."""
+
+    def __init__(self, **environment):
+        self.directory = tempfile.mkdtemp(prefix="switchyard-notify-")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path = os.path.join(self.directory, "notify")
+        self.socket.bind(path)
+        self.environment = dict(environment, NOTIFY_SOCKET=path)
+        self.heard = []
+
+    def wait_for(self, prefix, timeout=10):
+        """The next message that begins like this; those before it are kept in `heard`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                message = self.socket.recv(4096).decode()
+            except TimeoutError:
+                raise AssertionError(f"no {prefix} within {timeout} s, but {self.heard}")
+            self.heard.append(message)
+            if message.startswith(prefix):
+                return message
+
+    def close(self):
+        self.socket.close()
+        shutil.rmtree(self.directory)
+
+
+class NotifyTest(unittest.TestCase):
+
+    def setUp(self):
+        self.manager = Manager(WATCHDOG_USEC="400000")
+        self.addCleanup(self.manager.close)
+
+    def test_what_a_service_manager_is_told(self):
+        with fake(env=self.manager.environment) as s:
+            self.manager.wait_for("READY=1")
+            self.assertEqual(self.manager.heard, ["READY=1"])
+            s.switch("alpha")
+            self.manager.wait_for("STATUS=3 models: 1 resident (alpha), 2 warm")
+
+            start = time.monotonic()
+            for _ in range(5):
+                self.manager.wait_for("WATCHDOG=1")
+            self.assertLess(time.monotonic() - start, 3)  # 0.2 s each, on a busy machine
+
+            before = time.monotonic_ns() // 1000
+            s.process.send_signal(signal.SIGHUP)
+            reloading = self.manager.wait_for("RELOADING=1")
+            name, _, at = reloading.splitlines()[1].partition("=")
+            self.assertEqual(name, "MONOTONIC_USEC")
+            self.assertTrue(before <= int(at) <= time.monotonic_ns() // 1000)
+            self.manager.wait_for("READY=1")
+
+            s.process.send_signal(signal.SIGTERM)
+            self.assertIn("STATUS=draining", self.manager.wait_for("STOPPING=1"))
+            self.assertEqual(s.process.wait(10), 0)
+
+    def test_a_supervisor_that_stands_still_does_not_pet_the_watchdog(self):
+        with fake(env=self.manager.environment) as s:
+            self.manager.wait_for("WATCHDOG=1")
+            s.process.send_signal(signal.SIGSTOP)
+            self.addCleanup(s.process.send_signal, signal.SIGCONT)
+            with self.assertRaises(AssertionError):
+                while True:  # what was under way, then nothing
+                    self.manager.wait_for("WATCHDOG=1", timeout=0.6)
+            s.process.send_signal(signal.SIGCONT)
+            self.manager.wait_for("WATCHDOG=1")
+
+    def test_without_a_watchdog_nobody_pets_it(self):
+        manager = Manager()
+        self.addCleanup(manager.close)
+        with fake(env=manager.environment) as s:
+            manager.wait_for("READY=1")
+            s.switch("alpha")
+            manager.wait_for("STATUS=3 models: 1 resident")
+            self.assertNotIn("WATCHDOG=1", manager.heard)
+
+
+class ProbeTest(unittest.TestCase):
+
+    def health(self, s, model):
+        name = f"model/{model}".encode()
+        call = s.channel.unary_unary("/grpc.health.v1.Health/Check")
+        return call(b"\x0a" + bytes([len(name)]) + name, timeout=5)
+
+    # Alpha's worker runs no step, and nobody but the supervisor asks it; beta's is stopped.
+    def test_a_worker_that_does_no_work_ends_its_models_health(self):
+        with fake(fault="alpha:token:hang", once=True,
+                  config="probe_interval { nanos: 500000000 }") as s:
+            s.switch("alpha")
+            s.switch("beta")
+            os.kill(s.model("beta").worker_pid, signal.SIGSTOP)
+            unwell = {}
+
+            def look():
+                for name in {"alpha", "beta"} - set(unwell):
+                    if self.health(s, name) == NOT_SERVING:
+                        unwell[name] = s.model(name).error
+                return len(unwell) == 2
+
+            wait_for(look, 20, "both to be found out")
+            self.assertIn("self-probe", unwell["alpha"])
+            self.assertIn("heartbeat", unwell["beta"])
+            self.assertEqual(self.health(s, "gamma"), SERVING)
+            for name in unwell:
+                wait_for(lambda: self.health(s, name) == SERVING, what=f"{name} to come back")
+                model = s.model(name)
+                self.assertEqual((model.error, model.restarts, model.requests, model.tokens),
+                                 ("", 1, 0, 0))
+            # And a probe that has an answer changes nothing.
+            s.switch("alpha")
+            idle = s.model("alpha").idle_s
+            wait_for(lambda: s.model("alpha").idle_s > idle + 1.5, what="some probes")
+            model = s.model("alpha")
+            self.assertEqual((model.restarts, model.requests, model.tokens), (1, 0, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,159 @@
+// Whether work gets done is asked of idle models, and what is told of those that do none.
+
+#include "tests/supervisor/router_fixture.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+class RouterProbes : public RouterFixture {
+ protected:
+  void BeginWith(std::vector<ModelEntry> catalog = Catalog()) {
+    options_.probe_interval = 10 * kSecond;
+    Begin(150 * kMiB, 1024 * kMiB, std::move(catalog));
+    Settle();
+    ASSERT_TRUE(Done(h_->Switch("a")));
+  }
+  bool Serves() { return h_->world.health["model/a"]; }
+  bool Becomes(bool serving) {
+    return h_->RunUntil([&] { return Serves() == serving; }, 60 * kSecond);
+  }
+};
+
+TEST_F(RouterProbes, OnlyResidentModelsAreProbedAndItIsNoUse) {
+  BeginWith();
+  h_->RunFor(100 * kSecond);
+  EXPECT_GE(h_->world.submits, 9u);
+  EXPECT_LE(h_->world.submits, 14u);  // an interval, less a quarter at most
+  const v1::ModelStatus a = h_->StatusOf("a");
+  EXPECT_EQ(a.requests() + a.tokens() + a.prompt_tokens(), 0u);
+  EXPECT_GE(a.idle_s(), 100);
+  for (const char* name : {"b", "c"}) EXPECT_EQ(h_->StatusOf(name).loads(), 0u) << name;
+  EXPECT_TRUE(Serves());
+}
+
+TEST_F(RouterProbes, AnswersAreProof) {
+  BeginWith();
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Done(h_->Generate("a", 2)));
+    h_->RunFor(5 * kSecond);
+  }
+  EXPECT_EQ(h_->world.submits, 20u);
+}
+
+TEST_F(RouterProbes, AProbedModelStillFallsAsleepAndGivesWay) {
+  auto catalog = Catalog();
+  catalog[0].model.mutable_idle_timeout()->set_seconds(35);
+  BeginWith(catalog);
+  h_->RunFor(36 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  const uint64_t submits = h_->world.submits;
+  h_->RunFor(100 * kSecond);
+  EXPECT_EQ(h_->world.submits, submits);
+}
+
+TEST_F(RouterProbes, AnIntervalOfZeroIsNever) {
+  options_.probe_interval = 0;
+  Begin(150 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->RunFor(1000 * kSecond);
+  EXPECT_EQ(h_->world.submits, 0u);
+}
+
+TEST_F(RouterProbes, OneThatRunsNoStepIsUnhealthyUntilItsNextWorkerIsThere) {
+  BeginWith();
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_EQ(h_->StatusOf("a").error(),
+            "hung: a self-probe had no answer and no step ended for 5 s");
+  ASSERT_TRUE(Becomes(true));
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("self-probe"), std::string::npos);
+}
+
+TEST_F(RouterProbes, AClientsRequestFindsItOutAsWell) {
+  BeginWith();
+  h_->world.WorkerOf("a")->Wedge();
+  auto client = h_->Generate("a", 3);
+  ASSERT_TRUE(h_->RunUntil([&] { return client->finishes > 0; }, 30 * kSecond));
+  EXPECT_TRUE(client->status.ok()) << client->status;  // of the next worker
+}
+
+// It cannot be probed, since it starts nothing new, nor paused, for want of host memory.
+TEST_F(RouterProbes, OneThatDrainsWithoutRunningStepsIsFoundOut) {
+  options_.probe_interval = 10 * kSecond;
+  Begin(150 * kMiB, 85 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  h_->world.WorkerOf("a")->Wedge();
+  EXPECT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  EXPECT_EQ(busy->status.code(), absl::StatusCode::kAborted);
+}
+
+// Neither is resident for long enough at a time.
+TEST_F(RouterProbes, TwoThatRunNoStepsAndTakeTurnsAreFoundOut) {
+  options_.probe_interval = 20 * kSecond;
+  Begin(150 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b"}) h_->world.WorkerOf(name)->Wedge();
+  auto a = h_->Generate("a", 3);
+  auto b = h_->Generate("b", 3);
+  ASSERT_TRUE(Done(a));
+  ASSERT_TRUE(Done(b));
+  EXPECT_TRUE(a->status.ok()) << a->status;
+  EXPECT_TRUE(b->status.ok()) << b->status;
+}
+
+TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
+  BeginWith();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }));
+  EXPECT_FALSE(Serves());
+  EXPECT_NE(h_->StatusOf("a").error(), "");
+  const Nanos back = h_->world.timers.Now();
+  ASSERT_TRUE(Becomes(true));
+  EXPECT_LT(h_->world.timers.Now() - back, kSecond);
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+}
+
+TEST_F(RouterProbes, OneThatHangsIsUnhealthy) {
+  BeginWith();
+  h_->world.WorkerOf("a")->Hang();
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_NE(h_->StatusOf("a").error().find("heartbeat"), std::string::npos);
+  ASSERT_TRUE(Becomes(true));
+}
+
+// It may keep the only place in the batch for as long as it likes: that says nothing of the worker.
+TEST_F(RouterProbes, AClientThatDoesNotReadIsNoReasonToDoubt) {
+  options_.sink_timeout = 1000 * kSecond;
+  BeginWith();
+  h_->world.rules.max_sequences = 1;
+  auto client = h_->Generate("a", 100);
+  client->reads = false;
+  h_->RunFor(200 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->Read(client);
+  EXPECT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+TEST_F(RouterProbes, NothingIsStuckWhileAlarmsAreKept) {
+  BeginWith();
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
+  EXPECT_EQ(h_->router->Stuck(), "");
+  h_->world.timers.Jump(11 * kSecond);
+  EXPECT_EQ(h_->router->Stuck(), "nobody has judged the self-probe of a");
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->router->Stuck(), "");
+}
+
+}  // namespace
+}  // namespace switchyard::supervisor
