@@ -11,6 +11,7 @@
 #include "tests/gpu/bench_chain.h"
 #include "tests/gpu/bench_moe.h"
 #include "tests/gpu/bench_read.h"
+#include "tests/gpu/bench_shapes.h"
 
 namespace switchyard::bench {
 namespace {
@@ -46,7 +47,7 @@ void Rates(const Chain& chain, const char* what, double limit,
 void Decode(double limit, cudaStream_t stream) {
   for (const WeightFormat& format : {kBf16Weights, kFp8Weights, kFp8BlockWeights, kInt4Weights,
                                      kInt4ZeroWeights, kMxfp4Weights}) {
-    Chain chain(1, 1, 512, stream, format);
+    Chain chain(kLlama8B, AllOf(format), 1, 1, 512, stream);
     const auto ops = kernels::MakeCudaOps({}, nullptr);
     Rates(chain, (std::string("batch 1, ") + format.name).c_str(), limit, [&](const Parts& parts) {
       return MedianSeconds(stream, 30, true, [&] { chain.Launch(*ops, parts); });
@@ -58,7 +59,7 @@ void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   std::printf("%s\n", format.name);
   for (const int32_t batch : {2, 8, 16, 32, 48, 64, 96, 128}) {
-    Chain chain(batch, batch, 1024, stream, format);
+    Chain chain(kLlama8B, AllOf(format), batch, batch, 1024, stream);
     const auto seconds = [&](const Parts& parts) {
       return MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, parts); });
     };
@@ -82,7 +83,7 @@ void LongAttention(double limit, cudaStream_t stream) {
   for (const kernels::DType kv : {kernels::DType::kBF16, kernels::DType::kF8E4M3}) {
     for (const int32_t sequences : {1, 64}) {
       const int32_t context = sequences == 1 ? 32768 : 1024;
-      Chain chain(sequences, sequences, context, stream, kBf16Weights, kv);
+      Chain chain(kLlama8B, AllOf(kBf16Weights), sequences, sequences, context, stream, kv);
       const double attention =
           MedianSeconds(stream, 20, true, [&] { chain.Launch(*ops, {.attention = true}); });
       std::printf("attention, %2d of %5d, KV as %s: %.1f us, %.1f%% of the read limit\n", sequences,
@@ -95,7 +96,7 @@ void LongAttention(double limit, cudaStream_t stream) {
 void Sampling(cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   for (const int32_t batch : {1, 64}) {
-    Chain chain(batch, batch, 1024, stream);
+    Chain chain(kLlama8B, AllOf(kBf16Weights), batch, batch, 1024, stream);
     const auto report = [&](const char* name, int32_t top_k, float top_p) {
       chain.Filter(top_k, top_p);
       const double sample =
@@ -149,7 +150,7 @@ void Prefill(const WeightFormat& format, const kernels::CudaOptions& options, cu
               *ops->matrix_library() != 0 ? ops->matrix_library() : "our own kernels",
               limit * 1e-12);
   for (const int32_t rows : {2048, 8192}) {
-    Chain chain(rows, 1, rows, stream, format);
+    Chain chain(kLlama8B, AllOf(format), rows, 1, rows, stream);
     std::printf("prefill of %d, %s%s\n", rows, format.name,
                 options.fast_prefill ? ", fast_prefill" : "");
     const auto report = [&](const char* name, const Parts& parts) {
@@ -185,7 +186,7 @@ void Invariance(const WeightFormat& format, cudaStream_t stream) {
   };
   for (const Step& s :
        {Step{1, 1, 1024}, Step{16, 16, 1024}, Step{1, 1, 32768}, Step{2048, 1, 2048}}) {
-    Chain chain(s.rows, s.sequences, s.context, stream, format);
+    Chain chain(kLlama8B, AllOf(format), s.rows, s.sequences, s.context, stream);
     const auto report = [&](const char* name, const Parts& parts) {
       const auto seconds = [&](kernels::Ops& ops) {
         return MedianSeconds(stream, s.rows > 100 ? 5 : 10, true,
@@ -209,7 +210,7 @@ void FewRows(const WeightFormat& format, cudaStream_t stream) {
   options.cublas = false;
   const auto without = kernels::MakeCudaOps(options, nullptr);
   for (const int32_t rows : {17, 32, 48, 64, 65, 128, 256, 512}) {
-    Chain chain(rows, 1, rows, stream, format);
+    Chain chain(kLlama8B, AllOf(format), rows, 1, rows, stream);
     const auto seconds = [&](kernels::Ops& ops) {
       return MedianSeconds(stream, 5, true, [&] { chain.Launch(ops, Chain::Products()); });
     };
