@@ -1,6 +1,7 @@
-// gpu_bench: the ops of a Llama-3.1-8B step in CUDA graphs, and experts of real shapes, beside the
-// read limit of the run.
+// gpu_bench: the ops of a Llama-3.1-8B step in CUDA graphs, experts of real shapes, and whole steps
+// of real models, beside the read limit of the run.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "tests/gpu/bench_chain.h"
+#include "tests/gpu/bench_deployed.h"
 #include "tests/gpu/bench_moe.h"
 #include "tests/gpu/bench_read.h"
 #include "tests/gpu/bench_shapes.h"
@@ -224,14 +226,17 @@ void FewRows(const WeightFormat& format, cudaStream_t stream) {
 }  // namespace switchyard::bench
 
 // Parts by name, all if there is none: decode, batches, attention, sampling, prefill, few-rows,
-// invariance, experts; with the name bf16 too, of those weights only.
+// invariance, experts; with the name bf16 too, of those weights only. By name alone, since it fills
+// the device's memory seven times: shapes, a decode step of each model of deploy/96gb; names behind
+// it pick some (`gpu_bench shapes qwen3-32b`).
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
-  const auto named = [&](const char* part) {
-    bool any = false;
-    for (int i = 1; i < argc; ++i) any |= std::strcmp(argv[i], part) == 0;
-    return any;
+  char** const end = argv + argc;
+  const auto find = [&](const char* part) {
+    return std::find_if(argv + 1, end, [&](char* arg) { return std::strcmp(arg, part) == 0; });
   };
+  char** const shapes = find("shapes");  // what follows are names of models
+  const auto named = [&](const char* part) { return find(part) < shapes; };
   const auto wants = [&](const char* part) {
     std::fflush(stdout);
     return argc == 1 || named(part);
@@ -256,5 +261,7 @@ int main(int argc, char** argv) {
     if (wants("invariance")) Invariance(format, stream);
   }
   if (wants("experts")) Experts(limit, stream);
+  std::fflush(stdout);
+  if (shapes != end) Deployed({shapes + 1, end}, limit, stream);
   return 0;
 }
