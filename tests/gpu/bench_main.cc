@@ -1,6 +1,7 @@
-// gpu_bench: the ops of a Llama-3.1-8B step in CUDA graphs, and experts of real shapes, beside the
-// read limit of the run.
+// gpu_bench: the ops of a Llama-3.1-8B step in CUDA graphs, experts of real shapes, and whole steps
+// of real models, beside the read limit of the run.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,8 +10,10 @@
 #include <vector>
 
 #include "tests/gpu/bench_chain.h"
+#include "tests/gpu/bench_deployed.h"
 #include "tests/gpu/bench_moe.h"
 #include "tests/gpu/bench_read.h"
+#include "tests/gpu/bench_shapes.h"
 
 namespace switchyard::bench {
 namespace {
@@ -46,7 +49,7 @@ void Rates(const Chain& chain, const char* what, double limit,
 void Decode(double limit, cudaStream_t stream) {
   for (const WeightFormat& format : {kBf16Weights, kFp8Weights, kFp8BlockWeights, kInt4Weights,
                                      kInt4ZeroWeights, kMxfp4Weights}) {
-    Chain chain(1, 1, 512, stream, format);
+    Chain chain(kLlama8B, AllOf(format), 1, 1, 512, stream);
     const auto ops = kernels::MakeCudaOps({}, nullptr);
     Rates(chain, (std::string("batch 1, ") + format.name).c_str(), limit, [&](const Parts& parts) {
       return MedianSeconds(stream, 30, true, [&] { chain.Launch(*ops, parts); });
@@ -58,7 +61,7 @@ void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   std::printf("%s\n", format.name);
   for (const int32_t batch : {2, 8, 16, 32, 48, 64, 96, 128}) {
-    Chain chain(batch, batch, 1024, stream, format);
+    Chain chain(kLlama8B, AllOf(format), batch, batch, 1024, stream);
     const auto seconds = [&](const Parts& parts) {
       return MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, parts); });
     };
@@ -82,7 +85,7 @@ void LongAttention(double limit, cudaStream_t stream) {
   for (const kernels::DType kv : {kernels::DType::kBF16, kernels::DType::kF8E4M3}) {
     for (const int32_t sequences : {1, 64}) {
       const int32_t context = sequences == 1 ? 32768 : 1024;
-      Chain chain(sequences, sequences, context, stream, kBf16Weights, kv);
+      Chain chain(kLlama8B, AllOf(kBf16Weights), sequences, sequences, context, stream, kv);
       const double attention =
           MedianSeconds(stream, 20, true, [&] { chain.Launch(*ops, {.attention = true}); });
       std::printf("attention, %2d of %5d, KV as %s: %.1f us, %.1f%% of the read limit\n", sequences,
@@ -95,7 +98,7 @@ void LongAttention(double limit, cudaStream_t stream) {
 void Sampling(cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   for (const int32_t batch : {1, 64}) {
-    Chain chain(batch, batch, 1024, stream);
+    Chain chain(kLlama8B, AllOf(kBf16Weights), batch, batch, 1024, stream);
     const auto report = [&](const char* name, int32_t top_k, float top_p) {
       chain.Filter(top_k, top_p);
       const double sample =
@@ -149,7 +152,7 @@ void Prefill(const WeightFormat& format, const kernels::CudaOptions& options, cu
               *ops->matrix_library() != 0 ? ops->matrix_library() : "our own kernels",
               limit * 1e-12);
   for (const int32_t rows : {2048, 8192}) {
-    Chain chain(rows, 1, rows, stream, format);
+    Chain chain(kLlama8B, AllOf(format), rows, 1, rows, stream);
     std::printf("prefill of %d, %s%s\n", rows, format.name,
                 options.fast_prefill ? ", fast_prefill" : "");
     const auto report = [&](const char* name, const Parts& parts) {
@@ -185,7 +188,7 @@ void Invariance(const WeightFormat& format, cudaStream_t stream) {
   };
   for (const Step& s :
        {Step{1, 1, 1024}, Step{16, 16, 1024}, Step{1, 1, 32768}, Step{2048, 1, 2048}}) {
-    Chain chain(s.rows, s.sequences, s.context, stream, format);
+    Chain chain(kLlama8B, AllOf(format), s.rows, s.sequences, s.context, stream);
     const auto report = [&](const char* name, const Parts& parts) {
       const auto seconds = [&](kernels::Ops& ops) {
         return MedianSeconds(stream, s.rows > 100 ? 5 : 10, true,
@@ -209,7 +212,7 @@ void FewRows(const WeightFormat& format, cudaStream_t stream) {
   options.cublas = false;
   const auto without = kernels::MakeCudaOps(options, nullptr);
   for (const int32_t rows : {17, 32, 48, 64, 65, 128, 256, 512}) {
-    Chain chain(rows, 1, rows, stream, format);
+    Chain chain(kLlama8B, AllOf(format), rows, 1, rows, stream);
     const auto seconds = [&](kernels::Ops& ops) {
       return MedianSeconds(stream, 5, true, [&] { chain.Launch(ops, Chain::Products()); });
     };
@@ -223,14 +226,17 @@ void FewRows(const WeightFormat& format, cudaStream_t stream) {
 }  // namespace switchyard::bench
 
 // Parts by name, all if there is none: decode, batches, attention, sampling, prefill, few-rows,
-// invariance, experts; with the name bf16 too, of those weights only.
+// invariance, experts; with the name bf16 too, of those weights only. By name alone, since it fills
+// the device's memory seven times: shapes, a decode step of each model of deploy/96gb; names behind
+// it pick some (`gpu_bench shapes qwen3-32b`).
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
-  const auto named = [&](const char* part) {
-    bool any = false;
-    for (int i = 1; i < argc; ++i) any |= std::strcmp(argv[i], part) == 0;
-    return any;
+  char** const end = argv + argc;
+  const auto find = [&](const char* part) {
+    return std::find_if(argv + 1, end, [&](char* arg) { return std::strcmp(arg, part) == 0; });
   };
+  char** const shapes = find("shapes");  // what follows are names of models
+  const auto named = [&](const char* part) { return find(part) < shapes; };
   const auto wants = [&](const char* part) {
     std::fflush(stdout);
     return argc == 1 || named(part);
@@ -255,5 +261,7 @@ int main(int argc, char** argv) {
     if (wants("invariance")) Invariance(format, stream);
   }
   if (wants("experts")) Experts(limit, stream);
+  std::fflush(stdout);
+  if (shapes != end) Deployed({shapes + 1, end}, limit, stream);
   return 0;
 }

@@ -120,12 +120,12 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
 void Experts(double read_limit, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   for (const MoeShape& m : kMoeShapes) {
-    WeightPool routers(kBf16Weights, stream), pool(m.format, stream);
+    WeightPool pool(stream);
     std::vector<Layer> layers;
     for (int i = 0; i < m.layers; ++i) {
-      layers.push_back({routers.Take(m.experts, m.hidden),
-                        pool.Take(2 * m.inner, m.hidden, m.experts),
-                        pool.Take(m.hidden, m.inner, m.experts)});
+      layers.push_back({pool.Take(kBf16Weights, m.experts, m.hidden),
+                        pool.Take(m.format, 2 * m.inner, m.hidden, m.experts),
+                        pool.Take(m.format, m.hidden, m.inner, m.experts)});
     }
     std::printf("%s\n", m.name);
     for (const int32_t rows : {1, 4, 16, 64}) {

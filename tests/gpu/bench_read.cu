@@ -87,18 +87,19 @@ __device__ uint64_t Mix(uint64_t i, uint32_t seed) {
   return (x ^ x >> 27) * 0x94D049BB133111EBull;
 }
 
-__global__ void Bits(uint32_t* data, int64_t words, uint32_t seed) {
+__global__ void Bits(uint32_t* data, int64_t words, uint32_t seed, uint32_t mask) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words;
        i += int64_t{gridDim.x} * blockDim.x) {
-    data[i] = static_cast<uint32_t>(Mix(i, seed) >> 32);
+    data[i] = static_cast<uint32_t>(Mix(i, seed) >> 32) & mask;
   }
 }
 
-__global__ void Fill(__nv_bfloat16* data, int64_t count, float reach, uint32_t seed) {
+template <class T>
+__global__ void Fill(T* data, int64_t count, float middle, float reach, uint32_t seed) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
        i += int64_t{gridDim.x} * blockDim.x) {
     const float unit = static_cast<float>((Mix(i, seed) >> 40) & 0xffffff) * 0x1p-23f - 1.0f;
-    data[i] = __float2bfloat16_rn(unit * reach);
+    data[i] = static_cast<T>(middle + unit * reach);
   }
 }
 
@@ -133,13 +134,19 @@ double ReadLimit(cudaStream_t stream) {
   return best;
 }
 
-void FillBits(void* data, int64_t bytes, uint32_t seed, cudaStream_t stream) {
-  Bits<<<4096, 256, 0, stream>>>(static_cast<uint32_t*>(data), bytes / 4, seed);
+void FillBits(void* data, int64_t bytes, uint32_t seed, cudaStream_t stream, uint32_t mask) {
+  Bits<<<4096, 256, 0, stream>>>(static_cast<uint32_t*>(data), bytes / 4, seed, mask);
   Check(cudaGetLastError(), "fill");
 }
 
 void FillRandom(void* data, int64_t count, float reach, uint32_t seed, cudaStream_t stream) {
-  Fill<<<4096, 256, 0, stream>>>(static_cast<__nv_bfloat16*>(data), count, reach, seed);
+  Fill<<<4096, 256, 0, stream>>>(static_cast<__nv_bfloat16*>(data), count, 0.0f, reach, seed);
+  Check(cudaGetLastError(), "fill");
+}
+
+void FillFloats(void* data, int64_t count, float middle, float reach, uint32_t seed,
+                cudaStream_t stream) {
+  Fill<<<4096, 256, 0, stream>>>(static_cast<float*>(data), count, middle, reach, seed);
   Check(cudaGetLastError(), "fill");
 }
 

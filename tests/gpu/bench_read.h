@@ -22,7 +22,10 @@ double ReadLimit(cudaStream_t stream);
 
 // Random bf16 of about the spread that weights have (uniform, +-2 / sqrt(4096)).
 void FillRandom(void* data, int64_t count, float reach, uint32_t seed, cudaStream_t stream);
-// Random bits.
-void FillBits(void* data, int64_t bytes, uint32_t seed, cudaStream_t stream);
+// Random float32, uniform: middle +- reach.
+void FillFloats(void* data, int64_t count, float middle, float reach, uint32_t seed,
+                cudaStream_t stream);
+// Random bits, where the word `mask` has ones.
+void FillBits(void* data, int64_t bytes, uint32_t seed, cudaStream_t stream, uint32_t mask = ~0u);
 
 }  // namespace switchyard::bench

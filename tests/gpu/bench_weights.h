@@ -17,6 +17,7 @@ struct WeightFormat {
   int32_t group = 0;
   bool zeros = false;
 };
+inline constexpr WeightFormat kF32Weights = {"f32", kernels::DType::kF32};
 inline constexpr WeightFormat kBf16Weights = {"bf16", kernels::DType::kBF16};
 inline constexpr WeightFormat kFp8Weights = {"fp8, row scales", kernels::DType::kF8E4M3, 0};
 inline constexpr WeightFormat kFp8BlockWeights = {"fp8, blocks of 128", kernels::DType::kF8E4M3,
@@ -29,19 +30,24 @@ inline constexpr WeightFormat kMxfp4Weights = {"mxfp4", kernels::DType::kMxfp4, 
 // Data, scales and zeros: what a step must read of it.
 int64_t MatrixBytes(const kernels::Matrix& m);
 
+// The same of a matrix that is not there yet.
+int64_t MatrixBytes(const WeightFormat& format, int64_t n, int64_t k, int64_t batch = 1);
+
 class WeightPool {
  public:
-  WeightPool(const WeightFormat& format, cudaStream_t stream) : format_(format), stream_(stream) {}
+  explicit WeightPool(cudaStream_t stream) : stream_(stream) {}
   WeightPool(const WeightPool&) = delete;
   WeightPool& operator=(const WeightPool&) = delete;
   ~WeightPool();
 
-  kernels::Matrix Take(int64_t n, int64_t k, int64_t batch = 1);
+  // Groups of int4 are halved until they divide k, as they are where an image is quantized.
+  kernels::Matrix Take(const WeightFormat& format, int64_t n, int64_t k, int64_t batch = 1);
+  // Norms, biases: middle +- reach.
+  const float* TakeVector(int64_t count, float middle, float reach);
 
  private:
   void* Allocate(int64_t bytes);
 
-  WeightFormat format_;
   cudaStream_t stream_;
   std::vector<void*> owned_;
 };
