@@ -19,6 +19,8 @@ add_link_options(-fuse-ld=lld)
 add_link_options(-Wl,--gc-sections)
 
 if(SWITCHYARD_SANITIZER)
+  # Compiles in two thirds of the time of -O2; the tests run nearly as fast.
+  string(REPLACE "-O2" "-O1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
   add_compile_options(-fsanitize=${SWITCHYARD_SANITIZER} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${SWITCHYARD_SANITIZER})
 endif()

@@ -128,16 +128,17 @@ std::vector<PathRule> SandboxRules(const SandboxNeeds& needs) {
   return rules;
 }
 
-void EnterSandbox(const Options& options) {
+bool EnterSandbox(const Options& options) {
   NarrowProcess(options.mode);
   const absl::StatusOr<int> version = ConfineFor(options);
   // A plan's standard error is why there is none; and its worker will tell.
-  if (options.mode == Mode::kPlan) return;
+  if (options.mode == Mode::kPlan) return version.ok();
   if (version.ok()) {
     LogInfo("sandbox: confined to its checkpoint by Landlock, version ", *version);
   } else {
     LogWarning("sandbox: not confined: ", version.status().message());
   }
+  return version.ok();
 }
 
 }  // namespace switchyard::worker

@@ -11,8 +11,8 @@ namespace switchyard::worker {
 // Narrows what this process can do, as far as the kernel knows how: no new privileges, no core
 // files, no inspection by others while it serves (prompts are in memory), and Landlock, unless the
 // environment says SWITCHYARD_SANDBOX=off. Before any thread is started, and before a byte of the
-// checkpoint is read. A worker that serves logs whether it is confined.
-void EnterSandbox(const Options& options);
+// checkpoint is read. A worker that serves logs whether it is confined. Returns whether.
+bool EnterSandbox(const Options& options);
 
 struct SandboxNeeds {
   std::string checkpoint = {};

@@ -74,10 +74,18 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> Open(const Options& options, 
   return OpenModel(options.model, options.device, *ops, purpose);
 }
 
+// Drivers differ in what they open.
+absl::Status MaybeConfinedTooMuch(const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(),
+                                   "; its worker is confined by Landlock: see whether "
+                                   "switchyard-supervisor --no-sandbox helps"));
+}
+
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
-  EnterSandbox(options);
+  (void)EnterSandbox(options);
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
@@ -88,8 +96,10 @@ absl::Status RunPlan(const Options& options) {
 
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
-  EnterSandbox(options);
-  ASSIGN_OR_RETURN(Backend backend, OpenBackend(options.device, options.threads, options.model));
+  const bool confined = EnterSandbox(options);
+  absl::StatusOr<Backend> opened = OpenBackend(options.device, options.threads, options.model);
+  if (!opened.ok()) return confined ? MaybeConfinedTooMuch(opened.status()) : opened.status();
+  Backend backend = *std::move(opened);
   WatchDeathPipe(UniqueFd(kDeathPipe));
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
 

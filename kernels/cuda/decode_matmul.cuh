@@ -25,8 +25,8 @@ __host__ __device__ constexpr size_t DecodePartialBytes(int tiles, int columns) 
 
 // kColumns, 8 or 16: rows of x at most.
 template <class Format, Output kOutput, int kColumns>
-__global__ __launch_bounds__(kDecodeThreads, kColumns == 16 ? 2 : 3) void Decode(
-    const DecodeArgs s) {
+__global__ __launch_bounds__(kDecodeThreads,
+                             kColumns == 16 ? 2 : 3) void Decode(const DecodeArgs s) {
   constexpr int kTiles = kColumns / 8, kLanePieces = Format::kLaneK / 8;  // of x, 16 bytes each
   extern __shared__ uint4 shared[];
   const MatmulArgs& a = s.m;
@@ -108,9 +108,9 @@ __global__ __launch_bounds__(kDecodeThreads, kColumns == 16 ? 2 : 3) void Decode
       const auto load_x = [&](int c, int i) {
         return inside ? x[c][chunk * (4 * kLanePieces) + i] : make_uint4(0, 0, 0, 0);
       };
-      MultiplyChunk<Format, false, kTiles>(
-          ring.Piece(stage, p, 0), ring.Piece(stage, p, 1), ring.Scales(stage, s, use, p, 0, t),
-          ring.Scales(stage, s, use, p, 1, t), load_x, sum);
+      MultiplyChunk<Format, false, kTiles>(ring.Piece(stage, p, 0), ring.Piece(stage, p, 1),
+                                           ring.Scales(stage, s, use, p, 0, t),
+                                           ring.Scales(stage, s, use, p, 1, t), load_x, sum);
     }
     if (fill.tile < end_tile) {
       ring.Fill(stage, s, fill, t);

@@ -37,8 +37,7 @@ struct DecodeCursor {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t r = max(half == 0 ? rows.low : rows.high, 0);
-      row[half].weights =
-          static_cast<const char*>(a.w) + r * (a.k * 16 / Format::kLaneK) + t * 16;
+      row[half].weights = static_cast<const char*>(a.w) + r * (a.k * 16 / Format::kLaneK) + t * 16;
       if constexpr (Format::kWords > 0) {
         const int64_t element = Format::RowElement(a, 0, r);
         row[half].scales = static_cast<const char*>(a.scales) + element * Format::kScaleBytes;

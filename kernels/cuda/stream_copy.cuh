@@ -28,8 +28,8 @@ struct StreamStage {
 struct StreamTeam {
   int index;
   int32_t first_tile;
-  uint32_t shared;       // its part of shared memory
-  uint32_t full, empty;  // a barrier for each stage
+  uint32_t shared;         // its part of shared memory
+  uint32_t full, empty;    // a barrier for each stage
   uint32_t targets_ready;  // two barriers: where even and odd batches go is known
 
   __device__ CopyBarrier Full(int stage) const { return CopyBarrier(full + 8 * stage); }
@@ -102,8 +102,8 @@ class StreamCopier {
   static_assert(kStreamStages <= kStreamBatch);
   static constexpr int kRowLanes = 16, kAtOnce = kWarp / kRowLanes;  // rows of an instruction
 
-  // Where the results of a batch go: the warps that multiply would wait for what is read on the way.
-  // The step's slots and positions were there before its first kernel began.
+  // Where the results of a batch go: the warps that multiply would wait for what is read on the
+  // way. The step's slots and positions were there before its first kernel began.
   __device__ void LookUp(int32_t first) {
     if constexpr (kOutput == Output::kQkv) {
       const int pair = half_ * kWarp + lane_;

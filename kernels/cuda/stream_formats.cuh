@@ -216,8 +216,9 @@ __device__ inline void MultiplyByteTile(int32_t (&d)[4], uint32_t a0, uint32_t a
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Groups of any multiple of 128, symmetric or with zeros. A staged chunk of x is 256 bytes: those that even nibbles multiply
-// and those of odd ones, of either the upper bytes and the lower, each for four lanes.
+// Groups of any multiple of 128, symmetric or with zeros. A staged chunk of x is 256 bytes: those
+// that even nibbles multiply and those of odd ones, of either the upper bytes and the lower, each
+// for four lanes.
 template <bool kZeros>
 struct StreamInt4Of : Int4Format {
   static constexpr bool kHasZeros = kZeros;

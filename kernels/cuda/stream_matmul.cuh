@@ -3,20 +3,28 @@
 // Product of weights of any format with one row of x: decode of one sequence, and each chosen
 // expert's row.
 //
-// A block streams tiles of 16 weight rows through a ring in shared memory. Two warps copy, up to
-// 1024 bytes of each row at a time; eight warps multiply, each an eighth of the columns, on the
-// tensor cores (multiply_chunk.cuh); x fills all columns of the right operand. They add up their
-// sums in shared memory, for several tiles at once. Tiles go round the blocks, so that all read in
-// one place.
+// A block has a multiprocessor for itself and two teams, which share x. A team streams tiles of 16
+// weight rows through a ring of its own in shared memory: two warps copy, up to 1024 bytes of each
+// row at a time, and look up where results go; eight warps multiply, each an eighth of the columns,
+// on the tensor cores (stream_formats.cuh). They add up their sums in shared memory, for several
+// tiles at once. Tiles go round the teams, so that all read in one place.
 //
-// The warps that copy never wait for the kernel in front.
+// The warps that copy never wait for the kernel in front. What they ask for delays x, which the
+// others ask for once that kernel has ended: a ring is not filled further than `early` before.
 //
-// Tried: the bulk copy engine for the weights, an instruction a row (60 cycles each, whatever their
-// size: 53% of the read limit for int4, 89 for the head in bf16); the first bytes of the next
-// product's weights fetched into the second-level cache (bf16 87% of the limit without, 84 with 12
-// MiB; nothing for int4); x by cp.async, which waits behind the ring's copies (o in int4 9.7
-// instead of 5.9 us), also with fewer stages filled before x was there; three blocks a
-// multiprocessor.
+// A short product is a chain of delays, whatever its weights (o in int4, on an H200: 4.9 us): the
+// kernel in front is seen to have ended (0.8 us), x arrives (0.6 to 1.2), is staged (0.8), is
+// multiplied with the ring's tiles (1.2), sums meet and are stored (0.3). What counts in it is
+// instructions, with five warps a scheduler.
+//
+// Tried: two blocks a multiprocessor, each with x of its own (staging twice: int4 1501 us for the
+// 129 products of an 8B step, with teams 1420); all of it once more on what was there, before the
+// wait, so that no instruction is fetched late (1649: it is not the fetching); the bulk copy engine
+// for the weights, an instruction a row (60 cycles each, whatever their size: 53% of the read limit
+// for int4, 89 for the head in bf16), and for x (the same, or slower by 2%); the first bytes of the
+// next product's weights fetched into the second-level cache once one's own are there (1483 instead
+// of 1501 at best; more of them delay whoever fetches); x by cp.async, which waits behind the
+// ring's copies; three blocks a multiprocessor.
 
 #include "kernels/cuda/stream_copy.cuh"
 #include "kernels/cuda/stream_multiply.cuh"
@@ -43,8 +51,8 @@ __device__ inline void Init(StreamBarriers& b, const StreamPlan& p) {
 }
 
 template <class Format, Output kOutput>
-__global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads, 1) void Stream(
-    const __grid_constant__ StreamArgs s) {
+__global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
+                             1) void Stream(const __grid_constant__ StreamArgs s) {
   // A row's copies write whole sectors: 16 bytes off, they took 14% more time.
   extern __shared__ __align__(128) uint4 shared[];
   __shared__ StreamBarriers barriers;
@@ -61,7 +69,8 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads, 1) void Stream(
 
   const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
   const int index = copier >= 0 ? copier / kStreamCopiers : warp / kStreamWarps;
-  const StreamTeam team = {index, static_cast<int32_t>(blockIdx.x) + index * p.blocks,
+  const StreamTeam team = {index,
+                           static_cast<int32_t>(blockIdx.x) + index * p.blocks,
                            SharedAddress(shared) + p.teams_at + index * p.team_bytes,
                            SharedAddress(barriers.full[index]),
                            SharedAddress(barriers.empty[index]),
@@ -100,8 +109,8 @@ OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
 template <class Format>
 OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const Matrix w = {a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group};
-  const StreamArgs s = {a, PlanStream(w, a.output == Output::kQkv, a.expert != nullptr ? a.rows : 1, context.capability,
-                                      context.multiprocessors)};
+  const StreamArgs s = {a, PlanStream(w, a.output == Output::kQkv, a.expert != nullptr ? a.rows : 1,
+                                      context.capability, context.multiprocessors)};
   switch (a.output) {
     case Output::kBf16:
       return RunStream<Format, Output::kBf16>(s, context);

@@ -65,8 +65,8 @@ class StreamMultiplier {
         t_(threadIdx.x % 4),
         stage_bytes_(kStreamRows * (s.plan.segment + kStreamRowPad)),
         row_(Kept(team.shared + g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16)),
-        x_(Kept(Address(s.plan.x_at + warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes +
-                        t_ * 16))),
+        x_(Kept(
+            Address(s.plan.x_at + warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes + t_ * 16))),
         chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))),
         full_(Kept(team.full)),
         empty_(Kept(team.empty)) {}
@@ -98,8 +98,8 @@ class StreamMultiplier {
 
   __device__ void Run(int64_t row, float factor, StreamResult<kOutput>& result) {
     const StreamPlan& p = s_.plan;
-    float* partial = reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes +
-                                              p.partial_at);
+    float* partial =
+        reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes + p.partial_at);
     int32_t slot = 0, of_batch = 0;
     [[maybe_unused]] uint32_t batch = 0;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {

@@ -25,9 +25,9 @@ struct StreamPlan {
   int32_t stride = 0;             // of teams: team t of block b takes tiles b + t blocks, ...
   int32_t tiles = 0;
   int32_t row_bytes = 0;
-  int32_t segment = 0, segments = 0;  // of a row; the last may be shorter
-  int32_t stages = 0;  // of each team's ring
-  int32_t early = 0;   // of them are filled before x has been asked for
+  int32_t segment = 0, segments = 0;          // of a row; the last may be shorter
+  int32_t stages = 0;                         // of each team's ring
+  int32_t early = 0;                          // of them are filled before x has been asked for
   int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind the row
   int32_t scale_bytes = 0, zero_bytes = 0;    // of a row
   int32_t scale_stride = 0, zero_stride = 0;  // of a row in shared memory

@@ -43,7 +43,7 @@ TEST(Landlock, AllowsAFileOnlyWhatFilesHave) {
   EXPECT_EQ(AllowedRights(PathUse::kRead, true, 7), 0xcu);
   EXPECT_EQ(AllowedRights(PathUse::kRead, false, 7), 0x4u);
   EXPECT_EQ(AllowedRights(PathUse::kDevice, false, 7), 0x8006u);
-  EXPECT_EQ(AllowedRights(PathUse::kDevice, false, 4), 0x6u);   // no ioctl to forbid
+  EXPECT_EQ(AllowedRights(PathUse::kDevice, false, 4), 0x6u);  // no ioctl to forbid
   EXPECT_EQ(AllowedRights(PathUse::kOwn, true, 7), 0x400eu);
   EXPECT_EQ(AllowedRights(PathUse::kOwn, true, 2), 0xeu);       // nothing to truncate by
   EXPECT_EQ(AllowedRights(PathUse::kKeep, true, 7) & 0x1, 0u);  // nothing is run
