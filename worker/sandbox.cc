@@ -52,10 +52,12 @@ void AddCheckpoint(const std::string& directory, std::vector<PathRule>* rules) {
 }
 
 // Shared libraries, ours and those that the GPU's driver loads when it is first used. Nothing of it
-// can be run.
+// can be run. A rule holds for what a link leads to: the CUDA Toolkit may be anywhere, and NixOS
+// has the driver's libraries in its store.
 void AddLibraries(const std::string& library_path, std::vector<PathRule>* rules) {
-  for (const char* path : {"/usr", "/lib", "/lib64", "/opt/cuda", "/opt/nvidia", "/etc/ld.so.cache",
-                           "/etc/localtime"}) {
+  for (const char* path :
+       {"/usr", "/lib", "/lib64", "/usr/local/cuda", "/opt/cuda", "/opt/nvidia", "/nix/store",
+        "/run/opengl-driver", "/etc/ld.so.cache", "/etc/localtime"}) {
     rules->push_back({path, PathUse::kRead});
   }
   for (const absl::string_view directory : absl::StrSplit(library_path, ':', absl::SkipEmpty())) {

@@ -80,6 +80,13 @@ TEST(Sandbox, OpensNoMoreThanIsNeeded) {
   }
 }
 
+TEST(Sandbox, LibrariesMayBeWhereLinksLead) {
+  const auto rules = SandboxRules({});
+  for (const char* path : {"/usr/local/cuda", "/nix/store", "/run/opengl-driver"}) {
+    EXPECT_THAT(rules, Contains(PathRule{path, PathUse::kRead}));
+  }
+}
+
 // Runs `body` in a child process; its result is 0 to 255.
 int InChild(const std::function<int()>& body) {
   const pid_t child = ::fork();
@@ -98,10 +105,11 @@ class ConfineTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!LandlockVersion().ok()) GTEST_SKIP() << LandlockVersion().status();
-    for (const char* name : {"read", "keep", "other"}) {
+    for (const char* name : {"read", "keep", "other", "linked"}) {
       fs::create_directory(directory_ / name);
       std::ofstream(directory_ / name + "/file") << "x";
     }
+    fs::create_symlink(directory_ / "linked", directory_ / "link");
   }
   // What opening `path` is answered when the rules are in force.
   int Answer(const std::string& path, int flags) {
@@ -109,6 +117,7 @@ class ConfineTest : public ::testing::Test {
       ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
       const std::vector<PathRule> rules = {{directory_ / "read", PathUse::kRead},
                                            {directory_ / "keep", PathUse::kKeep},
+                                           {directory_ / "link", PathUse::kRead},
                                            {directory_ / "missing", PathUse::kRead}};
       return Confine(rules).ok() ? ErrorOfOpening(directory_ / path, flags) : 255;
     });
@@ -122,6 +131,11 @@ TEST_F(ConfineTest, WhatIsNamedCanBeRead) {
   EXPECT_EQ(Answer("read/file", O_WRONLY), EACCES);
   EXPECT_EQ(Answer("read/new", O_WRONLY | O_CREAT), EACCES);
   EXPECT_EQ(Answer("read/none", O_RDONLY), ENOENT);
+}
+
+TEST_F(ConfineTest, ARuleForALinkIsForWhatItLeadsTo) {
+  EXPECT_EQ(Answer("link/file", O_RDONLY), 0);
+  EXPECT_EQ(Answer("linked/file", O_RDONLY), 0);
 }
 
 TEST_F(ConfineTest, WhatIsKeptCanBeWritten) {
