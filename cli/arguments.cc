@@ -173,14 +173,15 @@ void Define(const std::string& command, CLI::App* app, Arguments* args) {
   DefineCommon(app, args);
 }
 
-// Not by CLI11: it would lay the environment over what stands before the subcommand.
+// Not by CLI11: it would lay the environment over what stands before the subcommand. A token that
+// is set there for some supervisor is none for those that are asked in the clear.
 void FillFromEnvironment(Endpoint* server) {
   const auto fill = [](std::string* value, const char* name) {
     const char* const set = std::getenv(name);
     if (value->empty() && set != nullptr) *value = set;
   };
   fill(&server->tls_ca, "SWITCHYARD_TLS_CA");
-  fill(&server->token_file, "SWITCHYARD_TOKEN_FILE");
+  if (!server->tls_ca.empty()) fill(&server->token_file, "SWITCHYARD_TOKEN_FILE");
 }
 
 // What depends on more than one option.

@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/peer.h"
+#include "supervisor/retry_after.h"
 #include "supervisor/server_status.h"
 #include "supervisor/server_token.h"
 
@@ -11,6 +13,9 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr uint64_t kToldEvery = 1000;  // refusals: a client in a loop must not fill the log
+constexpr size_t kUnixRoom = 1024;     // further calls, that no other machine can use up
+constexpr size_t kMostRefused = 256;   // that wait to be told why
+constexpr Nanos kRetry = kSecond;
 
 }  // namespace
 
@@ -26,7 +31,7 @@ void ServerCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server shuts down
   (void)done_.Begin(shared_from_this());
   Accept(queue_, service_);
-  if (const absl::Status admitted = Admit(); !admitted.ok()) return Finish(ToGrpc(admitted));
+  if (const absl::Status admitted = Admit(); !admitted.ok()) return Refuse(admitted);
   const auto method = service_->methods.find(context_.method());
   if (method == service_->methods.end()) {
     Finish(ToGrpc(absl::UnimplementedError("there is no method " + context_.method())));
@@ -41,20 +46,37 @@ ServerCall::~ServerCall() {
 }
 
 // Before anything of the request is read, and whatever the method: what there is to be called is
-// no stranger's business either.
+// no stranger's business either. Nor do strangers take up the room of those who bring the token.
 absl::Status ServerCall::Admit() {
-  counted_in_ = service_->calls;
-  if (++*counted_in_ > service_->most_calls) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("more than ", service_->most_calls, " calls at once: try again later"));
+  if (!BringsToken(context_, service_->token)) {
+    if (service_->without_token++ % kToldEvery == 0) {
+      LogWarning("a call without the right token from ", context_.peer(), " (",
+                 service_->without_token, " so far)");
+    }
+    return absl::UnauthenticatedError(
+        "the token is missing or wrong: send the metadata `authorization: Bearer TOKEN`");
   }
-  if (BringsToken(context_, service_->token)) return absl::OkStatus();
-  if (service_->without_token++ % kToldEvery == 0) {
-    LogWarning("a call without the right token from ", context_.peer(), " (",
-               service_->without_token, " so far)");
+  const size_t calls = *service_->calls;
+  if (calls >= service_->most_calls &&
+      (calls >= service_->most_calls + kUnixRoom || !IsUnixPeer(context_.peer()))) {
+    return WithRetryAfter(absl::ResourceExhaustedError(
+                              absl::StrCat("there are ", calls, " calls already: try again later")),
+                          kRetry);
   }
-  return absl::UnauthenticatedError(
-      "the token is missing or wrong: send the metadata `authorization: Bearer TOKEN`");
+  CountIn(service_->calls);
+  return absl::OkStatus();
+}
+
+void ServerCall::CountIn(const Count& count) {
+  counted_in_ = count;
+  ++*count;
+}
+
+// A status is kept until the client takes it, which one that means ill never does.
+void ServerCall::Refuse(const absl::Status& why) {
+  CountIn(service_->refused);
+  if (*service_->refused <= kMostRefused) return Finish(ToGrpc(why));
+  context_.TryCancel();
 }
 
 void ServerCall::Read() { stream_.Read(&message_, reading_.Begin(shared_from_this())); }

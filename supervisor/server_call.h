@@ -35,18 +35,20 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   // Begins a method, on the queue's thread. The handler lives until OnEnd at least.
   using Method = std::function<std::shared_ptr<Handler>(std::shared_ptr<ServerCall> call,
                                                         const grpc::ByteBuffer& request)>;
-  using Methods = std::map<std::string, Method>;  // by "/package.Service/Method"
+  using Methods = std::map<std::string, Method>;       // by "/package.Service/Method"
+  using Count = std::shared_ptr<std::atomic<size_t>>;  // a call may outlive the service, in a task
   struct Service {
     grpc::AsyncGenericService generic;
     Methods methods;         // constant once calls are accepted
     Executor background{1};  // for what would hold up the queue's thread
-    // At once. gRPC 1.51's bound of a connection holds only those clients that acknowledge it.
+    // At once, and some more over the Unix socket. gRPC 1.51's bound of a connection holds only
+    // those clients that acknowledge it.
     size_t most_calls = 16'384;
-    // That there are. A call may outlive the service, in a task.
-    std::shared_ptr<std::atomic<size_t>> calls = std::make_shared<std::atomic<size_t>>(0);
-    std::atomic<bool> refusing = false;  // new calls are UNAVAILABLE
-    std::string token;                   // that calls must bring; as methods
-    uint64_t without_token = 0;          // so many did not; the queue's thread only
+    Count calls = std::make_shared<std::atomic<size_t>>(0);    // that were admitted
+    Count refused = std::make_shared<std::atomic<size_t>>(0);  // and have not ended yet
+    std::atomic<bool> refusing = false;                        // new calls are UNAVAILABLE
+    std::string token;                                         // that calls must bring; as methods
+    uint64_t without_token = 0;  // so many did not; the queue's thread only
   };
 
   // Waits for a call, begins it, and waits for the next one, until the server shuts down.
@@ -69,6 +71,8 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   using Ending = OwnedOperation<ServerCall>;
   void OnAccepted(bool ok);
   absl::Status Admit();
+  void CountIn(const Count& count);
+  void Refuse(const absl::Status& why);
   void OnRead(bool ok);
   void OnWritten(bool ok);
   void OnFinished(bool /*ok*/) {}
@@ -81,7 +85,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   grpc::ByteBuffer message_;  // being read
   std::shared_ptr<Handler> handler_;
-  std::shared_ptr<std::atomic<size_t>> counted_in_;
+  Count counted_in_;
   bool ended_ = false;  // the queue's thread only, as are handler_ and method_
   Ending accepting_{queue_, &ServerCall::OnAccepted};
   Ending reading_{queue_, &ServerCall::OnRead};

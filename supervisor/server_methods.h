@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "rpc/message_bytes.h"
 #include "supervisor/event_loop.h"
+#include "supervisor/retry_after.h"
 #include "supervisor/server_call.h"
 #include "supervisor/server_status.h"
 #include "supervisor/server_stream.h"
@@ -24,6 +25,7 @@ namespace switchyard::supervisor {
 // that come later overtake them.
 constexpr size_t kParsedAtOnce = 64 << 10;
 constexpr size_t kMostInBackground = 64;
+constexpr Nanos kBackgroundRetry = kSecond;
 
 // Parses the request and runs `begin(request, call)` in a task, where the call is a StreamCall,
 // unless the client has gone by then.
@@ -45,8 +47,10 @@ std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<
   } else if (background.size() < kMostInBackground) {
     background.Post(std::move(parse));
   } else {
-    call->Close(ToGrpc(absl::ResourceExhaustedError(
-        "too many large requests wait to be read: send them one after the other")));
+    call->Close(ToGrpc(WithRetryAfter(
+        absl::ResourceExhaustedError(
+            "too many large requests wait to be read: send them one after the other"),
+        kBackgroundRetry)));
   }
   return call;
 }

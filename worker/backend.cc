@@ -7,6 +7,13 @@
 
 namespace switchyard::worker {
 
+std::string SlowPrefill(const std::string& device, const kernels::Ops& ops,
+                        const v1::Model& model) {
+  if (device == "cpu" || model.batch_invariant() || *ops.matrix_library() != 0) return "";
+  return "prefill is slower than it could be: libcublasLt.so is neither where libraries are looked "
+         "for nor in /usr/local/cuda/lib64, or may not be read, or this build knows nothing of it";
+}
+
 #ifdef SWITCHYARD_HAVE_CUDA
 
 namespace {

@@ -24,6 +24,10 @@ struct Backend {
 absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads,
                                     const v1::Model& model = {});
 
+// Why prefill is slower than it could be, or empty: cuBLASLt is not there, as OpenBackend has
+// found, and nothing of the model leaves it out.
+std::string SlowPrefill(const std::string& device, const kernels::Ops& ops, const v1::Model& model);
+
 // Ops that tell the sizes of their scratch; a GPU's touch no device, and there need not be one.
 absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& device, int threads,
                                                           const v1::Model& model = {});

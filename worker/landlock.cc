@@ -77,7 +77,8 @@ uint64_t AllowedRights(PathUse use, bool directory, int abi) {
   uint64_t rights = kReadFile | kReadDirectory;
   if (use == PathUse::kKeep) {
     rights |= LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate | LANDLOCK_ACCESS_FS_MAKE_REG |
-              LANDLOCK_ACCESS_FS_REMOVE_FILE;
+              LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR |
+              LANDLOCK_ACCESS_FS_REMOVE_DIR;
   } else if (use == PathUse::kDevice) {
     rights |= LANDLOCK_ACCESS_FS_WRITE_FILE | kIoctlDevice;
   } else if (use == PathUse::kOwn) {

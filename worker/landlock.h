@@ -13,7 +13,7 @@ namespace switchyard::worker {
 
 enum class PathUse {
   kRead,    // files, and what directories have
-  kKeep,    // a directory in which files are made, renamed, read and removed
+  kKeep,    // a directory in which files and directories are made, renamed, read and removed
   kDevice,  // nodes that are opened for writing, and take ioctl
   kOwn,     // files that are there and are written anew
 };

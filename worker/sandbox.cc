@@ -2,6 +2,7 @@
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -9,6 +10,7 @@
 #include <system_error>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/log.h"
 
@@ -52,10 +54,12 @@ void AddCheckpoint(const std::string& directory, std::vector<PathRule>* rules) {
 }
 
 // Shared libraries, ours and those that the GPU's driver loads when it is first used. Nothing of it
-// can be run.
+// can be run. A rule holds for what a link leads to: the CUDA Toolkit may be anywhere, and NixOS
+// has the driver's libraries in its store.
 void AddLibraries(const std::string& library_path, std::vector<PathRule>* rules) {
-  for (const char* path : {"/usr", "/lib", "/lib64", "/opt/cuda", "/opt/nvidia", "/etc/ld.so.cache",
-                           "/etc/localtime"}) {
+  for (const char* path :
+       {"/usr", "/lib", "/lib64", "/usr/local/cuda", "/opt/cuda", "/opt/nvidia", "/nix/store",
+        "/run/opengl-driver", "/etc/ld.so.cache", "/etc/localtime"}) {
     rules->push_back({path, PathUse::kRead});
   }
   for (const absl::string_view directory : absl::StrSplit(library_path, ':', absl::SkipEmpty())) {
@@ -95,6 +99,15 @@ bool GpuNodesAreThere() {
   return fs::exists("/dev/nvidia-uvm", error);
 }
 
+// That program is setuid, which comes to nothing without new privileges.
+absl::Status GpuNodesAreMissing() {
+  return absl::UnavailableError(absl::StrCat(
+      "the GPU's driver has no /dev/nvidia-uvm yet, and must be free to make it",
+      ::geteuid() == 0 ? ""
+                       : ", which only a worker of root's can: run `nvidia-modprobe -u -c=0` "
+                         "as root, at best when the machine starts"));
+}
+
 absl::StatusOr<int> ConfineFor(const Options& options) {
   if (Environment("SWITCHYARD_SANDBOX") == "off") {
     return absl::CancelledError("it is turned off (--no-sandbox)");
@@ -105,10 +118,7 @@ absl::StatusOr<int> ConfineFor(const Options& options) {
   needs.gpu = options.device != "cpu";
   if (options.mode == Mode::kServe) {
     needs.cache_dir = options.cache_dir;
-    if (needs.gpu && !GpuNodesAreThere()) {
-      return absl::UnavailableError(
-          "the GPU's driver has no /dev/nvidia-uvm yet, and must be free to make it");
-    }
+    if (needs.gpu && !GpuNodesAreThere()) return GpuNodesAreMissing();
     // A rule is for what is there.
     std::error_code error;
     if (!needs.cache_dir.empty()) fs::create_directories(needs.cache_dir, error);

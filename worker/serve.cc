@@ -82,6 +82,14 @@ absl::Status MaybeConfinedTooMuch(const absl::Status& status) {
                                    "switchyard-supervisor --no-sandbox helps"));
 }
 
+void WarnOfSlowPrefill(const Options& options, const kernels::Ops& ops, bool confined) {
+  const std::string why = SlowPrefill(options.device, ops, options.model);
+  if (why.empty()) return;
+  LogWarning(why, confined ? "; the sandbox lets it be read in /usr, /usr/local/cuda, /opt/cuda, "
+                             "/opt/nvidia, /nix/store and LD_LIBRARY_PATH"
+                           : "");
+}
+
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
@@ -100,6 +108,7 @@ absl::Status RunServe(const Options& options) {
   absl::StatusOr<Backend> opened = OpenBackend(options.device, options.threads, options.model);
   if (!opened.ok()) return confined ? MaybeConfinedTooMuch(opened.status()) : opened.status();
   Backend backend = *std::move(opened);
+  WarnOfSlowPrefill(options, *backend.ops, confined);
   WatchDeathPipe(UniqueFd(kDeathPipe));
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
 

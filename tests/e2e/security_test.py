@@ -330,8 +330,9 @@ class CommandTest(unittest.TestCase):
 
     def run_command(self, *args, env=None):
         return subprocess.run(
-            [str(BIN / "switchyard"), "--address", here(self.s), *args], capture_output=True,
-            text=True, timeout=30, env=dict(os.environ, **(env or {})))
+            [str(BIN / "switchyard"), *([] if "--address" in args else ["--address", here(self.s)]),
+             *args], capture_output=True, text=True, timeout=30,
+            env=dict(os.environ, **(env or {})))
 
     def test_flags(self):
         result = self.run_command("--tls-ca", self.tls.path, "models", "--token-file",
@@ -353,6 +354,14 @@ class CommandTest(unittest.TestCase):
         result = self.run_command("models", "--token-file", self.tls.token_file)
         self.assertEqual(result.returncode, 2)
         self.assertIn("--tls-ca", result.stderr)
+
+    def test_a_token_of_the_environment_is_for_tls(self):
+        with fake() as s:
+            for token in (self.tls.token_file, "/nonexistent"):
+                result = self.run_command("--address", s.address, "models",
+                                          env={"SWITCHYARD_TOKEN_FILE": token})
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn("alpha", result.stdout)
 
     def test_a_certificate_that_nobody_vouches_for(self):
         result = self.run_command("models", "--tls-ca", Certificate(self.addCleanup).path)

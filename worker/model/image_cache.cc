@@ -115,6 +115,16 @@ absl::Status Removed(const std::string& path, const absl::Status& damage) {
   return absl::DataLossError(absl::StrCat(path, ": ", damage.message(), "; removed"));
 }
 
+// A confined worker may write to the directory that was there when it started, and to no other that
+// takes its place.
+absl::Status CannotWrite(const std::string& dir, int error, const absl::Status& why) {
+  if (error != EACCES) return why;
+  return absl::Status(why.code(),
+                      absl::StrCat(why.message(), "; if ", dir,
+                                   " was removed or replaced while this worker ran, a new one can "
+                                   "write: switchyard unload NAME, then switchyard load NAME"));
+}
+
 // Makes room, has `write` write a file beside, and renames it.
 absl::Status AddFile(const std::string& dir, const ImageLayout& layout, uint64_t max_bytes,
                      const std::function<absl::Status(int fd)>& write) {
@@ -127,12 +137,15 @@ absl::Status AddFile(const std::string& dir, const ImageLayout& layout, uint64_t
   }
   std::error_code error;
   fs::create_directories(dir, error);
-  if (error) return absl::UnavailableError(absl::StrCat(dir, ": ", error.message()));
+  if (error) {
+    return CannotWrite(dir, error.value(),
+                       absl::UnavailableError(absl::StrCat(dir, ": ", error.message())));
+  }
   MakeRoom(dir, bytes, max_bytes);
   const std::string path = PathOf(dir, layout);
   const std::string beside = absl::StrCat(path, ".", ::getpid(), kTemporary);
   UniqueFd fd(::open(beside.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd.valid()) return ErrnoStatus(beside.c_str());
+  if (!fd.valid()) return CannotWrite(dir, errno, ErrnoStatus(beside.c_str()));
   absl::Status status = write(fd.get());
   if (status.ok() && ::rename(beside.c_str(), path.c_str()) != 0) status = ErrnoStatus("rename");
   if (status.ok()) return status;

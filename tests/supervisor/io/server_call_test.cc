@@ -2,12 +2,15 @@
 #include "supervisor/server_call.h"
 
 #include <fcntl.h>
+#include <grpcpp/create_channel.h>
 #include <grpcpp/create_channel_posix.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_posix.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <future>
 #include <memory>
@@ -18,8 +21,10 @@
 #include <vector>
 
 #include "common/unique_fd.h"
+#include "supervisor/server_methods.h"
 #include "supervisor/server_stream.h"
 #include "switchyard/v1/inference.pb.h"
+#include "tests/support/temp_dir.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -50,19 +55,26 @@ class TestCall final : public StreamCall<Text> {
   void Drained() override { drained.release(); }
 };
 
-class ServerCallTest : public testing::Test {
+class ServerCallTest : public ::testing::Test {
  protected:
   void SetUp() override {
     grpc::ServerBuilder builder;
     builder.RegisterAsyncGenericService(&service_.generic);
+    builder.AddListeningPort(unix_socket_, grpc::InsecureServerCredentials());
     queue_ = std::make_unique<CallQueue>(builder.AddCompletionQueue());
     server_ = builder.BuildAndStart();
+    stub_ = std::make_unique<grpc::GenericStub>(
+        grpc::CreateInsecureChannelFromFd("test", Connect().Release()));
+  }
+  // A client's end, of a connection that holds little that is not read.
+  UniqueFd Connect() {
     auto pair = SocketPair();
-    ASSERT_TRUE(pair.ok());
+    EXPECT_TRUE(pair.ok());
+    const int bytes = 4096;
+    ::setsockopt(pair->second.get(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
     ::fcntl(pair->second.get(), F_SETFL, O_NONBLOCK);
     grpc::AddInsecureChannelFromFd(server_.get(), pair->second.Release());
-    stub_ = std::make_unique<grpc::GenericStub>(
-        grpc::CreateInsecureChannelFromFd("test", pair->first.Release()));
+    return std::move(pair->first);
   }
   void TearDown() override {
     Shutdown();
@@ -111,16 +123,19 @@ class ServerCallTest : public testing::Test {
     return Wait() ? ParseRequest<Text>(bytes)->text() : "(the end)";
   }
   // How another call ends, of a method that is not there, which brings this.
-  grpc::StatusCode AskWith(const std::string& authorization) {
+  grpc::Status Ask(const std::string& authorization, grpc::GenericStub* stub) {
     grpc::ClientContext context;
     if (!authorization.empty()) context.AddMetadata("authorization", authorization);
-    auto call = stub_->PrepareCall(&context, "/no/Method", &replies_);
+    auto call = stub->PrepareCall(&context, "/no/Method", &replies_);
     call->StartCall(nullptr);
     Wait();
     grpc::Status status;
     call->Finish(&status, nullptr);
     Wait();
-    return status.error_code();
+    return status;
+  }
+  grpc::StatusCode AskWith(const std::string& authorization) {
+    return Ask(authorization, stub_.get()).error_code();
   }
   grpc::Status End() {
     grpc::Status status;
@@ -129,6 +144,8 @@ class ServerCallTest : public testing::Test {
     return status;
   }
 
+  testing::TempDir directory_;
+  const std::string unix_socket_ = "unix:" + directory_ / "socket";
   ServerCall::Service service_;
   std::unique_ptr<CallQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
@@ -239,7 +256,9 @@ TEST_F(ServerCallTest, MoreCallsThanTheLimitAreRefusedUntilOthersHaveEnded) {
   Call("/a.B/C");
   Send("x");
   auto first = begun.get();
-  EXPECT_EQ(AskWith(""), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  const grpc::Status refused = Ask("", stub_.get());
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(refused.error_details().find("google.rpc.RetryInfo"), std::string::npos);
   first->Close(grpc::Status::OK);
   EXPECT_TRUE(End().ok());
   first.reset();
@@ -255,6 +274,80 @@ TEST_F(ServerCallTest, ACallWithoutTheTokenIsRefusedBeforeItIsLookedAt) {
     EXPECT_EQ(AskWith(given), grpc::StatusCode::UNAUTHENTICATED) << given;
   }
   EXPECT_EQ(AskWith("Bearer 0123456789abcdef"), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+// HTTP/2: the preface, empty settings, and so many calls without a token, of which nothing ends.
+std::string BareCalls(int count) {
+  const auto frame = [](char kind, char flags, uint32_t stream, const std::string& payload) {
+    std::string bytes = {0, 0, static_cast<char>(payload.size()), kind, flags};
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(stream >> shift);
+    return bytes + payload;
+  };
+  std::string fields;
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{":method", "POST"},
+                                                        {":scheme", "http"},
+                                                        {":authority", "x"},
+                                                        {":path", "/a.B/C"},
+                                                        {"te", "trailers"},
+                                                        {"content-type", "application/grpc"}}) {
+    fields += std::string(1, '\0') + static_cast<char>(name.size()) + name +
+              static_cast<char>(value.size()) + value;
+  }
+  std::string bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, "");
+  for (int i = 0; i < count; ++i) bytes += frame(1, 4, 2 * i + 1, fields);
+  return bytes;
+}
+
+TEST_F(ServerCallTest, RefusalsThatNobodyReadsTakeNobodysRoom) {
+  service_.token = "0123456789abcdef";
+  service_.most_calls = 16;
+  Serve();
+  const UniqueFd stranger = Connect();
+  const std::string calls = BareCalls(1000);
+  for (size_t at = 0; at < calls.size();) {
+    const ssize_t sent = ::write(stranger.get(), &calls[at], calls.size() - at);
+    ASSERT_GT(sent, 0);
+    at += static_cast<size_t>(sent);
+  }
+  while (*service_.refused + *service_.calls < 256) std::this_thread::yield();
+  EXPECT_EQ(*service_.calls, 0u);
+  EXPECT_EQ(AskWith("Bearer 0123456789abcdef"), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(AskWith(""), grpc::StatusCode::CANCELLED);        // in short
+  while (*service_.refused > 256) std::this_thread::yield();  // nothing of the others is kept
+}
+
+TEST_F(ServerCallTest, TheUnixSocketHasRoomOfItsOwn) {
+  Serve();
+  grpc::GenericStub beside(grpc::CreateChannel(unix_socket_, grpc::InsecureChannelCredentials()));
+  const auto code = [&] { return Ask("", &beside).error_code(); };
+  *service_.calls = service_.most_calls;
+  EXPECT_EQ(AskWith(""), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(code(), grpc::StatusCode::UNIMPLEMENTED);
+  while (*service_.calls != service_.most_calls) std::this_thread::yield();
+  *service_.calls = service_.most_calls + 1024;
+  EXPECT_EQ(code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(ServerCallTest, TooManyLargeRequestsAreToldToComeLater) {
+  std::promise<void> begun, go_on;
+  service_.background.Post([&begun, waits = go_on.get_future().share()] {
+    begun.set_value();
+    waits.wait();
+  });
+  begun.get_future().wait();
+  while (service_.background.size() < kMostInBackground) service_.background.Post([] {});
+  service_.methods["/a.B/C"] = [](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
+    return BeginCall<Text>(nullptr, std::make_shared<TestCall>(std::move(call), UINT64_MAX), bytes,
+                           [](const Text&, const std::shared_ptr<TestCall>&) {});
+  };
+  Serve();
+  Call("/a.B/C");
+  Send(std::string(2 * kParsedAtOnce, 'x'));
+  const grpc::Status status = End();
+  go_on.set_value();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(status.error_details().find("google.rpc.RetryInfo"), std::string::npos);
 }
 
 TEST_F(ServerCallTest, AMethodsNameIsCutInTheMessage) {

@@ -161,6 +161,15 @@ TEST_F(PlanTest, OptionsOfAGpu) {
   EXPECT_EQ(fast->plan.image_key(), plan_of(model)->plan.image_key());
 }
 
+TEST_F(PlanTest, SaysWhyPrefillIsSlow) {
+  const auto without = kernels::MakeCpuOps(1);  // no more than a GPU's has it a library
+  v1::Model model;
+  EXPECT_THAT(SlowPrefill("GPU-1", *without, model), HasSubstr("libcublasLt.so"));
+  EXPECT_EQ(SlowPrefill("cpu", *without, model), "");
+  model.set_batch_invariant(true);  // does without
+  EXPECT_EQ(SlowPrefill("GPU-1", *without, model), "");
+}
+
 TEST_F(PlanTest, ScratchForQuantizedPromptsIsCounted) {
   auto ops = PlanningOps("GPU-1", 1);
   if (!HaveCuda() || *(*ops)->matrix_library() == 0) GTEST_SKIP() << "there is no cuBLASLt";

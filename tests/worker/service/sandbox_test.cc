@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,15 +15,19 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/temp_dir.h"
+#include "worker/model/image_cache.h"
 
 namespace switchyard::worker {
 namespace {
 
 using ::testing::Contains;
+using ::testing::HasSubstr;
 using ::testing::Not;
 namespace fs = std::filesystem;
 
@@ -45,8 +50,8 @@ TEST(Landlock, AllowsAFileOnlyWhatFilesHave) {
   EXPECT_EQ(AllowedRights(PathUse::kDevice, false, 7), 0x8006u);
   EXPECT_EQ(AllowedRights(PathUse::kDevice, false, 4), 0x6u);  // no ioctl to forbid
   EXPECT_EQ(AllowedRights(PathUse::kOwn, true, 7), 0x400eu);
-  EXPECT_EQ(AllowedRights(PathUse::kOwn, true, 2), 0xeu);       // nothing to truncate by
-  EXPECT_EQ(AllowedRights(PathUse::kKeep, true, 7) & 0x1, 0u);  // nothing is run
+  EXPECT_EQ(AllowedRights(PathUse::kOwn, true, 2), 0xeu);      // nothing to truncate by
+  EXPECT_EQ(AllowedRights(PathUse::kKeep, true, 7), 0x41beu);  // nothing is run
   for (int abi = 1; abi < 9; ++abi) {
     EXPECT_EQ(AllowedRights(PathUse::kKeep, true, abi) & ~HandledRights(abi).files, 0u) << abi;
   }
@@ -80,6 +85,13 @@ TEST(Sandbox, OpensNoMoreThanIsNeeded) {
   }
 }
 
+TEST(Sandbox, LibrariesMayBeWhereLinksLead) {
+  const auto rules = SandboxRules({});
+  for (const char* path : {"/usr/local/cuda", "/nix/store", "/run/opengl-driver"}) {
+    EXPECT_THAT(rules, Contains(PathRule{path, PathUse::kRead}));
+  }
+}
+
 // Runs `body` in a child process; its result is 0 to 255.
 int InChild(const std::function<int()>& body) {
   const pid_t child = ::fork();
@@ -98,10 +110,11 @@ class ConfineTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!LandlockVersion().ok()) GTEST_SKIP() << LandlockVersion().status();
-    for (const char* name : {"read", "keep", "other"}) {
+    for (const char* name : {"read", "keep", "other", "linked"}) {
       fs::create_directory(directory_ / name);
       std::ofstream(directory_ / name + "/file") << "x";
     }
+    fs::create_symlink(directory_ / "linked", directory_ / "link");
   }
   // What opening `path` is answered when the rules are in force.
   int Answer(const std::string& path, int flags) {
@@ -109,6 +122,7 @@ class ConfineTest : public ::testing::Test {
       ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
       const std::vector<PathRule> rules = {{directory_ / "read", PathUse::kRead},
                                            {directory_ / "keep", PathUse::kKeep},
+                                           {directory_ / "link", PathUse::kRead},
                                            {directory_ / "missing", PathUse::kRead}};
       return Confine(rules).ok() ? ErrorOfOpening(directory_ / path, flags) : 255;
     });
@@ -124,9 +138,51 @@ TEST_F(ConfineTest, WhatIsNamedCanBeRead) {
   EXPECT_EQ(Answer("read/none", O_RDONLY), ENOENT);
 }
 
+TEST_F(ConfineTest, ARuleForALinkIsForWhatItLeadsTo) {
+  EXPECT_EQ(Answer("link/file", O_RDONLY), 0);
+  EXPECT_EQ(Answer("linked/file", O_RDONLY), 0);
+}
+
 TEST_F(ConfineTest, WhatIsKeptCanBeWritten) {
   EXPECT_EQ(Answer("keep/file", O_RDWR | O_TRUNC), 0);
   EXPECT_EQ(Answer("keep/new", O_RDWR | O_CREAT), 0);
+}
+
+TEST_F(ConfineTest, WhatIsKeptCanHaveDirectories) {
+  EXPECT_EQ(InChild([this] {
+              ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+              if (!Confine({{directory_ / "keep", PathUse::kKeep}}).ok()) return 255;
+              const std::string made = directory_ / "keep/made";
+              if (::mkdir(made.c_str(), 0700) != 0) return errno;
+              if (const int error = ErrorOfOpening(made + "/file", O_RDWR | O_CREAT)) return error;
+              ::unlink((made + "/file").c_str());
+              return ::rmdir(made.c_str()) == 0 ? 0 : errno;
+            }),
+            0);
+}
+
+// Landlock holds for a thread and those that it starts: another one takes the directory away.
+TEST_F(ConfineTest, ACacheThatIsReplacedIsWrittenToByANewWorker) {
+  for (const bool replaced : {false, true}) {
+    std::promise<void> confined, removed;
+    std::string message;
+    std::thread worker([&] {
+      ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+      const bool done = Confine({{directory_ / "keep", PathUse::kKeep}}).ok();
+      confined.set_value();
+      removed.get_future().wait();
+      ImageLayout layout;
+      layout.key = "key";
+      if (done) message = WriteImageCache(directory_ / "keep", layout, {}).ToString();
+    });
+    confined.get_future().wait();
+    fs::remove_all(directory_ / "keep");
+    if (replaced) fs::create_directory(directory_ / "keep");
+    removed.set_value();
+    worker.join();
+    EXPECT_THAT(message, HasSubstr("switchyard unload NAME")) << replaced;
+    fs::create_directory(directory_ / "keep");
+  }
 }
 
 TEST_F(ConfineTest, EverythingElseIsClosed) {
