@@ -318,7 +318,8 @@ struct State {
   std::map<Incarnation, std::string> incarnations;
   std::list<SwitchOp> switches;
   std::list<std::unique_ptr<Watcher>> watchers;
-  std::optional<bool> told_serving;
+  std::optional<bool> told_inference;  // to health
+  std::optional<bool> told_control;
   std::string default_model;
   uint64_t default_order = 0;
   uint64_t next_id = 1;

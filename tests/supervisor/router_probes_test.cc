@@ -122,6 +122,25 @@ TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
   EXPECT_EQ(h_->StatusOf("a").error(), "");
 }
 
+TEST_F(RouterProbes, TheServiceIsServedAsLongAsOneModelIs) {
+  auto catalog = Catalog();
+  catalog.resize(2);
+  BeginWith(catalog);
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_TRUE(h_->world.health[""]);
+  ASSERT_TRUE(Becomes(true));
+  ASSERT_TRUE(h_->router->Reload({catalog[0]}).ok());
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_FALSE(h_->world.health[""]);
+  EXPECT_FALSE(h_->world.health["switchyard.v1.Inference"]);
+  EXPECT_TRUE(h_->world.health["switchyard.v1.Control"]);
+  ASSERT_TRUE(Becomes(true));
+  EXPECT_TRUE(h_->world.health[""]);
+}
+
 TEST_F(RouterProbes, OneThatHangsIsUnhealthy) {
   BeginWith();
   h_->world.WorkerOf("a")->Hang();
