@@ -236,6 +236,7 @@ class Router::Impl {
   // router_probes.cc
   bool Suspends(const ModelRecord& model) const;
   bool MayProbe(const ModelRecord& model) const;
+  bool NothingAgainst(const ModelRecord& model) const;
   void PumpProbe(ModelRecord& model);
   void SendProbe(ModelRecord& model);
   void WatchProbe(ModelRecord& model);

@@ -41,18 +41,28 @@ bool Router::Impl::Suspends(const ModelRecord& model) const {
                      [this](RequestId id) { return state_.requests.at(id)->suspended; });
 }
 
+// A new worker that will not be probed: its model is not resident and need not become so, or finds
+// others at work for so long that only a request would bring it in.
+bool Router::Impl::NothingAgainst(const ModelRecord& model) const {
+  if (!Ready(model)) return false;
+  if (Resident(model)) return options_.probe_interval == 0;
+  return !model.residency_wanted || Now() - model.worker.ready_at >= options_.probe_interval;
+}
+
 void Router::Impl::PumpProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
-  // Nothing is against a new worker that will not be probed.
-  const bool comes = model.residency_wanted || Resident(model);
-  if (Ready(model) && (!comes || options_.probe_interval == 0)) probe.doubt.clear();
+  if (NothingAgainst(model)) probe.doubt.clear();
   const bool may = MayProbe(model);
   probe.unproved.Could(may, Now());
   if (!Ready(model)) {
     probe.unproved.Reset(Now());
     probe.unanswered = 0;
   }
-  if (!may) return StopProbe(model);
+  if (!may) {
+    StopProbe(model);
+    if (probe.doubt.empty() || !Ready(model) || Resident(model)) return;
+    return Arm(probe.alarm, model.worker.ready_at + options_.probe_interval - Now(), [] {});
+  }
   if (probe.id != 0) return;
   const Nanos after = ProbeAfter(options_.probe_interval, BackoffJitter(model.name(), probe.sent));
   const Nanos left = probe.doubt.empty() ? after - probe.unproved.Spent(Now()) : 0;

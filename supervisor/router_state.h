@@ -98,6 +98,7 @@ struct WorkerSlot {
   Incarnation id = 0;
   std::unique_ptr<WorkerPort> port;
   Nanos launched_at = 0;
+  Nanos ready_at = 0;
   bool planned_end = false;     // we asked it to end: no failure
   bool quarantined = false;     // does not die
   bool heartbeat_late = false;  // one alarm has gone by without a heartbeat

@@ -163,6 +163,33 @@ TEST_F(RouterProbes, AClientThatDoesNotReadIsNoReasonToDoubt) {
   EXPECT_TRUE(client->status.ok()) << client->status;
 }
 
+TEST_F(RouterProbes, WhoIsUnloadedWhileItsWorkerEndsIsNotInDoubt) {
+  BeginWith();
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  bool unloaded = false;
+  h_->router->Unload("a", [&](absl::StatusOr<v1::UnloadReply>) { unloaded = true; });
+  ASSERT_TRUE(h_->RunUntil([&] { return unloaded; }));
+  h_->RunFor(kSecond);
+  EXPECT_TRUE(Serves());
+}
+
+// A request would get its turn, but a pin alone drives out nobody who works.
+TEST_F(RouterProbes, WhatIsPinnedAndFindsOthersAtWorkIsNotInDoubtForEver) {
+  BeginWith();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  auto busy = h_->Generate("b", 1'000'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::WARM; }));
+  h_->RunFor(5 * kSecond);
+  EXPECT_FALSE(Serves());
+  h_->RunFor(6 * kSecond);
+  EXPECT_TRUE(Serves());
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  EXPECT_EQ(busy->finishes, 0);
+}
+
 TEST_F(RouterProbes, NothingIsStuckWhileAlarmsAreKept) {
   BeginWith();
   h_->world.WorkerOf("a")->Wedge();
