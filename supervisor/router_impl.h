@@ -221,6 +221,8 @@ class Router::Impl {
   void AbortSwap(DeviceSlot& device);
   bool Drains(const ModelRecord& model) const;
   bool VictimsDrain(const Swap& swap) const;
+  void NoteForeign(DeviceSlot& device);
+  void WantPinned(size_t device);
   void FailDemand(ModelRecord& model, const absl::Status& status);
 
   // router_switches.cc

@@ -225,6 +225,7 @@ struct ModelRecord {
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
   bool residency_wanted = false;  // pinned, and not there yet
+  bool no_room = false;           // pinned, and there was no room for it when it was wanted last
   bool blocked = false;           // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;
@@ -288,9 +289,13 @@ struct Swap {
 };
 
 struct DeviceSlot {
-  DeviceSlot(Device device, Timers* timers) : ledger(std::move(device)), recheck(timers) {}
+  DeviceSlot(Device device, Timers* timers)
+      : ledger(std::move(device)), foreign_alarm(timers), recheck(timers) {}
   DeviceLedger ledger;
-  RateMeter copy{10e9};  // from masters to the device; a guess until something was copied
+  uint64_t foreign_kept = 0;   // by strangers, for long enough to refuse anyone for their sake
+  uint64_t foreign_least = 0;  // while `foreign_alarm` is armed: the least since it was
+  Alarm foreign_alarm;         // then it is `foreign_kept`
+  RateMeter copy{10e9};        // from masters to the device; a guess until something was copied
   std::optional<DeviceSample> sample;  // the last one
   EnergyMeter meter;
   EnergyShares shares;
