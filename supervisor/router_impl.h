@@ -241,10 +241,14 @@ class Router::Impl {
   bool NothingAgainst(const ModelRecord& model) const;
   void PumpProbe(ModelRecord& model);
   void SendProbe(ModelRecord& model);
+  void NoteLook(ModelRecord& model, uint64_t id);
+  bool QueuesForALook(const ModelRecord& model) const;
   void WatchProbe(ModelRecord& model);
+  void LookAtProbe(ModelRecord& model, Nanos delay, Nanos again);
   void StopProbe(ModelRecord& model);
   void NoteProof(ModelRecord& model);
   void OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event);
+  void OnProbeAccepted(ModelRecord& model);
   void OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected);
   void KillUnhealthy(ModelRecord& model, const std::string& reason);
 

@@ -103,6 +103,7 @@ struct WorkerSlot {
   bool quarantined = false;     // does not die
   bool heartbeat_late = false;  // one alarm has gone by without a heartbeat
   std::string kill_reason;
+  std::set<uint64_t> looks;  // requests and calls, cancelled ones too, that it has not looked at
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
@@ -189,12 +190,14 @@ struct WaitClock {
 struct ProbeSlot {
   explicit ProbeSlot(Timers* timers) : alarm(timers) {}
 
-  RequestId id = 0;  // of the one that is under way; 0: none
-  Nanos sent_at = 0;
-  Nanos unanswered = 0;  // how long those were under way that were stopped, since the last proof
-  uint64_t steps = 0;    // that the worker had finished when it was last looked at
-  uint64_t sent = 0;     // probes so far
-  Nanos proved_at = 0;   // its last token, for whomever
+  RequestId id = 0;       // of the one that is under way; 0: none
+  bool accepted = false;  // it is the engine's turn
+  Nanos watched_at = 0;   // from when on it is judged
+  Nanos looked_at = 0;    // when the worker last said that it had looked at a request or call
+  Nanos unanswered = 0;   // how long those were under way that were stopped, since the last proof
+  uint64_t steps = 0;     // that the worker had finished when it was last looked at
+  uint64_t sent = 0;      // probes so far
+  Nanos proved_at = 0;    // its last token, for whomever
   Unproved unproved;
   Nanos not_before = 0;  // of the next one
   std::string doubt;     // why it is not to be counted on; empty: it is

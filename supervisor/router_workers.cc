@@ -74,6 +74,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.planned_end = false;
   worker.heartbeat_late = false;
   worker.kill_reason.clear();
+  worker.looks.clear();
   worker.heartbeat.Clear();
   worker.running = worker.paused = 0;
   worker.host_kv = 0;

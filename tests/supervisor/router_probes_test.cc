@@ -17,6 +17,13 @@ class RouterProbes : public RouterFixture {
   bool Becomes(bool serving) {
     return h_->RunUntil([&] { return Serves() == serving; }, 60 * kSecond);
   }
+  void Tokenize() {
+    v1::TokenizeRequest request;
+    request.set_model("a");
+    h_->router->Tokenize(request, [this](absl::StatusOr<v1::TokenizeReply>) { ++answers_; });
+  }
+
+  int answers_ = 0;
 };
 
 TEST_F(RouterProbes, OnlyResidentModelsAreProbedAndItIsNoUse) {
@@ -161,6 +168,94 @@ TEST_F(RouterProbes, AClientThatDoesNotReadIsNoReasonToDoubt) {
   h_->Read(client);
   EXPECT_TRUE(Done(client));
   EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+// It stands in one line with what clients ask of the tokenizer.
+TEST_F(RouterProbes, AProbeThatWaitsBehindACorpusIsNotTakenForHung) {
+  BeginWith();
+  h_->world.rules.validates = 3 * kSecond;
+  for (int i = 0; i < 20; ++i) Tokenize();
+  ASSERT_TRUE(h_->RunUntil([&] { return answers_ == 20; }, 61 * kSecond));
+  h_->RunFor(20 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->world.rules.validates = 30 * kSecond;  // one call alone
+  Tokenize();
+  h_->RunFor(kSecond);
+  h_->world.rules.validates = 0;
+  h_->RunFor(40 * kSecond);
+  EXPECT_EQ(answers_, 21);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterProbes, AProbeThatWaitsBehindALargePromptIsNotTakenForHung) {
+  BeginWith();
+  h_->world.rules.validates = 30 * kSecond;
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(kSecond);
+  h_->world.rules.validates = 0;
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+// The worker looks at it to the end all the same.
+TEST_F(RouterProbes, AProbeThatWaitsBehindACancelledPromptIsNotTakenForHung) {
+  BeginWith();
+  h_->world.rules.validates = 30 * kSecond;
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(kSecond);
+  h_->world.rules.validates = 0;
+  h_->Cancel(client);
+  h_->RunFor(40 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterProbes, OneThatIsNotEvenAcceptedThoughNobodyElseAsksIsHung) {
+  BeginWith();
+  h_->world.rules.validates = 1000 * kSecond;
+  ASSERT_TRUE(h_->RunUntil([&] { return !Serves(); }, 16 * kSecond));
+  EXPECT_NE(h_->StatusOf("a").error().find("self-probe"), std::string::npos);
+}
+
+// Whoever waits is no excuse for ever.
+TEST_F(RouterProbes, OneThatLooksAtNothingAnyMoreIsFoundOutThoughClientsWait) {
+  BeginWith();
+  h_->world.rules.validates = 1000 * kSecond;
+  Tokenize();
+  h_->RunFor(kSecond);
+  ASSERT_TRUE(h_->RunUntil([&] { return !Serves(); }, 90 * kSecond));
+  EXPECT_NE(h_->StatusOf("a").error().find("self-probe"), std::string::npos);
+}
+
+TEST_F(RouterProbes, TheTimeOfAProbeBeginsWhenItIsAccepted) {
+  BeginWith();
+  FakeWorker* worker = h_->world.WorkerOf("a");
+  worker->Wedge();
+  h_->world.rules.validates = 4 * kSecond;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
+  h_->RunFor(4 * kSecond);
+  worker->Unwedge();
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  EXPECT_EQ(h_->world.WorkerOf("a"), worker);
+}
+
+// The answer came while the supervisor stood still, and is read after the alarm that is late.
+TEST_F(RouterProbes, AProbeIsLookedAtTwice) {
+  BeginWith();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
+  const auto deliver = h_->world.on_message;
+  std::vector<std::pair<Incarnation, v1::FromWorker>> queued;
+  h_->world.on_message = [&](Incarnation worker, const v1::FromWorker& message) {
+    queued.emplace_back(worker, message);
+  };
+  h_->RunFor(100 * kMillisecond);
+  h_->world.timers.Jump(10 * kSecond);
+  h_->RunFor(100 * kMillisecond);
+  h_->world.on_message = deliver;
+  for (const auto& [worker, message] : queued) deliver(worker, message);
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
 }
 
 TEST_F(RouterProbes, WhoIsUnloadedWhileItsWorkerEndsIsNotInDoubt) {
