@@ -51,6 +51,7 @@ void Router::Impl::Install(ModelRecord& model) {
   const bool usable = model.entry.problem.ok();
   model.launch_wanted = usable;
   model.residency_wanted = usable && model.pinned;
+  model.no_room = false;
   model.master.prefetch = usable && options_.prefetch_at_start;
   model.last_use = Now();
 }

@@ -30,6 +30,8 @@ void CompleteTimings(const Request& request, v1::Timings* timings) {
 }  // namespace
 
 void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) {
+  NoteLook(model, accepted.request_id());
+  if (accepted.request_id() == model.probe.id) return OnProbeAccepted(model);
   Request* request = FindRequest(accepted.request_id());
   if (request == nullptr || request->stage != Stage::kSent) return;
   SetStage(model, *request, Stage::kAccepted);
@@ -43,6 +45,7 @@ void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) 
 }
 
 void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) {
+  NoteLook(model, rejected.request_id());
   if (rejected.request_id() == model.probe.id) return OnProbeRejected(model, rejected);
   Request* request = FindRequest(rejected.request_id());
   // Unsent: it was taken back, and this confirms it.
@@ -138,6 +141,7 @@ void Router::Impl::OnSinkDrained(RequestId id) {
 
 void Router::Impl::OnCallDone(ModelRecord& model, uint64_t id, int code, const std::string& message,
                               const v1::FromWorker& from) {
+  NoteLook(model, id);
   auto it = state_.calls.find(id);
   if (it == state_.calls.end() || it->second.model != model.name()) return;
   auto reply = std::move(it->second.reply);

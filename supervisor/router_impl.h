@@ -221,6 +221,8 @@ class Router::Impl {
   void AbortSwap(DeviceSlot& device);
   bool Drains(const ModelRecord& model) const;
   bool VictimsDrain(const Swap& swap) const;
+  void NoteForeign(DeviceSlot& device);
+  void WantPinned(size_t device);
   void FailDemand(ModelRecord& model, const absl::Status& status);
 
   // router_switches.cc
@@ -236,12 +238,17 @@ class Router::Impl {
   // router_probes.cc
   bool Suspends(const ModelRecord& model) const;
   bool MayProbe(const ModelRecord& model) const;
+  bool NothingAgainst(const ModelRecord& model) const;
   void PumpProbe(ModelRecord& model);
   void SendProbe(ModelRecord& model);
+  void NoteLook(ModelRecord& model, uint64_t id);
+  bool QueuesForALook(const ModelRecord& model) const;
   void WatchProbe(ModelRecord& model);
+  void LookAtProbe(ModelRecord& model, Nanos delay, Nanos again);
   void StopProbe(ModelRecord& model);
   void NoteProof(ModelRecord& model);
   void OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event);
+  void OnProbeAccepted(ModelRecord& model);
   void OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected);
   void KillUnhealthy(ModelRecord& model, const std::string& reason);
 

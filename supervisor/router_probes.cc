@@ -12,7 +12,12 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kLeastWait = 100 * kMillisecond;  // for the answer to any one probe
-constexpr Nanos kOverdue = 5 * kSecond;           // an alarm that is later than this was lost
+// A probe is judged in two looks, as a heartbeat is: what came while the supervisor itself stood
+// still is read between the two.
+constexpr Nanos kLastLook = kSecond / 2;
+// A worker looks at requests and calls in order, two at a time. The largest takes seconds.
+constexpr Nanos kLongestLook = 60 * kSecond;
+constexpr Nanos kOverdue = 5 * kSecond;  // an alarm that is later than this was lost
 
 // One token, for whose sake nobody else waits.
 v1::GenerateRequest ProbeRequest(const std::string& model) {
@@ -41,18 +46,28 @@ bool Router::Impl::Suspends(const ModelRecord& model) const {
                      [this](RequestId id) { return state_.requests.at(id)->suspended; });
 }
 
+// A new worker that will not be probed: its model is not resident and need not become so, or finds
+// others at work for so long that only a request would bring it in.
+bool Router::Impl::NothingAgainst(const ModelRecord& model) const {
+  if (!Ready(model)) return false;
+  if (Resident(model)) return options_.probe_interval == 0;
+  return !model.residency_wanted || Now() - model.worker.ready_at >= options_.probe_interval;
+}
+
 void Router::Impl::PumpProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
-  // Nothing is against a new worker that will not be probed.
-  const bool comes = model.residency_wanted || Resident(model);
-  if (Ready(model) && (!comes || options_.probe_interval == 0)) probe.doubt.clear();
+  if (NothingAgainst(model)) probe.doubt.clear();
   const bool may = MayProbe(model);
   probe.unproved.Could(may, Now());
   if (!Ready(model)) {
     probe.unproved.Reset(Now());
     probe.unanswered = 0;
   }
-  if (!may) return StopProbe(model);
+  if (!may) {
+    StopProbe(model);
+    if (probe.doubt.empty() || !Ready(model) || Resident(model)) return;
+    return Arm(probe.alarm, model.worker.ready_at + options_.probe_interval - Now(), [] {});
+  }
   if (probe.id != 0) return;
   const Nanos after = ProbeAfter(options_.probe_interval, BackoffJitter(model.name(), probe.sent));
   const Nanos left = probe.doubt.empty() ? after - probe.unproved.Spent(Now()) : 0;
@@ -75,31 +90,58 @@ void Router::Impl::SendProbe(ModelRecord& model) {
   message.mutable_submit()->set_request_id(probe.id);
   *message.mutable_submit()->mutable_request() = ProbeRequest(model.name());
   Send(model, std::move(message));
-  if (probe.unanswered == 0) probe.steps = model.worker.heartbeat.steps();
-  probe.sent_at = Now();
+  probe.accepted = false;
+  probe.looked_at = Now();
   WatchProbe(model);
+}
+
+// The worker has looked at a request or a call.
+void Router::Impl::NoteLook(ModelRecord& model, uint64_t id) {
+  model.worker.looks.erase(id);
+  model.probe.looked_at = Now();
+}
+
+// Whether it may still stand behind what clients have asked: the worker has not said that it has
+// looked at it, but looks at others.
+bool Router::Impl::QueuesForALook(const ModelRecord& model) const {
+  const ProbeSlot& probe = model.probe;
+  if (probe.accepted || Now() - probe.looked_at >= kLongestLook) return false;
+  return probe.looked_at > probe.watched_at || !model.worker.looks.empty();
 }
 
 // It is judged when it, and those that were stopped before it, have had the time of a step.
 void Router::Impl::WatchProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
-  const Nanos longest = LongestStep(model.worker.heartbeat.step_predicted_ns());
-  const Nanos left = std::max(longest - probe.unanswered, kLeastWait);
-  probe.alarm_at = Now() + left;
-  Arm(probe.alarm, left, [this, name = model.name(), longest] {
+  const v1::Heartbeat& beat = model.worker.heartbeat;
+  if (probe.unanswered == 0) probe.steps = beat.steps();
+  probe.watched_at = Now();
+  const Nanos left = std::max(LongestStep(beat.step_predicted_ns()) - probe.unanswered, kLeastWait);
+  const Nanos last = std::min(kLastLook, left / 2);
+  LookAtProbe(model, left - last, last);
+}
+
+// After `delay`, and if need be once more after `again`; 0: it is the last time.
+void Router::Impl::LookAtProbe(ModelRecord& model, Nanos delay, Nanos again) {
+  model.probe.alarm_at = Now() + delay;
+  Arm(model.probe.alarm, delay, [this, name = model.name(), again] {
     ModelRecord& late = *Find(name);
+    ProbeSlot& probe = late.probe;
     const v1::Heartbeat& beat = late.worker.heartbeat;
-    if (late.probe.id == 0) return;
-    if (StandsStill(late.probe.steps, beat)) {
-      return KillUnhealthy(late,
-                           absl::StrCat("hung: a self-probe had no answer and no step ended for ",
-                                        longest / kSecond, " s"));
+    if (probe.id == 0) return;
+    if (!StandsStill(probe.steps, beat) || QueuesForALook(late)) {
+      probe.unanswered = 0;
+      return WatchProbe(late);
     }
-    late.probe.steps = beat.steps();
-    late.probe.unanswered = 0;
-    late.probe.sent_at = Now();
-    WatchProbe(late);
+    if (again > 0) return LookAtProbe(late, again, 0);
+    KillUnhealthy(late, absl::StrCat("hung: a self-probe had no answer and no step ended for ",
+                                     LongestStep(beat.step_predicted_ns()) / kSecond, " s"));
   });
+}
+
+// It has been looked at: its time begins.
+void Router::Impl::OnProbeAccepted(ModelRecord& model) {
+  model.probe.accepted = true;
+  WatchProbe(model);
 }
 
 // It ends without having said anything.
@@ -108,7 +150,7 @@ void Router::Impl::StopProbe(ModelRecord& model) {
   probe.alarm.Clear();
   const RequestId id = std::exchange(probe.id, 0);
   if (id == 0 || !Ready(model)) return;
-  probe.unanswered += Now() - probe.sent_at;
+  if (!QueuesForALook(model)) probe.unanswered += Now() - probe.watched_at;
   v1::ToWorker message;
   message.mutable_cancel()->set_request_id(id);
   Send(model, std::move(message));

@@ -84,7 +84,10 @@ void Router::Impl::CancelRequest(RequestId id) {
 void Router::Impl::SendUnsent(ModelRecord& model) {
   if (!Ready(model) || model.leave != Leave::kNo || model.lease.ends_worker) return;
   while (!model.unsent.empty()) SubmitTo(model, *FindRequest(*model.unsent.begin()));
-  for (uint64_t id : model.unsent_calls) Send(model, state_.calls.at(id).message);
+  for (uint64_t id : model.unsent_calls) {
+    Send(model, state_.calls.at(id).message);
+    model.worker.looks.insert(id);
+  }
   model.unsent_calls.clear();
 }
 
@@ -102,6 +105,7 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
   SetStage(model, request, Stage::kSent);
   dirty_ = dirty;
   Send(model, std::move(message));
+  model.worker.looks.insert(request.id);
 }
 
 void Router::Impl::SetStage(ModelRecord& model, Request& request, Stage stage) {

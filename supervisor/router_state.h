@@ -98,10 +98,12 @@ struct WorkerSlot {
   Incarnation id = 0;
   std::unique_ptr<WorkerPort> port;
   Nanos launched_at = 0;
+  Nanos ready_at = 0;
   bool planned_end = false;     // we asked it to end: no failure
   bool quarantined = false;     // does not die
   bool heartbeat_late = false;  // one alarm has gone by without a heartbeat
   std::string kill_reason;
+  std::set<uint64_t> looks;  // requests and calls, cancelled ones too, that it has not looked at
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
@@ -188,12 +190,14 @@ struct WaitClock {
 struct ProbeSlot {
   explicit ProbeSlot(Timers* timers) : alarm(timers) {}
 
-  RequestId id = 0;  // of the one that is under way; 0: none
-  Nanos sent_at = 0;
-  Nanos unanswered = 0;  // how long those were under way that were stopped, since the last proof
-  uint64_t steps = 0;    // that the worker had finished when it was last looked at
-  uint64_t sent = 0;     // probes so far
-  Nanos proved_at = 0;   // its last token, for whomever
+  RequestId id = 0;       // of the one that is under way; 0: none
+  bool accepted = false;  // it is the engine's turn
+  Nanos watched_at = 0;   // from when on it is judged
+  Nanos looked_at = 0;    // when the worker last said that it had looked at a request or call
+  Nanos unanswered = 0;   // how long those were under way that were stopped, since the last proof
+  uint64_t steps = 0;     // that the worker had finished when it was last looked at
+  uint64_t sent = 0;      // probes so far
+  Nanos proved_at = 0;    // its last token, for whomever
   Unproved unproved;
   Nanos not_before = 0;  // of the next one
   std::string doubt;     // why it is not to be counted on; empty: it is
@@ -224,6 +228,7 @@ struct ModelRecord {
   bool pinned = false;
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
   bool residency_wanted = false;  // pinned, and not there yet
+  bool no_room = false;           // pinned, and there was no room for it when it was wanted last
   bool blocked = false;           // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;
@@ -287,9 +292,13 @@ struct Swap {
 };
 
 struct DeviceSlot {
-  DeviceSlot(Device device, Timers* timers) : ledger(std::move(device)), recheck(timers) {}
+  DeviceSlot(Device device, Timers* timers)
+      : ledger(std::move(device)), foreign_alarm(timers), recheck(timers) {}
   DeviceLedger ledger;
-  RateMeter copy{10e9};  // from masters to the device; a guess until something was copied
+  uint64_t foreign_kept = 0;   // by strangers, for long enough to refuse anyone for their sake
+  uint64_t foreign_least = 0;  // while `foreign_alarm` is armed: the least since it was
+  Alarm foreign_alarm;         // then it is `foreign_kept`
+  RateMeter copy{10e9};        // from masters to the device; a guess until something was copied
   std::optional<DeviceSample> sample;  // the last one
   EnergyMeter meter;
   EnergyShares shares;
@@ -318,7 +327,8 @@ struct State {
   std::map<Incarnation, std::string> incarnations;
   std::list<SwitchOp> switches;
   std::list<std::unique_ptr<Watcher>> watchers;
-  std::optional<bool> told_serving;
+  std::optional<bool> told_inference;  // to health
+  std::optional<bool> told_control;
   std::string default_model;
   uint64_t default_order = 0;
   uint64_t next_id = 1;

@@ -147,19 +147,30 @@ void Router::Impl::PumpWatchers() {
   }
 }
 
-// Tells only what has changed.
+// Tells only what has changed. Inference is served as long as some model is, or there is none to be
+// served; a balancer that asks for a model asks for that model.
 void Router::Impl::PumpHealth() {
-  const bool serving = !state_.draining;
-  if (state_.told_serving != serving) {
-    for (const char* service : {"", "switchyard.v1.Inference", "switchyard.v1.Control"}) {
-      ports_.health->SetServing(service, serving);
-    }
-    state_.told_serving = serving;
-  }
+  bool any = false;
+  bool none = true;
   for (const auto& [name, model] : state_.models) {
-    TellHealth(*model, serving && model->leave != Leave::kRemove && Refusal(*model).ok() &&
-                           model->probe.doubt.empty());
+    const bool there = model->leave != Leave::kRemove;
+    const bool serving =
+        !state_.draining && there && Refusal(*model).ok() && model->probe.doubt.empty();
+    any |= serving;
+    none &= !there;
+    TellHealth(*model, serving);
   }
+  const bool inference = !state_.draining && (any || none);
+  if (state_.told_inference != inference) {
+    state_.told_inference = inference;
+    for (const char* service : {"", "switchyard.v1.Inference"}) {
+      ports_.health->SetServing(service, inference);
+    }
+  }
+  const bool control = !state_.draining;
+  if (state_.told_control == control) return;
+  state_.told_control = control;
+  ports_.health->SetServing("switchyard.v1.Control", control);
 }
 
 void Router::Impl::TellHealth(ModelRecord& model, bool serving) {

@@ -12,6 +12,9 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kNoRoomRetry = 10 * kSecond;
+// Strangers' bytes that were there for so long, several samples, are a reason to refuse: a program
+// that starts or ends may take much for a moment.
+constexpr Nanos kForeignStays = 2 * kSecond;
 
 absl::Status NoRoom(const std::string& reason) {
   return WithRetryAfter(absl::ResourceExhaustedError(reason), kNoRoomRetry);
@@ -60,9 +63,10 @@ bool Router::Impl::RefuseWithoutRoom(size_t index, const std::vector<SchedulerMo
   for (const Refused& refusal : refusals) {
     ModelRecord& model = *Find(refusal.model);
     // A pinned model that finds no room at start is only told of.
+    const bool told = std::exchange(model.no_room, model.pinned);
     if (refusal.kind == DemandKind::kBackground) {
       model.residency_wanted = false;
-      LogWarning("pinned, but there is no room: ", refusal.reason);
+      if (!told) LogWarning("pinned, but there is no room: ", refusal.reason);
     } else {
       FailDemand(model, NoRoom(refusal.reason));
     }
@@ -150,6 +154,7 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
       return AbortSwap(device);
     case Verdict::kRefuse:
       AbortSwap(device);
+      model.no_room = model.pinned;
       return FailDemand(model, NoRoom(plan.reason));
   }
 }
@@ -160,7 +165,7 @@ void Router::Impl::FinishSwap(DeviceSlot& device) {
   const Swap swap = *std::exchange(device.swap, std::nullopt);
   BeginTurn(model, swap.target.weights - std::min(swap.before.weights, swap.target.weights));
   model.failures.stands = false;
-  model.residency_wanted = false;
+  model.residency_wanted = model.no_room = false;
   for (const auto& [priority, since, id] : model.waiting) {
     Request& request = *FindRequest(id);
     if (request.resident_at == 0) request.resident_at = Now();
@@ -203,12 +208,43 @@ void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
 }
 
 void Router::Impl::OnForeignBytes(const std::string& device, uint64_t bytes) {
-  for (const auto& slot : state_.devices) {
-    if (slot->ledger.device().name != device || slot->ledger.foreign() == bytes) continue;
-    slot->ledger.SetForeign(bytes);
+  for (size_t i = 0; i < state_.devices.size(); ++i) {
+    DeviceSlot& slot = *state_.devices[i];
+    const uint64_t before = slot.ledger.foreign();
+    if (slot.ledger.device().name != device || before == bytes) continue;
+    slot.ledger.SetForeign(bytes);
+    NoteForeign(slot);
+    if (bytes < before) WantPinned(i);
     dirty_ = true;
   }
   Pump();
+}
+
+// Keeps the least that strangers had throughout the last kForeignStays.
+void Router::Impl::NoteForeign(DeviceSlot& device) {
+  const uint64_t bytes = device.ledger.foreign();
+  if (bytes <= device.foreign_kept) {
+    device.foreign_kept = bytes;
+    return device.foreign_alarm.Clear();
+  }
+  if (device.foreign_alarm.armed()) {
+    device.foreign_least = std::min(device.foreign_least, bytes);
+    return;
+  }
+  device.foreign_least = bytes;
+  Arm(device.foreign_alarm, kForeignStays, [this, &device] {
+    device.foreign_kept = device.foreign_least;
+    NoteForeign(device);  // they may have more by now
+  });
+}
+
+// There is more room: pinned models that found none are wanted again.
+void Router::Impl::WantPinned(size_t index) {
+  if (state_.draining) return;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != index || !model->pinned || !model->no_room || Resident(*model)) continue;
+    if (model->leave == Leave::kNo && !model->failures.failed) model->residency_wanted = true;
+  }
 }
 
 }  // namespace switchyard::supervisor

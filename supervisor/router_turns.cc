@@ -59,7 +59,7 @@ SchedulerDevice Router::Impl::DeviceView(size_t index) const {
   return {ledger.device().name,
           ledger.device().capacity_bytes,
           ledger.device().reserve_bytes,
-          ledger.foreign(),
+          state_.devices[index]->foreign_kept,
           ledger.free(),
           ledger.over(),
           DrainOf(index)};

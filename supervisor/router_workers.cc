@@ -74,6 +74,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.planned_end = false;
   worker.heartbeat_late = false;
   worker.kill_reason.clear();
+  worker.looks.clear();
   worker.heartbeat.Clear();
   worker.running = worker.paused = 0;
   worker.host_kv = 0;
@@ -141,6 +142,7 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   }
   model.needs = NeedsOf(hello.plan());
   model.worker.phase = Phase::kReady;
+  model.worker.ready_at = Now();
   model.failures.stands = false;
   // A probe that got this far: the model serves again, but the next failure ends that.
   if (std::exchange(model.failures.failed, false) && model.pinned) model.residency_wanted = true;

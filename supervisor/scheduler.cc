@@ -82,7 +82,12 @@ std::string Arithmetic(const SchedulerDevice& device, const Holders& all,
 
 // Whether `self` could come in, were every other model idle and at rest.
 bool EverFits(const SchedulerDevice& device, const SchedulerModel& self, uint64_t kept_by_all) {
-  const Bytes whole = Max(self.tenant.needs.Smallest(), self.charge);
+  // What it has and keeps counts, not what is on its way back.
+  const Bytes smallest = self.tenant.needs.Smallest();
+  const Bytes whole = self.quarantined ? Max(smallest, self.charge)
+                      : self.ending    ? smallest
+                      : self.settled   ? Max(smallest, self.charge)
+                                       : Max(smallest, self.tenant.lease);
   return whole.total() + kept_by_all - Kept(self) <=
          Above(device.capacity, device.reserve + device.foreign);
 }

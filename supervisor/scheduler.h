@@ -31,10 +31,10 @@ struct SchedulerDevice {
   std::string name;
   uint64_t capacity = 0;
   uint64_t reserve = 0;
-  uint64_t foreign = 0;
-  uint64_t free = 0;  // the ledger's
-  uint64_t over = 0;  // the ledger's
-  Nanos drain = 0;    // how long victims may drain; 0 if nothing runs
+  uint64_t foreign = 0;  // that strangers have kept for long enough to refuse anyone
+  uint64_t free = 0;     // the ledger's
+  uint64_t over = 0;     // the ledger's
+  Nanos drain = 0;       // how long victims may drain; 0 if nothing runs
 };
 
 enum class Verdict {

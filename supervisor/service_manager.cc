@@ -3,6 +3,7 @@
 
 #include <systemd/sd-daemon.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <ctime>
 #include <utility>
@@ -15,6 +16,8 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr uint32_t kStatusIntervalMs = 1000;
+// What is stuck may be free in a moment, and one period later it is systemd's deadline.
+constexpr Nanos kLookAgain = kSecond;
 
 // Best effort: whoever should listen may have gone.
 void Notify(const std::string& state) { ::sd_notify(/*unset_environment=*/0, state.c_str()); }
@@ -64,7 +67,8 @@ void ServiceManager::Ready() {
 void ServiceManager::PetWatchdog() {
   const std::string stuck = router_->Stuck();
   stuck.empty() ? Notify("WATCHDOG=1") : LogError("the watchdog is not told: ", stuck);
-  pet_ = timers_->Start(period_, [this] { PetWatchdog(); });
+  pet_ = timers_->Start(stuck.empty() ? period_ : std::min(period_, kLookAgain),
+                        [this] { PetWatchdog(); });
 }
 
 void ServiceManager::Reloading() {

@@ -17,7 +17,8 @@ class ServiceManager {
   ~ServiceManager();
 
   // It serves. From now on STATUS says in a line what the models do, and as long as the event loop
-  // turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC allows.
+  // turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC allows; after
+  // something was, as soon as it is not.
   void Ready();
   // It reads its configuration again; Reloaded follows.
   void Reloading();

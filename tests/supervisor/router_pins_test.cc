@@ -142,6 +142,24 @@ TEST_F(RouterPins, WhoeverPinsLeaveNoRoomIsRefusedAtOnceWhileOthersSwap) {
   EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted) << client->status;
 }
 
+TEST_F(RouterPins, APinnedModelComesBackWhenStrangersGo) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  ASSERT_TRUE(h_->RunUntil([&] { return Resident("a"); }));
+  h_->world.WorkerOf("a")->Die("test");
+  h_->Foreign("cpu", 120 * kMiB);
+  h_->RunFor(10 * kSecond);
+  auto client = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return client->finishes > 0; }, kSecond));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted) << client->status;
+  h_->Foreign("cpu", 110 * kMiB);
+  h_->RunFor(10 * kSecond);
+  EXPECT_FALSE(Resident("a"));
+  h_->Foreign("cpu", 0);
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 10 * kSecond));
+}
+
 // Its fixed bytes went to another model, but a worker without a lease costs none.
 TEST_F(RouterPins, AModelWhoseFixedBytesWereTakenStaysWarm) {
   Begin(105 * kMiB);

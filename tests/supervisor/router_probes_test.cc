@@ -17,6 +17,13 @@ class RouterProbes : public RouterFixture {
   bool Becomes(bool serving) {
     return h_->RunUntil([&] { return Serves() == serving; }, 60 * kSecond);
   }
+  void Tokenize() {
+    v1::TokenizeRequest request;
+    request.set_model("a");
+    h_->router->Tokenize(request, [this](absl::StatusOr<v1::TokenizeReply>) { ++answers_; });
+  }
+
+  int answers_ = 0;
 };
 
 TEST_F(RouterProbes, OnlyResidentModelsAreProbedAndItIsNoUse) {
@@ -122,6 +129,25 @@ TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
   EXPECT_EQ(h_->StatusOf("a").error(), "");
 }
 
+TEST_F(RouterProbes, TheServiceIsServedAsLongAsOneModelIs) {
+  auto catalog = Catalog();
+  catalog.resize(2);
+  BeginWith(catalog);
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_TRUE(h_->world.health[""]);
+  ASSERT_TRUE(Becomes(true));
+  ASSERT_TRUE(h_->router->Reload({catalog[0]}).ok());
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_FALSE(h_->world.health[""]);
+  EXPECT_FALSE(h_->world.health["switchyard.v1.Inference"]);
+  EXPECT_TRUE(h_->world.health["switchyard.v1.Control"]);
+  ASSERT_TRUE(Becomes(true));
+  EXPECT_TRUE(h_->world.health[""]);
+}
+
 TEST_F(RouterProbes, OneThatHangsIsUnhealthy) {
   BeginWith();
   h_->world.WorkerOf("a")->Hang();
@@ -142,6 +168,121 @@ TEST_F(RouterProbes, AClientThatDoesNotReadIsNoReasonToDoubt) {
   h_->Read(client);
   EXPECT_TRUE(Done(client));
   EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+// It stands in one line with what clients ask of the tokenizer.
+TEST_F(RouterProbes, AProbeThatWaitsBehindACorpusIsNotTakenForHung) {
+  BeginWith();
+  h_->world.rules.validates = 3 * kSecond;
+  for (int i = 0; i < 20; ++i) Tokenize();
+  ASSERT_TRUE(h_->RunUntil([&] { return answers_ == 20; }, 61 * kSecond));
+  h_->RunFor(20 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->world.rules.validates = 30 * kSecond;  // one call alone
+  Tokenize();
+  h_->RunFor(kSecond);
+  h_->world.rules.validates = 0;
+  h_->RunFor(40 * kSecond);
+  EXPECT_EQ(answers_, 21);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterProbes, AProbeThatWaitsBehindALargePromptIsNotTakenForHung) {
+  BeginWith();
+  h_->world.rules.validates = 30 * kSecond;
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(kSecond);
+  h_->world.rules.validates = 0;
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+// The worker looks at it to the end all the same.
+TEST_F(RouterProbes, AProbeThatWaitsBehindACancelledPromptIsNotTakenForHung) {
+  BeginWith();
+  h_->world.rules.validates = 30 * kSecond;
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(kSecond);
+  h_->world.rules.validates = 0;
+  h_->Cancel(client);
+  h_->RunFor(40 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterProbes, OneThatIsNotEvenAcceptedThoughNobodyElseAsksIsHung) {
+  BeginWith();
+  h_->world.rules.validates = 1000 * kSecond;
+  ASSERT_TRUE(h_->RunUntil([&] { return !Serves(); }, 16 * kSecond));
+  EXPECT_NE(h_->StatusOf("a").error().find("self-probe"), std::string::npos);
+}
+
+// Whoever waits is no excuse for ever.
+TEST_F(RouterProbes, OneThatLooksAtNothingAnyMoreIsFoundOutThoughClientsWait) {
+  BeginWith();
+  h_->world.rules.validates = 1000 * kSecond;
+  Tokenize();
+  h_->RunFor(kSecond);
+  ASSERT_TRUE(h_->RunUntil([&] { return !Serves(); }, 90 * kSecond));
+  EXPECT_NE(h_->StatusOf("a").error().find("self-probe"), std::string::npos);
+}
+
+TEST_F(RouterProbes, TheTimeOfAProbeBeginsWhenItIsAccepted) {
+  BeginWith();
+  FakeWorker* worker = h_->world.WorkerOf("a");
+  worker->Wedge();
+  h_->world.rules.validates = 4 * kSecond;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
+  h_->RunFor(4 * kSecond);
+  worker->Unwedge();
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  EXPECT_EQ(h_->world.WorkerOf("a"), worker);
+}
+
+// The answer came while the supervisor stood still, and is read after the alarm that is late.
+TEST_F(RouterProbes, AProbeIsLookedAtTwice) {
+  BeginWith();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
+  const auto deliver = h_->world.on_message;
+  std::vector<std::pair<Incarnation, v1::FromWorker>> queued;
+  h_->world.on_message = [&](Incarnation worker, const v1::FromWorker& message) {
+    queued.emplace_back(worker, message);
+  };
+  h_->RunFor(100 * kMillisecond);
+  h_->world.timers.Jump(10 * kSecond);
+  h_->RunFor(100 * kMillisecond);
+  h_->world.on_message = deliver;
+  for (const auto& [worker, message] : queued) deliver(worker, message);
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterProbes, WhoIsUnloadedWhileItsWorkerEndsIsNotInDoubt) {
+  BeginWith();
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  bool unloaded = false;
+  h_->router->Unload("a", [&](absl::StatusOr<v1::UnloadReply>) { unloaded = true; });
+  ASSERT_TRUE(h_->RunUntil([&] { return unloaded; }));
+  h_->RunFor(kSecond);
+  EXPECT_TRUE(Serves());
+}
+
+// A request would get its turn, but a pin alone drives out nobody who works.
+TEST_F(RouterProbes, WhatIsPinnedAndFindsOthersAtWorkIsNotInDoubtForEver) {
+  BeginWith();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Becomes(false));
+  auto busy = h_->Generate("b", 1'000'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::WARM; }));
+  h_->RunFor(5 * kSecond);
+  EXPECT_FALSE(Serves());
+  h_->RunFor(6 * kSecond);
+  EXPECT_TRUE(Serves());
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  EXPECT_EQ(busy->finishes, 0);
 }
 
 TEST_F(RouterProbes, NothingIsStuckWhileAlarmsAreKept) {

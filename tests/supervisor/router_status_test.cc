@@ -24,5 +24,34 @@ TEST(RouterStatus, ShowsWhatComesFromOutsideAsUtf8) {
   EXPECT_EQ(harness.violation(), "");
 }
 
+// Of a supervisor with these models, right after its start: "" and Inference alike, and Control.
+struct Served {
+  bool inference = false;
+  bool control = false;
+};
+Served AtStart(std::vector<ModelEntry> catalog) {
+  RouterOptions options;
+  options.devices = {Device{"cpu", 300 * kMiB, 0}};
+  options.host_budget_bytes = 1024 * kMiB;
+  RouterHarness harness(1, WorldRules{}, options, std::move(catalog));
+  harness.router->Start();
+  auto& health = harness.world.health;
+  EXPECT_EQ(health.at(""), health.at("switchyard.v1.Inference"));
+  const Served served{health.at(""), health.at("switchyard.v1.Control")};
+  harness.DrainAndCheck(10 * kSecond);
+  EXPECT_EQ(harness.violation(), "");
+  return served;
+}
+
+TEST(RouterStatus, InferenceServesIfAnyModelDoes) {
+  const ModelEntry good = FakeModel("a", 10 * kMiB, 8 * kMiB, 10, 10 * kMiB, 40 * kMiB);
+  ModelEntry broken = FakeModel("b", 10 * kMiB, 8 * kMiB, 10, 10 * kMiB, 40 * kMiB);
+  broken.problem = absl::InvalidArgumentError("no such file");
+  EXPECT_TRUE(AtStart({good, broken}).inference);
+  EXPECT_FALSE(AtStart({broken}).inference);
+  EXPECT_TRUE(AtStart({}).inference);  // nobody is kept from anything
+  EXPECT_TRUE(AtStart({broken}).control);
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -407,6 +407,33 @@ TEST_F(RouterTest, StrangersMemoryShrinksLeases) {
   h_->router->OnForeignBytes("cpu", 0);
 }
 
+TEST_F(RouterTest, StrangersWhoGoAgainRefuseNobody) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->Foreign("cpu", 120 * kMiB);
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(1900 * kMillisecond);
+  EXPECT_EQ(client->finishes, 0) << client->status;
+  h_->Foreign("cpu", 20 * kMiB);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+TEST_F(RouterTest, StrangersWhoStayRefuseSoon) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->Foreign("cpu", 120 * kMiB);
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(kSecond);
+  h_->Foreign("cpu", 130 * kMiB);  // more or less: there was no room all the time
+  h_->RunFor(kSecond);
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted) << client->status;
+  auto next = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return next->finishes > 0; }, kSecond));
+  EXPECT_EQ(next->status.code(), absl::StatusCode::kResourceExhausted) << next->status;
+  h_->Foreign("cpu", 0);
+}
+
 TEST_F(RouterTest, ASmallerCapacityShrinksLeasesAndALargerOneServesAgain) {
   Begin(300 * kMiB);
   ASSERT_TRUE(Done(h_->Switch("a")));

@@ -186,6 +186,22 @@ TEST(Scheduler, RefusesWithTheArithmetic) {
             "c (its worker cannot be ended) 240 B. Unpin a");
 }
 
+// Its own bytes are no reason to refuse a model that is to have them anew.
+TEST(Scheduler, RefusesNobodyForItsOwnBytesThatComeBack) {
+  std::vector<SchedulerModel> models{Model("a", Bytes{10, 200, 90})};
+  EXPECT_EQ(Refusals(DeviceWith(250, models), models, {Wants("a", 1)}).size(), 1u);
+  models[0].ending = true;
+  EXPECT_TRUE(Refusals(DeviceWith(250, models), models, {Wants("a", 1)}).empty());
+  EXPECT_EQ(Refusals(DeviceWith(239, models), models, {Wants("a", 1)}).size(), 1u);
+  models[0].quarantined = true;
+  EXPECT_EQ(Refusals(DeviceWith(250, models), models, {Wants("a", 1)}).size(), 1u);
+  models[0].ending = models[0].quarantined = models[0].settled = false;
+  models[0].tenant.lease = Bytes{10, 100, 0};
+  EXPECT_TRUE(Refusals(DeviceWith(250, models), models, {Wants("a", 1)}).empty());
+  models[0].tenant.lease = Bytes{10, 200, 90};  // it grows
+  EXPECT_EQ(Refusals(DeviceWith(250, models), models, {Wants("a", 1)}).size(), 1u);
+}
+
 TEST(Scheduler, RefusesWhoIsAskedWithoutAWorkerAsWell) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
   models[0].tenant.pinned = true;

@@ -143,8 +143,9 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
     case v1::ToWorker::kSetLease:
       return SetLease(message.set_lease());
     case v1::ToWorker::kSubmit:
-      return Submit(message.submit());
+      return Validate([this, submit = message.submit()] { Submit(submit); });
     case v1::ToWorker::kCancel:
+      if (validates_until_ > world_->timers.Now()) cancelled_.insert(message.cancel().request_id());
       if (sequences_.erase(message.cancel().request_id()) > 0) {
         Reject(message.cancel().request_id(), absl::StatusCode::kCancelled, "cancelled");
       }
@@ -158,7 +159,7 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
       v1::FromWorker reply;
       reply.mutable_tokenize()->set_request_id(message.tokenize().request_id());
       reply.mutable_tokenize()->mutable_reply()->add_ids(7);
-      return Reply(std::move(reply));
+      return Validate([this, reply = std::move(reply)] { Reply(reply); });
     }
     case v1::ToWorker::kDetokenize: {
       v1::FromWorker reply;
@@ -323,8 +324,15 @@ void FakeWorker::TellLease(bool settled, const char* error) {
   Reply(std::move(message));
 }
 
+void FakeWorker::Validate(std::function<void()> then) {
+  const Nanos now = world_->timers.Now();
+  validates_until_ = std::max(validates_until_, now) + world_->rules.validates;
+  validates_until_ == now ? then() : After(validates_until_ - now, std::move(then));
+}
+
 void FakeWorker::Submit(const v1::Submit& submit) {
   const uint64_t id = submit.request_id();
+  if (cancelled_.erase(id) > 0) return Reject(id, absl::StatusCode::kCancelled, "cancelled");
   ++world_->submits;
   if (sequences_.count(id) > 0) world_->on_violation("the same request twice");
   if (submit.request().model() != model()) world_->on_violation("another model's request");

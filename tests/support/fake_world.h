@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 
 #include "supervisor/bytes.h"
@@ -33,6 +34,7 @@ struct WorldRules {
   Nanos latency = kMillisecond;    // of a message, at most
   Nanos step = 10 * kMillisecond;  // of one engine step, at most
   uint32_t max_sequences = 4;
+  Nanos validates = 0;          // looks so long at each request and call, one after the other
   double bytes_per_second = 0;  // of a growing lease; 0: as fast as it is acknowledged
 };
 
@@ -57,6 +59,10 @@ class FakeWorker {
   void Die(const std::string& how);
   void Hang() { hung_ = true; }
   void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
+  void Unwedge() {
+    wedged_ = false;
+    Wake();
+  }
 
  private:
   struct Sequence {
@@ -80,6 +86,7 @@ class FakeWorker {
   void Follow();
   void PauseAll();
   void TellLease(bool settled, const char* error);
+  void Validate(std::function<void()> then);
   void Submit(const v1::Submit& submit);
   void Wake();
   void Step(Nanos took);
@@ -98,6 +105,8 @@ class FakeWorker {
   bool gone_ = false;
   bool exiting_ = false;
   Nanos last_reply_ = 0;
+  Nanos validates_until_ = 0;
+  std::set<uint64_t> cancelled_;  // before they were looked at
   uint64_t master_ = 0;
   uint64_t filled_ = 0;  // of the master
   bool streamed_ = false;
