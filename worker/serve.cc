@@ -93,7 +93,7 @@ void WarnOfSlowPrefill(const Options& options, const kernels::Ops& ops, bool con
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
-  (void)EnterSandbox(options);
+  EnterSandbox(options);
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {

@@ -181,9 +181,7 @@ class StreamMultiplier {
     }
   }
 
-  __device__ uint32_t Address(int32_t offset) const {
-    return static_cast<uint32_t>(__cvta_generic_to_shared(shared_)) + offset;
-  }
+  __device__ uint32_t Address(int32_t offset) const { return SharedAddress(shared_) + offset; }
 
   const StreamArgs& s_;
   char* const shared_;
