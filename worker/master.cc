@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/master_seals.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"
 #include "worker/model/image_window.h"

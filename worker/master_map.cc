@@ -1,17 +1,13 @@
 #include "worker/master_map.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/master_seals.h"
 #include "common/status_macros.h"
-
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010  // Linux 5.1; glibc 2.36 does not name it
-#endif
 
 namespace switchyard::worker {
 
@@ -45,23 +41,13 @@ absl::StatusOr<MasterMap> MasterMap::Writable(int fd, uint64_t bytes) {
 }
 
 absl::StatusOr<MasterMap> MasterMap::Readable(int fd, uint64_t bytes) {
-  const int seals = ::fcntl(fd, F_GET_SEALS);
-  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
-    return absl::FailedPreconditionError("the master is not sealed against shrinking");
-  }
+  if (!IsSealedMaster(fd)) return absl::FailedPreconditionError("the master is not sealed");
   return Map(fd, bytes, PROT_READ);
 }
 
 absl::Status MasterMap::MakeReadOnly() {
   if (::mprotect(data_, size_, PROT_READ) == 0) return absl::OkStatus();
   return ErrnoStatus("protecting the master");
-}
-
-absl::Status SealMaster(int fd) {
-  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) == 0) {
-    return absl::OkStatus();
-  }
-  return ErrnoStatus("sealing the master");
 }
 
 absl::Status CheckMasterSize(int fd, uint64_t bytes) {

@@ -19,7 +19,8 @@ class MasterMap {
 
   // To fill it. RESOURCE_EXHAUSTED names what the host lacks.
   static absl::StatusOr<MasterMap> Writable(int fd, uint64_t bytes);
-  // To read it. The memfd must be sealed against shrinking: a page that goes is a fault.
+  // To read it. The memfd must be sealed: one that is not is not complete, and could shrink, where
+  // a page that goes is a fault.
   static absl::StatusOr<MasterMap> Readable(int fd, uint64_t bytes);
 
   // Of one to fill: it cannot be written any more.
@@ -34,10 +35,6 @@ class MasterMap {
   std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
-
-// Against shrinking, growing and writing through any mapping or call yet to come; those who have it
-// mapped writable already could go on.
-absl::Status SealMaster(int fd);
 
 // FAILED_PRECONDITION if the memfd is smaller than `bytes`.
 absl::Status CheckMasterSize(int fd, uint64_t bytes);

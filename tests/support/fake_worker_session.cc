@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/master_seals.h"
 #include "common/unique_fd.h"
 
 namespace switchyard::testing {
@@ -121,6 +122,7 @@ void Session::UseMaster(const v1::UseMaster& command) {
   master->set_bytes_total(command.bytes());
   const bool fails =
       faults_.At("master") || !descriptor.ok() || descriptor->second != command.master_id();
+  if (!fails) (void)SealMaster(descriptor->first.get());
   master->set_state(fails ? v1::MasterStatus::FAILED : v1::MasterStatus::COMPLETE);
   if (fails) {
     master->set_error("the master cannot be filled, as told");
