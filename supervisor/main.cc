@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "common/log.h"
 #include "supervisor/check_command.h"
@@ -70,6 +72,7 @@ int Main(int argc, char** argv) {
   QuietLibraries();
   // Workers and planners inherit it: their command line is the model's.
   if (options.config.no_sandbox()) ::setenv("SWITCHYARD_SANDBOX", "off", 1);
+  std::vector<StoredDescriptor> stored = TakeStoredDescriptors();
   // Before anything that may start threads, the GPUs' driver for one: they inherit the mask.
   HeldSignals signals;
   if (options.check) signals.PassOn();
@@ -84,7 +87,7 @@ int Main(int argc, char** argv) {
 
   std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
-  auto supervisor = Supervisor::Start(options, *budget, signals);
+  auto supervisor = Supervisor::Start(options, *budget, signals, std::move(stored));
   if (absl::IsCancelled(supervisor.status())) {  // a signal: a clean end
     LogInfo(std::string(supervisor.status().message()));
     return 0;

@@ -70,7 +70,12 @@ class MasterStore {
  public:
   virtual ~MasterStore() = default;
   virtual absl::StatusOr<uint64_t> Create(const std::string& model, uint64_t bytes) = 0;
+  // It is complete, and of this image: may outlive us, for the supervisor that comes next.
+  virtual void Keep(uint64_t master_id, const std::string& model, const std::string& image_key) = 0;
+  // Nobody wants it any more, nor will.
   virtual void Close(uint64_t master_id) = 0;
+  // We end: what was kept stays with whoever keeps it.
+  virtual void Leave(uint64_t master_id) = 0;
 };
 
 // One client's stream of one request. Write never blocks.

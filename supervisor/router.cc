@@ -237,7 +237,7 @@ void Router::Impl::PumpShutdown() {
     if (model->worker.phase != Phase::kNone && !model->worker.quarantined) return;
   }
   for (const auto& [name, model] : state_.models) {
-    DiscardMaster(*model);
+    LeaveMaster(*model);
     for (auto& reply : model->unload_replies) reply(v1::UnloadReply());
     model->unload_replies.clear();
   }
@@ -254,6 +254,7 @@ Router::Router(RouterOptions options, std::vector<ModelEntry> catalog, Ports por
     : impl_(std::make_unique<Impl>(std::move(options), std::move(catalog), ports)) {}
 Router::~Router() = default;
 
+void Router::Adopt(const std::string& model, uint64_t master_id) { impl_->Adopt(model, master_id); }
 void Router::Start() { impl_->Start(); }
 void Router::Drain(Nanos grace, std::function<void()> done) {
   impl_->Drain(grace, std::move(done));

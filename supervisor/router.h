@@ -50,6 +50,8 @@ class Router {
   Router(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports);
   ~Router();
 
+  // Before Start: a complete master of `model` is there already, of the image that its plan names.
+  void Adopt(const std::string& model, uint64_t master_id);
   // Starts workers and background prefetches.
   void Start();
   // Refuses what is new, lets what runs finish for `grace`, ends the rest with a status, ends the

@@ -75,6 +75,7 @@ class Router::Impl {
   absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog);
 
   // router_masters.cc
+  void Adopt(const std::string& model, uint64_t master_id);
   void Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);
 
   // router_workers.cc
@@ -167,6 +168,9 @@ class Router::Impl {
   void SendMaster(ModelRecord& model);
   void DropMaster(ModelRecord& model);
   void DiscardMaster(ModelRecord& model);
+  void LeaveMaster(ModelRecord& model);
+  void ForgetMaster(ModelRecord& model);
+  void AttachMaster(ModelRecord& model);
   void OnMaster(ModelRecord& model, const v1::MasterStatus& status);
   void NoteFilling(ModelRecord& model, uint64_t done);
   void WatchMaster(ModelRecord& model);

@@ -1,4 +1,5 @@
-// Masters: none -> filling -> complete -> dropping -> none. A complete one outlives its worker. The
+// Masters: none -> filling -> complete -> dropping -> none. A complete one outlives its worker,
+// and, where a service manager keeps its descriptor, the supervisor: the next one adopts it. The
 // ring of a model that is streamed goes the same way; complete says that its image can be read.
 
 #include <algorithm>
@@ -108,6 +109,29 @@ bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
   return state_.host.free() >= bytes;
 }
 
+// As if a worker of ours had filled it, and been lost.
+void Router::Impl::Adopt(const std::string& name, uint64_t master_id) {
+  ModelRecord& model = *Find(name);
+  MasterSlot& master = model.master;
+  state_.host.SetMaster(name, model.host.bytes);
+  master.phase = MasterPhase::kComplete;
+  master.id = master_id;
+  master.image_key = model.entry.plan.image_key();
+  master.done = model.needs.image;
+  master.complete_since = Now();
+  master.prefetch = false;
+}
+
+// A new worker gets the master that is there, unless it has found another checkpoint than the
+// master was filled from.
+void Router::Impl::AttachMaster(ModelRecord& model) {
+  if (model.master.phase != MasterPhase::kComplete) return;
+  if (model.master.image_key == model.worker.image_key) return SendMaster(model);
+  LogWarning("the checkpoint of ", model.name(), " has changed: its master is filled again");
+  DiscardMaster(model);
+  model.master.prefetch = options_.prefetch_at_start;
+}
+
 // Passes the descriptor and says what to do with it: fill it, or use what another worker filled.
 void Router::Impl::SendMaster(ModelRecord& model) {
   MasterSlot& master = model.master;
@@ -147,10 +171,21 @@ void Router::Impl::DropMaster(ModelRecord& model) {
 
 // Closes it; no live worker uses it.
 void Router::Impl::DiscardMaster(ModelRecord& model) {
+  if (model.master.phase != MasterPhase::kNone) ports_.masters->Close(model.master.id);
+  ForgetMaster(model);
+}
+
+// The same at our end: a complete one is of use to the supervisor that comes next.
+void Router::Impl::LeaveMaster(ModelRecord& model) {
+  if (model.master.phase != MasterPhase::kComplete) return DiscardMaster(model);
+  ports_.masters->Leave(model.master.id);
+  ForgetMaster(model);
+}
+
+void Router::Impl::ForgetMaster(ModelRecord& model) {
   MasterSlot& master = model.master;
   master.watch.Clear();
   if (master.phase == MasterPhase::kNone) return;
-  ports_.masters->Close(master.id);
   state_.host.SetMaster(model.name(), 0);
   master.phase = MasterPhase::kNone;
   master.sent = master.attached = master.soon = false;
@@ -175,7 +210,9 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       if (master.phase == MasterPhase::kDropping) return;
       if (master.phase == MasterPhase::kFilling && !model.host.streamed) {
         master.fill.Add(model.needs.image, Now() - master.filling_since);
+        ports_.masters->Keep(master.id, model.name(), model.worker.image_key);
       }
+      if (master.phase == MasterPhase::kFilling) master.image_key = model.worker.image_key;
       master.complete_since = Now();
       master.phase = MasterPhase::kComplete;
       master.attached = true;

@@ -97,6 +97,7 @@ struct WorkerSlot {
   Phase phase = Phase::kNone;
   Incarnation id = 0;
   std::unique_ptr<WorkerPort> port;
+  std::string image_key;  // of the checkpoint as it found it
   Nanos launched_at = 0;
   Nanos ready_at = 0;
   bool planned_end = false;     // we asked it to end: no failure
@@ -142,6 +143,7 @@ struct MasterSlot {
 
   Phase phase = Phase::kNone;
   uint64_t id = 0;
+  std::string image_key;  // complete: what it is of
   bool sent = false;      // the live worker has been told of it
   bool attached = false;  // the live worker can copy what is there of it
   uint64_t done = 0;

@@ -141,13 +141,14 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
     return KillWorker(model, std::string(fits.message()));
   }
   model.needs = NeedsOf(hello.plan());
+  model.worker.image_key = hello.plan().image_key();
   model.worker.phase = Phase::kReady;
   model.worker.ready_at = Now();
   model.failures.stands = false;
   // A probe that got this far: the model serves again, but the next failure ends that.
   if (std::exchange(model.failures.failed, false) && model.pinned) model.residency_wanted = true;
   WatchHeartbeat(model);
-  if (model.master.phase == MasterSlot::Phase::kComplete) SendMaster(model);
+  AttachMaster(model);
   dirty_ = true;
 }
 

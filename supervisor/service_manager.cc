@@ -1,4 +1,4 @@
-// The only file that includes libsystemd.
+// With stored_descriptors.cc the only file that includes libsystemd.
 #include "supervisor/service_manager.h"
 
 #include <systemd/sd-daemon.h>

@@ -54,19 +54,20 @@ gid_t GroupOf(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const Options& options,
-                                                              const Budget& budget,
-                                                              HeldSignals& signals) {
+absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(
+    const Options& options, const Budget& budget, HeldSignals& signals,
+    std::vector<StoredDescriptor> stored) {
   std::unique_ptr<Supervisor> supervisor(new Supervisor(options));
-  RETURN_IF_ERROR(supervisor->Init(budget, signals));
+  RETURN_IF_ERROR(supervisor->Init(budget, signals, std::move(stored)));
   return supervisor;
 }
 
-absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals) {
+absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals,
+                              std::vector<StoredDescriptor> stored) {
   ASSIGN_OR_RETURN(state_dir_, StateDir::Lock(options_.state_dir, options_.state_dir_is_temporary));
   RETURN_IF_ERROR(Listen());
   ASSIGN_OR_RETURN(server_, Server::Create(options_.credentials));
-  RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd()));
+  RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd(), std::move(stored)));
   Serve();
   manager_.emplace(&loop_, router_.get());
   manager_->Ready();
@@ -81,7 +82,8 @@ absl::Status Supervisor::Listen() {
   return absl::OkStatus();
 }
 
-absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
+absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
+                                     std::vector<StoredDescriptor> stored) {
   ASSIGN_OR_RETURN(std::vector<ModelEntry> catalog,
                    ReadCatalog(options_.models_dir, budget, stop_fd));
   RETURN_IF_ERROR(CheckDefaultModel(options_.config.default_model(), catalog));
@@ -91,9 +93,11 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd) {
   }
   LogInfo("host memory for masters: ", HumanBytes(budget.host_bytes));
   LogProblems(catalog);
+  const auto adopted = masters_.Adopt(std::move(stored), catalog, budget.host_bytes);
   ASSIGN_OR_RETURN(launcher_, ProcessLauncher::Create(&loop_, server_->queue(), &masters_));
   router_ = std::make_unique<Router>(MakeRouterOptions(options_.config, budget), std::move(catalog),
                                      Router::Ports{launcher_.get(), &masters_, &loop_, &health_});
+  for (const auto& [model, master_id] : adopted) router_->Adopt(model, master_id);
   launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
                           router_->OnWorkerMessage(worker, message);
                         },

@@ -28,10 +28,12 @@ class Supervisor {
  public:
   // Locks, listens, reads the catalog and starts: in that order, so that a second supervisor is
   // refused before it touches anything. CANCELLED, with nothing left behind, if SIGTERM or SIGINT
-  // comes while models are planned; `signals` are passed on when it serves.
+  // comes while models are planned; `signals` are passed on when it serves. `stored` is what the
+  // service manager kept of the supervisor before; until the catalog is read it keeps that.
   static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options,
                                                            const Budget& budget,
-                                                           HeldSignals& signals);
+                                                           HeldSignals& signals,
+                                                           std::vector<StoredDescriptor> stored);
 
   // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d and the sizes of
   // devices again.
@@ -41,9 +43,10 @@ class Supervisor {
 
  private:
   explicit Supervisor(const Options& options) : options_(options), address_(options.listen) {}
-  absl::Status Init(const Budget& budget, HeldSignals& signals);
+  absl::Status Init(const Budget& budget, HeldSignals& signals,
+                    std::vector<StoredDescriptor> stored);
   absl::Status Listen();
-  absl::Status StartRouter(const Budget& budget, int stop_fd);
+  absl::Status StartRouter(const Budget& budget, int stop_fd, std::vector<StoredDescriptor> stored);
   void WatchGpus(const Budget& budget);
   void Serve();
   void OnReloadSignal();

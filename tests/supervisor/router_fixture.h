@@ -21,11 +21,14 @@ class RouterFixture : public ::testing::Test {
     }
     return catalog;
   }
-  void Begin(uint64_t capacity, uint64_t host = 1024 * kMiB,
-             std::vector<ModelEntry> catalog = Catalog()) {
+  void Make(uint64_t capacity, uint64_t host, std::vector<ModelEntry> catalog) {
     options_.devices = {Device{"cpu", capacity, 0}};
     options_.host_budget_bytes = host;
     h_ = std::make_unique<RouterHarness>(1, WorldRules{}, options_, std::move(catalog));
+  }
+  void Begin(uint64_t capacity, uint64_t host = 1024 * kMiB,
+             std::vector<ModelEntry> catalog = Catalog()) {
+    Make(capacity, host, std::move(catalog));
     h_->router->Start();
   }
   void Settle() { h_->RunFor(5 * kSecond); }

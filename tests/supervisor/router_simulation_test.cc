@@ -83,8 +83,10 @@ class Simulation {
     }
     WorldRules rules = Rules();
     rules.validates = seed % 5 == 0 ? 50 * kMillisecond : 0;
+    rules.faults.checkpoint_changes = seed % 7 == 0 ? 0.2 : 0;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
     catalog_ = std::move(catalog);
+    if (seed % 4 == 0) Inherit();
   }
 
   Tally Count() const {
@@ -138,6 +140,17 @@ class Simulation {
   }
 
  private:
+  // A supervisor before has left masters.
+  void Inherit() {
+    uint64_t free = options_.host_budget_bytes;
+    for (const ModelEntry& entry : catalog_) {
+      const uint64_t image = entry.plan.image_bytes();
+      if (image > free) continue;
+      free -= image;
+      harness_->router->Adopt(entry.model.name(), harness_->world.LeftOver(image));
+    }
+  }
+
   // "" or why the model does not answer, in peace.
   std::string Serves(const ModelEntry& entry) {
     RouterHarness& h = *harness_;

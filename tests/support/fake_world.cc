@@ -62,9 +62,15 @@ void FakeWorker::Reply(v1::FromWorker message) {
 void FakeWorker::Start() {
   if (world_->Chance(world_->rules.faults.dies_at_start)) return Die("bad start");
   ready_ = true;
+  if (world_->Chance(world_->rules.faults.checkpoint_changes)) {
+    world_->image_keys[model()] = absl::StrCat("changed at ", world_->timers.Now());
+  }
   v1::FromWorker message;
   message.mutable_hello()->set_pid(1000 + static_cast<int>(spec_.incarnation));
   *message.mutable_hello()->mutable_plan() = spec_.plan;
+  if (auto key = world_->image_keys.find(model()); key != world_->image_keys.end()) {
+    message.mutable_hello()->mutable_plan()->set_image_key(key->second);
+  }
   Reply(std::move(message));
   Beat();
 }
@@ -438,9 +444,26 @@ absl::StatusOr<uint64_t> FakeWorld::Create(const std::string& model, uint64_t by
   return id;
 }
 
+void FakeWorld::Keep(uint64_t master_id, const std::string&, const std::string& image_key) {
+  if (!filled[master_id]) on_violation("a master is kept that is not complete");
+  kept[master_id] = image_key;
+}
+
 void FakeWorld::Close(uint64_t master_id) {
+  kept.erase(master_id);
+  Leave(master_id);
+}
+
+void FakeWorld::Leave(uint64_t master_id) {
   if (masters.erase(master_id) == 0) on_violation("a master is closed twice");
   filled.erase(master_id);
+}
+
+uint64_t FakeWorld::LeftOver(uint64_t bytes) {
+  const uint64_t id = next_master_++;
+  masters[id] = bytes;
+  filled[id] = true;
+  return id;
 }
 
 bool FakeWorld::Chance(double probability) {

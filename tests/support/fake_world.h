@@ -26,7 +26,8 @@ struct Faults {
   double grow_fails = 0;
   double slow_ack = 0;  // answers after seconds, not milliseconds
   double refuses_request = 0;
-  double unkillable = 0;  // takes 25 s to be reaped
+  double unkillable = 0;          // takes 25 s to be reaped
+  double checkpoint_changes = 0;  // in secret, when a worker starts
 };
 
 struct WorldRules {
@@ -131,13 +132,17 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   // WorkerLauncher, MasterStore, HealthPort.
   absl::StatusOr<std::unique_ptr<WorkerPort>> Launch(const LaunchSpec& spec) override;
   absl::StatusOr<uint64_t> Create(const std::string& model, uint64_t bytes) override;
+  void Keep(uint64_t master_id, const std::string& model, const std::string& image_key) override;
   void Close(uint64_t master_id) override;
+  void Leave(uint64_t master_id) override;
   void SetServing(const std::string& service, bool serving) override { health[service] = serving; }
 
   bool Chance(double probability);
   uint64_t Below(uint64_t bound) { return random_() % bound; }
   Nanos Delay(Nanos most) { return 1 + static_cast<Nanos>(Below(static_cast<uint64_t>(most))); }
 
+  // A complete master of a supervisor before.
+  uint64_t LeftOver(uint64_t bytes);
   // The live worker of a model, or nullptr.
   FakeWorker* WorkerOf(const std::string& model);
   // Bytes really held on a device, by all workers that have not been reaped.
@@ -147,8 +152,10 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   WorldRules rules;
   FakeTimers timers;
   std::map<std::string, bool> health;
-  std::map<uint64_t, uint64_t> masters;                        // id -> bytes
-  std::map<uint64_t, bool> filled;                             // id -> sealed
+  std::map<uint64_t, uint64_t> masters;           // id -> bytes
+  std::map<uint64_t, bool> filled;                // id -> sealed
+  std::map<uint64_t, std::string> kept;           // id -> image_key, when it was
+  std::map<std::string, std::string> image_keys;  // that workers find, if not the plan's
   std::map<Incarnation, std::shared_ptr<FakeWorker>> workers;  // not reaped yet
   std::map<Incarnation, std::string> devices;
   uint64_t launches = 0;

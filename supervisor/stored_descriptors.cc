@@ -1,0 +1,57 @@
+// With service_manager.cc the only file that includes libsystemd.
+#include "supervisor/stored_descriptors.h"
+
+#include <systemd/sd-daemon.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr size_t kLongestName = 255;
+
+// One that is not would be another message, or be kept by no name.
+bool IsName(const std::string& name) {
+  return !name.empty() && name.size() <= kLongestName &&
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return c >= ' ' && c <= '~' && c != ':'; });
+}
+
+}  // namespace
+
+// Both calls: the second also fails where the names are not as many as the descriptors, which are
+// ours to close even then.
+std::vector<StoredDescriptor> TakeStoredDescriptors() {
+  const int count = ::sd_listen_fds(/*unset_environment=*/0);
+  char** names = nullptr;
+  const int named = ::sd_listen_fds_with_names(/*unset_environment=*/1, &names);
+  if (count < 0 || named != count) {
+    LogWarning("what the service manager says of the descriptors that it kept cannot be read: ",
+               std::strerror(count < 0 ? -count : -named));
+  }
+  std::vector<StoredDescriptor> stored;
+  for (int i = 0; i < count; ++i) {
+    stored.push_back({UniqueFd(SD_LISTEN_FDS_START + i), named == count ? names[i] : ""});
+  }
+  for (int i = 0; i < named; ++i) std::free(names[i]);
+  std::free(names);
+  return stored;
+}
+
+void StoreDescriptor(int fd, const std::string& name) {
+  if (!IsName(name)) return;
+  const std::string state = absl::StrCat("FDSTORE=1\nFDNAME=", name);
+  ::sd_pid_notify_with_fds(0, /*unset_environment=*/0, state.c_str(), &fd, 1);
+}
+
+void RemoveStored(const std::string& name) {
+  if (!IsName(name)) return;
+  ::sd_notify(/*unset_environment=*/0, absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name).c_str());
+}
+
+}  // namespace switchyard::supervisor
