@@ -113,6 +113,7 @@ class Supervisor:
             command += ["--config", path]
         self.command = command
         self.nofile = nofile
+        self.pass_fds = ()
         self.process = None
         self.channel = None
 
@@ -122,7 +123,8 @@ class Supervisor:
             command = ["prlimit", f"--nofile={self.nofile}:{self.nofile}", *command]
         self.log = open(os.path.join(self.directory, "log"), "w+")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log,
-                                        env=self.environment, text=True)
+                                        env=self.environment, text=True,
+                                        pass_fds=self.pass_fds)
         line = self.process.stdout.readline()
         if not line.startswith("serving "):
             self.process.wait(10)
@@ -148,6 +150,17 @@ class Supervisor:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout) if self.process else None
+
+    def kill(self):
+        """SIGKILL, and what it leaves."""
+        self.process.kill()
+        self.process.wait()
+        if self.channel:
+            self.channel.close()
+            self.channel = None
+        self.process.stdout.close()
+        self.log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):
         return self.start()

@@ -1,45 +1,14 @@
 """What a service manager and a load balancer are told: sd_notify, self-probes, health."""
 
 import os
-import shutil
 import signal
-import socket
-import tempfile
 import time
 import unittest
 
 from harness import fake, wait_for
+from service_manager import Manager
 
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # Debian has no generated health stubs
-
-
-class Manager:
-    """The service manager's end of NOTIFY_SOCKET."""
-
-    def __init__(self, **environment):
-        self.directory = tempfile.mkdtemp(prefix="switchyard-notify-")
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        path = os.path.join(self.directory, "notify")
-        self.socket.bind(path)
-        self.environment = dict(environment, NOTIFY_SOCKET=path)
-        self.heard = []
-
-    def wait_for(self, prefix, timeout=10):
-        """The next message that begins like this; those before it are kept in `heard`."""
-        deadline = time.monotonic() + timeout
-        while True:
-            self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
-            try:
-                message = self.socket.recv(4096).decode()
-            except TimeoutError:
-                raise AssertionError(f"no {prefix} within {timeout} s, but {self.heard}")
-            self.heard.append(message)
-            if message.startswith(prefix):
-                return message
-
-    def close(self):
-        self.socket.close()
-        shutil.rmtree(self.directory)
 
 
 class NotifyTest(unittest.TestCase):
