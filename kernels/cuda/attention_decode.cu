@@ -4,9 +4,9 @@
 // for all of them), and one of `splits` parts of the sequence's keys. Each of its warps works on
 // its own: every fourth (second, where heads are 256 wide) sixteen keys, which arrive by cp.async
 // in the warp's own ring of three tiles (four, where heads are 64 wide), without a barrier of the
-// block until the warps merge at the end. fp8 tiles are widened in shared memory. A second kernel
-// merges the parts. Bound by memory: the parts are as many as fill the device, whatever the
-// context.
+// block until the warps merge at the end. fp8 tiles are widened in shared memory. All keys but the
+// newest are asked for before the kernel in front has ended. A second kernel merges the parts.
+// Bound by memory: the parts are as many as fill the device, whatever the context.
 
 #include <algorithm>
 
@@ -27,11 +27,20 @@ __host__ __device__ constexpr int KeysOf(int dim) { return kTileKeys * WarpsOf(d
 // Blocks that a multiprocessor of the largest kind holds at the same time.
 constexpr int BlocksOf(int dim) { return dim < 128 ? 3 : 2; }
 
+// What parts are a multiple of: all warps' tiles; where one wave of blocks is cut finely into long
+// parts, one warp's, so that they are even.
+template <int kDim>
+__device__ inline int AlignmentOf(int32_t keys, int splits) {
+  return splits > 8 && keys > splits * 4 * KeysOf(kDim) ? kTileKeys : KeysOf(kDim);
+}
+
 // Keys [low, high) that a part reads, low a multiple of a tile, and how many parts read any.
 struct Part {
   int32_t low, high, parts;
 };
-__device__ inline Part PartOf(int32_t first, int32_t end, int split, int splits, int keys) {
+template <int kDim>
+__device__ inline Part PartOf(int32_t first, int32_t end, int split, int splits) {
+  const int keys = AlignmentOf<kDim>(end - first, splits);
   first = first / keys * keys;
   const int32_t per_split = ((end - first + splits - 1) / splits + keys - 1) / keys * keys;
   const int32_t low = first + split * per_split;
@@ -40,13 +49,6 @@ __device__ inline Part PartOf(int32_t first, int32_t end, int split, int splits,
 
 __device__ inline int32_t FirstKey(int32_t position, int32_t window) {
   return window > 0 ? max(0, position - window + 1) : 0;
-}
-
-// What parts are a multiple of: all warps' tiles; where one wave of blocks is cut finely, one
-// warp's, so that the parts are even.
-template <int kDim>
-__device__ inline int AlignmentOf(int splits) {
-  return splits > 8 ? kTileKeys : KeysOf(kDim);
 }
 
 // Sequence `s`, if it has one row: that row, its slot and its position; else row is -1.
@@ -141,18 +143,16 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
   using Tile = DecodeTile<kDim, kFp8>;
   constexpr int kWarps = WarpsOf(kDim), kStages = StagesOf(kDim), kKeys = KeysOf(kDim);
   extern __shared__ uint4 shared[];
-  GridWait();
-  GridTrigger();  // only now: MergeParts relies on it
   const int sequence = blockIdx.z, split = blockIdx.x, splits = gridDim.x;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
-  if (only.row < 0) return;
+  if (only.row < 0) return GridWait();
   const int32_t ratio = a.q_heads / a.kv_heads;
   const int32_t kv_head = blockIdx.y / groups;
   const int32_t first_head = kv_head * ratio + blockIdx.y % groups * kHeads;
   const int32_t heads = min(kHeads, (kv_head + 1) * ratio - first_head);
   const int32_t first_key = FirstKey(only.position, a.window);
-  const Part part = PartOf(first_key, only.position + 1, split, splits, AlignmentOf<kDim>(splits));
-  if (part.low >= part.high) return;
+  const Part part = PartOf<kDim>(first_key, only.position + 1, split, splits);
+  if (part.low >= part.high) return GridWait();
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 
   uint4* ring = shared + warp * WarpPieces<kDim, kFp8>();
@@ -167,8 +167,13 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
     }
     CopyCommit();
   };
+  // Only the newest key and value are the kernel's in front.
+  const bool newest = part.high > only.position;
+  if (newest) GridWait();
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) copy(i);
+  if (!newest) GridWait();
+  GridTrigger();
   uint32_t query[kDim / 16][4];
   LoadQueries<kDim>(
       static_cast<const Bf16*>(a.q) + (int64_t{only.row} * a.q_heads + first_head) * kDim, heads,
@@ -203,9 +208,7 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
                    int64_t{splits} * (kDim + 2));
 }
 
-// A block a head: every warp finds the factors of all parts, a lane's two parts at a time. It
-// starts when every block of Decode has seen the kernels before end, so it may read what they
-// wrote.
+// A block a head: every warp finds the factors of all parts, a lane's two parts at a time.
 template <int kDim>
 __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int splits,
                                                    const float* scratch) {
@@ -215,9 +218,8 @@ __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int sp
   const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x, lane = d % kWarp;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
   if (only.row < 0) return;  // nothing of Decode's is read
-  const int parts = PartOf(FirstKey(only.position, a.window), only.position + 1, 0, splits,
-                           AlignmentOf<kDim>(splits))
-                        .parts;
+  const int parts =
+      PartOf<kDim>(FirstKey(only.position, a.window), only.position + 1, 0, splits).parts;
   const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
   const float* part = PartResult<kDim>(scratch, sequence, a.q_heads, head, splits, 0);
   GridWait();

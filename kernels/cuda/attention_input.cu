@@ -1,9 +1,10 @@
 // q = rope(norm_q(Wq norm(x) + bq)); k likewise and v into the KV pool.
 //
 // One row without q and k norms and with bf16 KV: one product that norms, rotates and stores by
-// itself; of quantized weights also few rows, normed in front. Else norm, product to float, and a
-// last kernel: a block takes sixteen heads of a row, a warp one after the other: norm of the head,
-// rotation by sines and cosines that the block computes once, store.
+// itself; of quantized weights also few rows, normed in front. Else norm (of one row by the product
+// itself), product to float, and a last kernel: a block takes sixteen heads of a row (of few rows
+// eight), a warp one after the other: norm of the head, rotation by sines and cosines that the
+// block computes once, store. Where a row's KV goes and its sines are found while the product runs.
 
 #include <algorithm>
 
@@ -14,7 +15,8 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kWarps = 8, kBlockHeads = 16;
+constexpr int kWarps = 8, kBlockHeads = 16, kFewRowsHeads = 8;
+constexpr int32_t kFewRows = 16;
 
 __device__ inline float HeadFactor(const AttentionInputArgs& a, const float* head) {
   float squares = 0;
@@ -45,19 +47,28 @@ __device__ inline void StoreHead(const AttentionInputArgs& a, const float* head,
 // heads: [rows][(Hq + 2 Hkv)][D] of the rows from `first_row` on. Shared memory: [dim / 2].
 template <class Element>
 __global__ __launch_bounds__(kWarps* kWarp) void StoreHeads(const AttentionInputArgs a,
-                                                            int32_t first_row, const float* heads) {
+                                                            int32_t first_row, int32_t block_heads,
+                                                            const float* heads) {
   extern __shared__ float2 turn[];
   GridTrigger();
-  GridWait();
   const int32_t row = first_row + blockIdx.x, all = a.q_heads + 2 * a.kv_heads;
   const int32_t slot = a.rows.slot[row], position = a.rows.position[row];
-  if (slot < 0) return;
+  if (slot < 0) return GridWait();
+  if (threadIdx.x == 0) {
+    Touch(a.kv.table + int64_t{slot} * a.kv.table_stride + position / a.kv.block_tokens);
+  }
+  for (const float* norm : {a.q_norm, a.k_norm}) {
+    const int i = threadIdx.x * 32;  // a line of the cache each
+    if (norm != nullptr && i < a.head_dim) Touch(norm + i);
+  }
   for (int i = threadIdx.x; i < a.rope.dim / 2; i += kWarps * kWarp) {
     RotationOf(a.rope, position, i, turn[i].x, turn[i].y);
   }
   __syncthreads();
-  const int32_t end = min(all, static_cast<int32_t>(blockIdx.y + 1) * kBlockHeads);
-  for (int32_t head = blockIdx.y * kBlockHeads + threadIdx.x / kWarp; head < end; head += kWarps) {
+  GridWait();
+  const int32_t first = static_cast<int32_t>(blockIdx.y) * block_heads;
+  const int32_t end = min(all, first + block_heads);
+  for (int32_t head = first + threadIdx.x / kWarp; head < end; head += kWarps) {
     const float* from = heads + (int64_t{blockIdx.x} * all + head) * a.head_dim;
     const int32_t kv_head = head - a.q_heads;
     if (kv_head < 0) {
@@ -77,10 +88,11 @@ __global__ __launch_bounds__(kWarps* kWarp) void StoreHeads(const AttentionInput
 OpError StoreAll(const AttentionInputArgs& args, int32_t first, int32_t rows, const float* heads,
                  const LaunchContext& context) {
   const unsigned all = args.q_heads + 2 * args.kv_heads;
-  const dim3 grid(rows, (all + kBlockHeads - 1) / kBlockHeads);
+  const int32_t block_heads = rows <= kFewRows ? kFewRowsHeads : kBlockHeads;
+  const dim3 grid(rows, (all + block_heads - 1) / block_heads);
   const size_t shared = args.rope.dim / 2 * sizeof(float2);
   const auto kernel = args.kv.dtype == DType::kF8E4M3 ? StoreHeads<uint8_t> : StoreHeads<Bf16>;
-  return Launch(context, grid, kWarps * kWarp, shared, kernel, args, first, heads);
+  return Launch(context, grid, kWarps * kWarp, shared, kernel, args, first, block_heads, heads);
 }
 
 }  // namespace
@@ -124,15 +136,22 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   QkvScratch s;
   s.Take(cut, args.rows.rows, hidden, args.qkv.n);
   if (!cut.ok()) return kScratchTooSmall;
-  a.x = s.normed;
   a.output = Output::kF32;
   a.out = s.heads;
   a.workspace = cut.Rest();
   for (int32_t first = 0; first < args.rows.rows; first += kDenseChunk) {
     a.rows = std::min(kDenseChunk, args.rows.rows - first);
-    SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(static_cast<const Bf16*>(args.x) + first * hidden,
-                                           nullptr, args.norm, args.eps, a.rows, hidden, s.normed,
-                                           context));
+    const Bf16* x = static_cast<const Bf16*>(args.x) + first * hidden;
+    if (args.norm != nullptr && TakesNorm(a, context)) {
+      a.x = x;
+      a.norm = args.norm;
+      a.eps = args.eps;
+    } else {
+      SWITCHYARD_RETURN_IF_OP_ERROR(
+          NormRows(x, nullptr, args.norm, args.eps, a.rows, hidden, s.normed, context));
+      a.x = s.normed;
+      a.norm = nullptr;
+    }
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
     SWITCHYARD_RETURN_IF_OP_ERROR(StoreAll(args, first, a.rows, s.heads, context));
   }

@@ -175,9 +175,10 @@ OpError StoreFast(const MatmulArgs& a, const FastScratch& s, const LaunchContext
 OpError StoreSums(const float* sums, int64_t count, bool accumulate, void* out,
                   const LaunchContext& context);
 
-// Of few rows and a bf16 router: normed, and the logits [rows][experts], biased.
-bool TakesRouteLogits(const MoeRouteArgs& a);
-OpError RouteLogits(const MoeRouteArgs& a, float* logits, const LaunchContext& context);
+// Routing of few rows: all of it, or all but the choice, which then is up to who reads the logits.
+bool TakesRouteFew(const MoeRouteArgs& a);
+bool ChoosesItself(const MoeRouteArgs& a);  // else only logits are computed
+OpError RouteFew(const MoeRouteArgs& a, float* logits, const LaunchContext& context);
 
 // out[r] = norm of row r (of row index[r] with an index) of x, as bf16.
 OpError NormRows(const void* x, const int32_t* index, const float* norm, float eps, int32_t rows,

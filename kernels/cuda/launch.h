@@ -3,7 +3,10 @@
 // How kernels are launched: every launch is checked, and on capability 9.0 and later it may begin
 // before the kernel in front of it has ended (programmatic dependent launch). Every kernel
 // therefore calls GridWait() before it reads what another kernel wrote or writes anything, in every
-// thread: then the kernel before has ended, and with it all kernels before that one.
+// thread: then the kernel before has ended, and with it all kernels before that one. What the host
+// has uploaded for a step (StepRows, block tables), weights, and what earlier steps wrote (KV of
+// other positions than the step's) lies there before a step's first kernel begins, since copies and
+// graphs do not overlap: it may be read before GridWait().
 
 #include <cuda_runtime.h>
 

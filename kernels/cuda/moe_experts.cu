@@ -15,6 +15,7 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kAtOnce = 8;  // experts whose results are on their way together
 
 // Inclusive sums over the block's kMostExperts threads.
 __device__ int32_t Scan(int32_t value, int32_t* shared) {
@@ -70,8 +71,20 @@ __global__ __launch_bounds__(kThreads) void AddChosen(const MoeExpertsArgs a, in
   const int64_t row = first_row + blockIdx.y;
   Bf16* out = static_cast<Bf16*>(a.out) + row * hidden + n;
   float sum = a.accumulate ? __bfloat162float(*out) : 0.0f;
-  for (int64_t c = 0; c < a.chosen; ++c) {
-    sum = fmaf(a.weights[row * a.chosen + c], down[(blockIdx.y * a.chosen + c) * hidden + n], sum);
+  const float* weights = a.weights + row * a.chosen;
+  down += int64_t{blockIdx.y} * a.chosen * hidden + n;
+  for (int first = 0; first < a.chosen; first += kAtOnce) {
+    float weight[kAtOnce], part[kAtOnce];
+#pragma unroll
+    for (int c = 0; c < kAtOnce; ++c) {
+      const bool is = first + c < a.chosen;
+      weight[c] = is ? weights[first + c] : 0.0f;
+      part[c] = is ? down[(first + c) * hidden] : 0.0f;
+    }
+#pragma unroll
+    for (int c = 0; c < kAtOnce; ++c) {
+      if (first + c < a.chosen) sum = fmaf(weight[c], part[c], sum);
+    }
   }
   *out = __float2bfloat16_rn(sum);
 }

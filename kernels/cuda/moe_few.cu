@@ -1,16 +1,15 @@
-// What routing computes in front of the choice, of up to 128 rows in one kernel: normed = norm(x),
-// logits = router normed + bias. Weights are float32, as images have them, or bf16.
+// Routing of up to 128 rows in one kernel: normed = norm(x), logits = router normed + bias, and of
+// up to 128 experts the choice. Weights are float32, as images have them, or bf16.
 //
 // A block has eight experts, a warp each, and one row or four. It norms the rows into shared memory
 // (so does every block of these rows; each writes its share of `normed`), then a warp goes over its
 // weight row once for all of them, sixteen 16-byte loads in flight, which are asked for before the
 // kernel in front has ended. A router has 0.5 to 2 MB: what counts is that no block reads much and
-// that nothing is handed on through another kernel. Bound by latency: with the choice, on an H200
-// in a graph, 6.3 us for one row of 2048 and 128 experts in bf16 and 10.2 for 64 rows (norm,
-// matrix-vector product and choice: 8.2 for one row).
+// that nothing is handed on through another kernel: the block that is the last of its rows to have
+// stored its logits chooses. Bound by latency.
 
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/moe_choose.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -19,6 +18,24 @@ constexpr int kWarps = 8, kThreads = kWarps * kWarp;
 constexpr int kManyRows = 4;  // of a block, where there is more than one
 constexpr int32_t kMostRows = 128;
 constexpr int64_t kMostShared = 96 << 10;
+constexpr int kEach = 4;  // experts of a lane that chooses
+
+// Blocks that have stored their logits, by rows; 0 between kernels. A worker has one stream.
+__device__ uint32_t arrived[kMostRows];
+
+// Whether all other blocks of these rows have come here, and with that their logits can be seen.
+__device__ inline bool IsLast() {
+  __shared__ bool last;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(&arrived[blockIdx.y], 1) == gridDim.x - 1;
+    if (last) arrived[blockIdx.y] = 0;
+  }
+  __syncthreads();
+  __threadfence();
+  return last;
+}
 
 struct Eight {
   float4 low, high;
@@ -116,7 +133,8 @@ __device__ inline void LoadPieces(Weights (&v)[Weights::kInFlight], const Weight
 }
 
 template <int kRows, class Weights>
-__global__ __launch_bounds__(kThreads, 2) void RouteFew(const MoeRouteArgs a, float* logits) {
+__global__ __launch_bounds__(kThreads, 2) void Route(const MoeRouteArgs a, bool chooses,
+                                                     float* logits) {
   constexpr int kInFlight = Weights::kInFlight;
   extern __shared__ uint4 shared[];
   const int lane = threadIdx.x % kWarp, pieces = static_cast<int>(a.router.k / 8);
@@ -152,22 +170,26 @@ __global__ __launch_bounds__(kThreads, 2) void RouteFew(const MoeRouteArgs a, fl
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = WarpSum(sum[r]);
-  if (lane != 0 || !is_expert) return;
-  const float bias = a.bias != nullptr ? a.bias[expert] : 0.0f;
+  if (lane == 0 && is_expert) {
+    const float bias = a.bias != nullptr ? a.bias[expert] : 0.0f;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    if (r < rows) logits[(first + r) * a.router.n + expert] = sum[r] + bias;
+    for (int r = 0; r < kRows; ++r) {
+      if (r < rows) logits[(first + r) * a.router.n + expert] = sum[r] + bias;
+    }
   }
+  if (!chooses || !IsLast()) return;
+  const int r = threadIdx.x / kWarp;
+  if (r < rows) ChooseExperts<kEach>(a, first + r, logits + (first + r) * a.router.n, nullptr);
 }
 
 template <int kRows, class Weights>
 OpError Run(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
   const size_t shared = kRows * a.router.k * sizeof(Bf16);
-  const auto kernel = RouteFew<kRows, Weights>;
+  const auto kernel = Route<kRows, Weights>;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
   const dim3 grid(static_cast<unsigned>((a.router.n + kWarps - 1) / kWarps),
                   (a.rows + kRows - 1) / kRows);
-  return Launch(context, grid, kThreads, shared, kernel, a, logits);
+  return Launch(context, grid, kThreads, shared, kernel, a, ChoosesItself(a), logits);
 }
 
 template <class Weights>
@@ -178,7 +200,7 @@ OpError Run(const MoeRouteArgs& a, float* logits, const LaunchContext& context) 
 
 }  // namespace
 
-bool TakesRouteLogits(const MoeRouteArgs& a) {
+bool TakesRouteFew(const MoeRouteArgs& a) {
   const int64_t k = a.router.k;
   const bool fast = a.router.dtype == DType::kBF16 || a.router.dtype == DType::kF32;
   return a.rows <= kMostRows && fast && k > 0 && k % 8 == 0 &&
@@ -186,7 +208,11 @@ bool TakesRouteLogits(const MoeRouteArgs& a) {
          Aligned(a.normed) && Aligned(a.norm) && Aligned(a.router.data);
 }
 
-OpError RouteLogits(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
+bool ChoosesItself(const MoeRouteArgs& a) {
+  return a.router.n <= kEach * kWarp && !ClosesGroups(a);
+}
+
+OpError RouteFew(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
   return a.router.dtype == DType::kBF16 ? Run<EightBf16>(a, logits, context)
                                         : Run<EightF32>(a, logits, context);
 }
