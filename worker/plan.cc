@@ -30,14 +30,12 @@ constexpr uint64_t kTokenizerBytesPerByte = 3;
 
 // Device memory of a worker on a GPU besides its engine's: context, modules, streams. Measured as
 // what `nvidia-smi` shows above the parts of the lease with each demonstration model resident: 527
-// to 532 MiB (H200, driver 580, kernels of one capability, all of them loaded at the start). They
-// are loaded as they are used now; with cuBLASLt's the six models stay 11 MiB below this. Not
-// measured with large shapes.
-constexpr uint64_t kCudaProcessBytes = uint64_t{544} << 20;
-// A chunk is one physical allocation. An H200 gives back 32 GiB in 41 ms when it came in pieces of
-// 64 MiB, in 17 ms of 256 MiB, in 10 ms of 1 GiB; eviction takes whole chunks, and layers wait for
-// them.
-constexpr uint64_t kCudaLargestChunk = uint64_t{512} << 20;
+// to 533 MiB (H200, driver 580, kernels of one capability). With cuBLASLt's the six models together
+// stay 43 MiB below their leases.
+constexpr uint64_t kCudaProcessBytes = uint64_t{534} << 20;
+// A chunk is one physical allocation. An H200 gives back 45 GiB in 33 to 36 ms when it came in
+// pieces of 512 MiB, in 25 ms of 1 GiB; eviction takes whole chunks, and layers wait for them.
+constexpr uint64_t kCudaLargestChunk = uint64_t{1} << 30;
 constexpr uint64_t kCudaChunksWanted = 64;
 
 absl::StatusOr<kernels::DType> KvDType(const v1::Model& model, const DeviceTraits& device) {
