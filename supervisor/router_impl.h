@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -54,7 +55,7 @@ class Router::Impl {
            const Done& (v1::FromWorker::*answer)() const, Reply<T> reply);
 
   // router_status.cc
-  v1::ModelStatus ModelStatusOf(const ModelRecord& model) const;
+  v1::ModelStatus ModelStatusOf(const ModelRecord& model, const std::string& no_room) const;
   v1::Status GetStatus() const;
   v1::ListModelsReply ListModels() const;
   absl::StatusOr<v1::ModelStatus> GetModel(const std::string& name) const;
@@ -215,6 +216,7 @@ class Router::Impl {
 
   // router_swaps.cc
   void PumpDevice(size_t device);
+  void NoteRoom(size_t device, const std::vector<SchedulerModel>& models);
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
                          const std::vector<Demand>& demands);
   void StartSwap(DeviceSlot& device, Decision::Start start);
@@ -275,6 +277,9 @@ class Router::Impl {
   void PumpHealth();
   void TellHealth(ModelRecord& model, bool serving);
   v1::ModelState StateOf(const ModelRecord& model) const;
+  std::string ErrorOf(const ModelRecord& model, const std::string& no_room) const;
+  std::map<std::string, std::string> NoRoomReasons() const;
+  bool Serving(const ModelRecord& model) const;
 
   RouterOptions options_;
   Ports ports_;

@@ -231,6 +231,7 @@ struct ModelRecord {
   bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
   bool residency_wanted = false;  // pinned, and not there yet
   bool no_room = false;           // pinned, and there was no room for it when it was wanted last
+  bool without_room = false;      // not resident, and could not become so now: see HaveRoom
   bool blocked = false;           // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;

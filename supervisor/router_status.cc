@@ -28,7 +28,34 @@ v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
   return warm ? v1::WARM : v1::COLD;
 }
 
-v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
+// What is wrong now, the worst of it. `no_room`: why it has no room, if so.
+std::string Router::Impl::ErrorOf(const ModelRecord& model, const std::string& no_room) const {
+  if (!model.entry.problem.ok()) return std::string(model.entry.problem.message());
+  if (model.failures.failed) return model.failures.last;
+  if (!no_room.empty()) return no_room;
+  if (model.failures.stands) return model.failures.last;
+  return model.probe.doubt;
+}
+
+// Of the models that have none, by their names.
+std::map<std::string, std::string> Router::Impl::NoRoomReasons() const {
+  std::map<std::string, std::string> reasons;
+  for (size_t i = 0; i < state_.devices.size(); ++i) {
+    const bool any = std::any_of(state_.models.begin(), state_.models.end(), [i](const auto& each) {
+      return each.second->device == i && each.second->without_room;
+    });
+    if (!any) continue;
+    const std::vector<SchedulerModel> views = ModelViews(i);
+    for (const SchedulerModel& view : views) {
+      const std::string& name = view.tenant.model;
+      if (Find(name)->without_room) reasons[name] = NoRoomReason(DeviceView(i), views, view);
+    }
+  }
+  return reasons;
+}
+
+v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model,
+                                            const std::string& no_room) const {
   const LeaseEntry lease = LeaseOf(model);
   v1::ModelStatus status;
   status.set_name(model.name());
@@ -41,14 +68,8 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model) const {
   status.set_resident_bytes(lease.held.weights);
   status.set_kv_bytes(lease.held.kv);
   // A worker's last words and a file's names are bytes from outside.
+  status.set_error(ValidUtf8(ErrorOf(model, no_room)));
   const FailureLog& failures = model.failures;
-  if (!model.entry.problem.ok()) {
-    status.set_error(ValidUtf8(std::string(model.entry.problem.message())));
-  } else if (failures.stands || failures.failed) {
-    status.set_error(ValidUtf8(failures.last));
-  } else {
-    status.set_error(ValidUtf8(model.probe.doubt));
-  }
   if (!failures.last.empty()) {
     status.set_last_failure(ValidUtf8(failures.last));
     status.set_last_failure_age_s(static_cast<double>(Now() - failures.last_at) / kSecond);
@@ -92,16 +113,17 @@ v1::Status Router::Impl::GetStatus() const {
 
 v1::ListModelsReply Router::Impl::ListModels() const {
   v1::ListModelsReply reply;
+  std::map<std::string, std::string> no_room = NoRoomReasons();
   for (const std::string& name : state_.order) {
     const ModelRecord& model = *Find(name);
-    if (model.leave != Leave::kRemove) *reply.add_models() = ModelStatusOf(model);
+    if (model.leave != Leave::kRemove) *reply.add_models() = ModelStatusOf(model, no_room[name]);
   }
   return reply;
 }
 
 absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) const {
   ASSIGN_OR_RETURN(const ModelRecord* model, Lookup(name));
-  return ModelStatusOf(*model);
+  return ModelStatusOf(*model, NoRoomReasons()[model->name()]);
 }
 
 std::optional<uint64_t> Router::Impl::SettledBytes(const std::string& device) const {
@@ -147,17 +169,21 @@ void Router::Impl::PumpWatchers() {
   }
 }
 
+// Whether a request would be accepted and answered, as far as one can tell.
+bool Router::Impl::Serving(const ModelRecord& model) const {
+  return !state_.draining && model.leave != Leave::kRemove && Refusal(model).ok() &&
+         !model.without_room && model.probe.doubt.empty();
+}
+
 // Tells only what has changed. Inference is served as long as some model is, or there is none to be
 // served; a balancer that asks for a model asks for that model.
 void Router::Impl::PumpHealth() {
   bool any = false;
   bool none = true;
   for (const auto& [name, model] : state_.models) {
-    const bool there = model->leave != Leave::kRemove;
-    const bool serving =
-        !state_.draining && there && Refusal(*model).ok() && model->probe.doubt.empty();
+    const bool serving = Serving(*model);
     any |= serving;
-    none &= !there;
+    none &= model->leave == Leave::kRemove;
     TellHealth(*model, serving);
   }
   const bool inference = !state_.draining && (any || none);

@@ -29,6 +29,7 @@ void Router::Impl::PumpDevice(size_t index) {
   }
   device.recheck.Clear();
   std::vector<SchedulerModel> models = ModelViews(index);
+  NoteRoom(index, models);
   if (!state_.ending) {
     std::vector<Demand> demands = Demands(index);
     if (RefuseWithoutRoom(index, models, demands)) return;  // everything is looked at anew
@@ -53,6 +54,15 @@ void Router::Impl::PumpDevice(size_t index) {
   if (!wanted) GrowPools(device, index, models);
   if (decision.recheck_at > 0)
     Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
+}
+
+// Who could not come in now: what health and status tell of before anybody asks.
+void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& models) {
+  const std::vector<bool> fits = HaveRoom(DeviceView(index), models);
+  for (size_t i = 0; i < models.size(); ++i) {
+    ModelRecord& model = *Find(models[i].tenant.model);
+    model.without_room = !fits[i] && !Resident(model);
+  }
 }
 
 // Tells at once whoever cannot be served while pins, strangers and quarantine are as they are. True

@@ -184,6 +184,22 @@ SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerMode
   return Plan(device, HoldersOf(models), *self, demand, now);
 }
 
+std::vector<bool> HaveRoom(const SchedulerDevice& device,
+                           const std::vector<SchedulerModel>& models) {
+  const Holders holders = HoldersOf(models);
+  std::vector<bool> fits;
+  fits.reserve(models.size());
+  for (const SchedulerModel& model : models) {
+    fits.push_back(EverFits(device, model, holders.kept));
+  }
+  return fits;
+}
+
+std::string NoRoomReason(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                         const SchedulerModel& model) {
+  return Arithmetic(device, HoldersOf(models), model);
+}
+
 std::vector<Refused> Refusals(const SchedulerDevice& device,
                               const std::vector<SchedulerModel>& models,
                               const std::vector<Demand>& demands) {

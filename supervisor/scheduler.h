@@ -62,6 +62,15 @@ bool FillEndsSoon(uint64_t done, uint64_t total, Nanos elapsed);
 SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                   const Demand& demand, Nanos now);
 
+// Which of `models`, in their order, could come in, were all others idle and at rest: pinned
+// models, strangers and workers that cannot be ended leave them room.
+std::vector<bool> HaveRoom(const SchedulerDevice& device,
+                           const std::vector<SchedulerModel>& models);
+
+// The arithmetic for one of `models` that has none.
+std::string NoRoomReason(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
+                         const SchedulerModel& model);
+
 struct Refused {
   std::string model;
   DemandKind kind;

@@ -163,7 +163,12 @@ class Simulation {
     const Nanos took = h.world.timers.Now() - asked;
     if (!h.violation().empty()) return h.violation();
     if (client->finishes == 0) return absl::StrCat("no answer from ", name, "; ", Waiting());
-    if (client->status.ok() || RightlyRefused(entry, client->status, took)) return "";
+    const bool right = client->status.ok() || RightlyRefused(entry, client->status, took);
+    if (client->status.ok() != h.world.health["model/" + name]) {
+      return absl::StrCat("health of ", name, " is wrong: ", client->status.ToString(), "; ",
+                          Waiting());
+    }
+    if (right) return "";
     return absl::StrCat("in peace, after ", took / kMillisecond, " ms: ", client->status.ToString(),
                         "; ", Waiting());
   }
