@@ -50,8 +50,7 @@ void Router::Impl::Install(ModelRecord& model) {
   model.probe.doubt.clear();
   const bool usable = model.entry.problem.ok();
   model.launch_wanted = usable;
-  model.residency_wanted = usable && model.pinned;
-  model.no_room = false;
+  model.pin.Reset();
   model.master.prefetch = usable && options_.prefetch_at_start;
   model.last_use = Now();
 }
@@ -195,7 +194,6 @@ void Router::Impl::Drain(Nanos grace, std::function<void()> done) {
   while (!state_.switches.empty()) FailSwitch(state_.switches.front().model, why);
   for (const auto& [name, model] : state_.models) {
     FinishPrefetches(*model, why);
-    model->residency_wanted = false;
     model->launch_wanted = false;
     model->master.prefetch = false;
   }

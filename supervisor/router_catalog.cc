@@ -34,9 +34,10 @@ absl::Status Router::Impl::Pin(const std::string& name, bool pinned) {
     RETURN_IF_ERROR(Refusal(model));
     RETURN_IF_ERROR(MayPin(model));
     model.pinned = true;
+    model.pin.Reset();
     if (!Resident(model)) QueueSwitch(model);  // as a Load that nobody watches
   } else {
-    model.pinned = model.residency_wanted = false;  // whatever has become of it
+    model.pinned = false;  // whatever has become of it
     // The load that pinning asked for is not wanted any more.
     state_.switches.remove_if(
         [&](const SwitchOp& op) { return op.model == model.name() && op.sinks.empty(); });
@@ -77,7 +78,7 @@ void Router::Impl::Unload(const std::string& name, Reply<v1::UnloadReply> reply)
 // keeps what waits for it.
 void Router::Impl::BeginLeave(ModelRecord& model, Leave why) {
   model.leave = std::max(model.leave, why);
-  model.residency_wanted = model.launch_wanted = model.master.prefetch = false;
+  model.launch_wanted = model.master.prefetch = false;
   dirty_ = true;
   const std::string name = model.name();
   DeviceSlot& device = DeviceOf(model);
@@ -160,8 +161,7 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
     if (same_work && same_policy) continue;
     (model->leave == Leave::kRemove ? reply.add_added(name) : reply.add_changed(name));
     if (same_work && model->leave == Leave::kNo) {
-      // Newly pinned in the configuration is as pinned at start.
-      model->residency_wanted = entry.model.pinned() && entry.problem.ok();
+      model->pin.Reset();  // newly pinned in the configuration is as pinned at start
       model->pinned = entry.model.pinned();
       model->entry = std::move(entry);
       Touch(*model);

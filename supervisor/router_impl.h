@@ -198,8 +198,10 @@ class Router::Impl {
   std::vector<SchedulerModel> ModelViews(size_t device) const;
   std::vector<Demand> Demands(size_t device) const;
   std::optional<Demand> DemandOf(const ModelRecord& model) const;
+  bool WantsResidency(const ModelRecord& model) const;
   bool Prepared(const ModelRecord& model) const;
   bool Failing(const ModelRecord& model) const;
+  bool FailsToLoad(const ModelRecord& model) const;
   Nanos DrainOf(size_t device) const;
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
@@ -228,7 +230,8 @@ class Router::Impl {
   bool Drains(const ModelRecord& model) const;
   bool VictimsDrain(const Swap& swap) const;
   void NoteForeign(DeviceSlot& device);
-  void WantPinned(size_t device);
+  void AwaitSpared(const Demand& demand);
+  void LoadFailed(ModelRecord& model, const absl::Status& why);
   void FailDemand(ModelRecord& model, const absl::Status& status);
 
   // router_switches.cc

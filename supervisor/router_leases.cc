@@ -184,7 +184,7 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   ShrinkTo(model, before, false);
   if (swap) {
     AbortSwap(device);
-    FailDemand(model, why);
+    LoadFailed(model, why);
   }
 }
 

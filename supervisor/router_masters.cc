@@ -67,7 +67,7 @@ bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
         id.status().code(),
         absl::StrCat("no memory for the master of ", model.name(), ": ", id.status().message()));
     FinishPrefetches(model, why);
-    FailDemand(model, why);
+    LoadFailed(model, why);
     return true;
   }
   state_.host.SetMaster(model.name(), bytes);
@@ -234,7 +234,7 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       model.failures.Note(std::string(why.message()), Now());
       LogWarning(why.message());
       FinishPrefetches(model, why);
-      FailDemand(model, why);
+      LoadFailed(model, why);
       return;
     }
     default:

@@ -51,7 +51,7 @@ bool Router::Impl::Suspends(const ModelRecord& model) const {
 bool Router::Impl::NothingAgainst(const ModelRecord& model) const {
   if (!Ready(model)) return false;
   if (Resident(model)) return options_.probe_interval == 0;
-  return !model.residency_wanted || Now() - model.worker.ready_at >= options_.probe_interval;
+  return !WantsResidency(model) || Now() - model.worker.ready_at >= options_.probe_interval;
 }
 
 void Router::Impl::PumpProbe(ModelRecord& model) {

@@ -207,6 +207,24 @@ struct ProbeSlot {
   Alarm alarm;  // a probe is due, or is to be judged
 };
 
+// A pinned model is loaded by itself, until it is there.
+struct PinSlot {
+  explicit PinSlot(Timers* timers) : retry(timers) {}
+
+  int failures = 0;           // to load it, since it was resident last
+  Nanos failed_at = 0;        // the last time
+  Nanos not_before = 0;       // of the next try
+  bool told_no_room = false;  // to the log, since it was resident last
+  Alarm retry;                // then it is looked at again
+
+  void Reset() {
+    failures = 0;
+    failed_at = not_before = 0;
+    told_no_room = false;
+    retry.Clear();
+  }
+};
+
 // Why a model is on its way out.
 enum class Leave { kNo, kUnload, kReplace, kRemove };
 
@@ -218,6 +236,7 @@ struct ModelRecord {
         lease(timers),
         clock(timers),
         probe(timers),
+        pin(timers),
         leave_deadline(timers),
         idle(timers) {}
 
@@ -228,17 +247,16 @@ struct ModelRecord {
   HostShare host;  // its master, or the ring that stands in for one
   size_t device = 0;
   bool pinned = false;
-  bool launch_wanted = false;     // a worker without lease is cheap, and answers at once
-  bool residency_wanted = false;  // pinned, and not there yet
-  bool no_room = false;           // pinned, and there was no room for it when it was wanted last
-  bool without_room = false;      // not resident, and could not become so now: see HaveRoom
-  bool blocked = false;           // ready or not: another model must have its turn first
+  bool launch_wanted = false;  // a worker without lease is cheap, and answers at once
+  bool without_room = false;   // not resident, and could not become so now: see HaveRoom
+  bool blocked = false;        // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;
   MasterSlot master;
   LeaseSlot lease;
   WaitClock clock;
   ProbeSlot probe;
+  PinSlot pin;
 
   // Requests: all, those that wait for a turn in the worker, in their order, and those that run.
   using WaitKey = std::tuple<int32_t, Nanos, RequestId>;

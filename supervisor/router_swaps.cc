@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/backoff.h"
 #include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 
@@ -12,6 +13,7 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kNoRoomRetry = 10 * kSecond;
+constexpr Nanos kSparedRecheck = 60 * kSecond;
 // Strangers' bytes that were there for so long, several samples, are a reason to refuse: a program
 // that starts or ends may take much for a moment.
 constexpr Nanos kForeignStays = 2 * kSecond;
@@ -42,6 +44,7 @@ void Router::Impl::PumpDevice(size_t index) {
     models = ModelViews(index);
   }
   std::vector<Demand> demands = Demands(index);
+  for (const Demand& demand : demands) AwaitSpared(demand);
   const bool wanted = !demands.empty();
   Decision decision = Decide(DeviceView(index), models, std::move(demands), Now());
   const std::set<std::string> blocked(decision.blocked.begin(), decision.blocked.end());
@@ -62,6 +65,10 @@ void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& mod
   for (size_t i = 0; i < models.size(); ++i) {
     ModelRecord& model = *Find(models[i].tenant.model);
     model.without_room = !fits[i] && !Resident(model);
+    if (!model.without_room || !model.pinned || model.pin.told_no_room) continue;
+    model.pin.told_no_room = true;
+    LogWarning("pinned, but there is no room: ",
+               NoRoomReason(DeviceView(index), models, models[i]));
   }
 }
 
@@ -72,14 +79,7 @@ bool Router::Impl::RefuseWithoutRoom(size_t index, const std::vector<SchedulerMo
   const std::vector<Refused> refusals = Refusals(DeviceView(index), models, demands);
   for (const Refused& refusal : refusals) {
     ModelRecord& model = *Find(refusal.model);
-    // A pinned model that finds no room at start is only told of.
-    const bool told = std::exchange(model.no_room, model.pinned);
-    if (refusal.kind == DemandKind::kBackground) {
-      model.residency_wanted = false;
-      if (!told) LogWarning("pinned, but there is no room: ", refusal.reason);
-    } else {
-      FailDemand(model, NoRoom(refusal.reason));
-    }
+    FailDemand(model, NoRoom(refusal.reason));
     const std::set<RequestId> unsent = model.unsent;
     for (RequestId id : unsent) EndRequest(*FindRequest(id), NoRoom(refusal.reason), false);
     dirty_ = true;
@@ -164,7 +164,6 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
       return AbortSwap(device);
     case Verdict::kRefuse:
       AbortSwap(device);
-      model.no_room = model.pinned;
       return FailDemand(model, NoRoom(plan.reason));
   }
 }
@@ -175,7 +174,7 @@ void Router::Impl::FinishSwap(DeviceSlot& device) {
   const Swap swap = *std::exchange(device.swap, std::nullopt);
   BeginTurn(model, swap.target.weights - std::min(swap.before.weights, swap.target.weights));
   model.failures.stands = false;
-  model.residency_wanted = model.no_room = false;
+  model.pin.Reset();
   for (const auto& [priority, since, id] : model.waiting) {
     Request& request = *FindRequest(id);
     if (request.resident_at == 0) request.resident_at = Now();
@@ -209,7 +208,6 @@ void Router::Impl::AbortSwap(DeviceSlot& device) {
 
 // Whoever wanted the model to become resident is told why it does not.
 void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
-  model.residency_wanted = false;
   FailSwitch(model.name(), status);
   std::vector<RequestId> ids;
   for (const auto& [priority, since, id] : model.waiting) ids.push_back(id);
@@ -217,14 +215,31 @@ void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
   dirty_ = true;
 }
 
+// A pinned model for whose sake nobody is evicted, since it fails: no event says when that is over.
+void Router::Impl::AwaitSpared(const Demand& demand) {
+  if (demand.kind != DemandKind::kBackground || !demand.failing) return;
+  Alarm& retry = Find(demand.model)->pin.retry;
+  if (!retry.armed()) Arm(retry, kSparedRecheck, [] {});
+}
+
+// There was room, but it could not be loaded: a pinned model is tried again, later and later.
+void Router::Impl::LoadFailed(ModelRecord& model, const absl::Status& why) {
+  if (model.pinned) {
+    PinSlot& pin = model.pin;
+    const auto failure = static_cast<uint64_t>(++pin.failures);
+    const Nanos delay = BackoffDelay(pin.failures, BackoffJitter(model.name(), failure));
+    pin.failed_at = Now();
+    pin.not_before = Now() + delay;
+    Arm(pin.retry, delay, [] {});
+  }
+  FailDemand(model, why);
+}
+
 void Router::Impl::OnForeignBytes(const std::string& device, uint64_t bytes) {
-  for (size_t i = 0; i < state_.devices.size(); ++i) {
-    DeviceSlot& slot = *state_.devices[i];
-    const uint64_t before = slot.ledger.foreign();
-    if (slot.ledger.device().name != device || before == bytes) continue;
-    slot.ledger.SetForeign(bytes);
-    NoteForeign(slot);
-    if (bytes < before) WantPinned(i);
+  for (const auto& slot : state_.devices) {
+    if (slot->ledger.device().name != device || slot->ledger.foreign() == bytes) continue;
+    slot->ledger.SetForeign(bytes);
+    NoteForeign(*slot);
     dirty_ = true;
   }
   Pump();
@@ -246,15 +261,6 @@ void Router::Impl::NoteForeign(DeviceSlot& device) {
     device.foreign_kept = device.foreign_least;
     NoteForeign(device);  // they may have more by now
   });
-}
-
-// There is more room: pinned models that found none are wanted again.
-void Router::Impl::WantPinned(size_t index) {
-  if (state_.draining) return;
-  for (const auto& [name, model] : state_.models) {
-    if (model->device != index || !model->pinned || !model->no_room || Resident(*model)) continue;
-    if (model->leave == Leave::kNo && !model->failures.failed) model->residency_wanted = true;
-  }
 }
 
 }  // namespace switchyard::supervisor

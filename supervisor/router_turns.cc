@@ -102,6 +102,12 @@ std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
   return views;
 }
 
+// Pinned, not there, and nothing says that it cannot come in now.
+bool Router::Impl::WantsResidency(const ModelRecord& model) const {
+  return model.pinned && !state_.draining && model.leave == Leave::kNo && Refusal(model).ok() &&
+         !Resident(model) && !model.without_room && Now() >= model.pin.not_before;
+}
+
 // Who wants the model to become resident: the strongest wish of a switch, requests, a pin. What its
 // turn takes is Demands' to say.
 std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
@@ -123,11 +129,11 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     demand.kind = DemandKind::kSwitch;
     demand.since = static_cast<Nanos>(op->order);
   } else if (model.waiting.empty()) {
-    if (!model.residency_wanted) return std::nullopt;
+    if (!WantsResidency(model)) return std::nullopt;
     demand.kind = DemandKind::kBackground;
   }
   demand.prepared = Prepared(model);
-  demand.failing = Failing(model);
+  demand.failing = Failing(model) || (demand.kind == DemandKind::kBackground && FailsToLoad(model));
   return demand;
 }
 
@@ -135,6 +141,11 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
 bool Router::Impl::Failing(const ModelRecord& model) const {
   const bool healthy = Ready(model) && Now() - model.worker.launched_at >= kHealthyAfter;
   return model.failures.in_a_row >= kFailuresUntilSpared && !healthy;
+}
+
+// The same of a pinned model that cannot be loaded: it has one more try every ten minutes.
+bool Router::Impl::FailsToLoad(const ModelRecord& model) const {
+  return model.pin.failures >= kFailuresUntilSpared && Now() - model.pin.failed_at < kHealthyAfter;
 }
 
 bool Router::Impl::Prepared(const ModelRecord& model) const {

@@ -34,7 +34,7 @@ void Router::Impl::Send(ModelRecord& model, v1::ToWorker message) {
 }
 
 bool Router::Impl::WantsWorker(const ModelRecord& model) const {
-  return model.launch_wanted || model.residency_wanted || !model.requests.empty() ||
+  return model.launch_wanted || WantsResidency(model) || !model.requests.empty() ||
          !model.calls.empty() || !model.master.waiting.empty() || FindSwitch(model.name());
 }
 
@@ -146,7 +146,7 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   model.worker.ready_at = Now();
   model.failures.stands = false;
   // A probe that got this far: the model serves again, but the next failure ends that.
-  if (std::exchange(model.failures.failed, false) && model.pinned) model.residency_wanted = true;
+  model.failures.failed = false;
   WatchHeartbeat(model);
   AttachMaster(model);
   dirty_ = true;
@@ -279,8 +279,6 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
   CallsAfterLoss(model);
   if (!planned) {
     ++model.failures.restarts;
-    if (model.pinned && model.leave == Leave::kNo && !state_.draining)
-      model.residency_wanted = true;
     OnFailure(model, what, lived);
   } else if (model.leave == Leave::kNo && !state_.draining) {
     model.launch_wanted = true;  // its fixed bytes are back; without a lease it costs none
@@ -312,7 +310,7 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
   failures.failed = true;
   failures.not_before = Now() + kProbeFailedEvery;
   DiscardMaster(model);  // it may be what kills them
-  model.residency_wanted = model.launch_wanted = false;
+  model.launch_wanted = false;
   const absl::Status why = Refusal(model);
   FailDemand(model, why);
   EndWaiting(model, why);

@@ -207,13 +207,11 @@ std::vector<Refused> Refusals(const SchedulerDevice& device,
   std::vector<Refused> refusals;
   for (const SchedulerModel& model : models) {
     if (EverFits(device, model, holders.kept)) continue;
-    const auto demand = std::find_if(demands.begin(), demands.end(), [&](const Demand& d) {
+    const bool wanted = std::any_of(demands.begin(), demands.end(), [&](const Demand& d) {
       return d.model == model.tenant.model;
     });
-    if (demand == demands.end() && !model.asked) continue;
-    refusals.push_back({model.tenant.model,
-                        demand == demands.end() ? DemandKind::kRequests : demand->kind,
-                        Arithmetic(device, holders, model)});
+    if (!wanted && !model.asked) continue;
+    refusals.push_back({model.tenant.model, Arithmetic(device, holders, model)});
   }
   return refusals;
 }

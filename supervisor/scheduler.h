@@ -73,7 +73,6 @@ std::string NoRoomReason(const SchedulerDevice& device, const std::vector<Schedu
 
 struct Refused {
   std::string model;
-  DemandKind kind;
   std::string reason;
 };
 

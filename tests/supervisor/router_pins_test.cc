@@ -160,6 +160,71 @@ TEST_F(RouterPins, APinnedModelComesBackWhenStrangersGo) {
   EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 10 * kSecond));
 }
 
+// Nobody has to ask for it: a pin is a promise. Others are not evicted for its sake ever faster.
+TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLater) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  h_->world.rules.faults.grow_fails = 1;
+  std::set<int64_t> tries;  // the times at which one has failed
+  h_->RunUntil(
+      [&] {
+        const v1::ModelStatus a = h_->StatusOf("a");
+        const double age = a.last_failure_age_s();
+        const auto at = h_->world.timers.Now() - static_cast<Nanos>(age * kSecond);
+        if (!a.last_failure().empty()) tries.insert((at + kMillisecond / 2) / kMillisecond);
+        return false;
+      },
+      120 * kSecond);
+  EXPECT_GE(tries.size(), 6u);
+  EXPECT_LE(tries.size(), 20u);
+  EXPECT_NE(h_->StatusOf("a").error().find("out of memory"), std::string::npos);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->world.rules.faults.grow_fails = 0;
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 61 * kSecond));
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+}
+
+// From the third failure of a row on no resident model gives way to it, as to one that dies; for
+// ten minutes, then it is tried once more.
+TEST_F(RouterPins, OthersAreSparedByAPinnedModelThatCannotGrow) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  h_->world.rules.faults.grow_fails = 1;
+  h_->RunFor(30 * kSecond);
+  h_->world.rules.faults.grow_fails = 0;
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  h_->RunFor(500 * kSecond);
+  EXPECT_TRUE(Resident("b"));
+  EXPECT_FALSE(Resident("a"));
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 200 * kSecond));
+}
+
+TEST_F(RouterPins, APinnedModelWhoseMasterCannotBeFilledIsTriedAgain) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  h_->world.rules.faults.fill_fails = 1;
+  h_->RunFor(10 * kSecond);
+  ASSERT_FALSE(Resident("a"));
+  h_->world.rules.faults.fill_fails = 0;
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 61 * kSecond));
+}
+
+TEST_F(RouterPins, APinnedModelComesInWhenAnotherIsUnpinned) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  catalog[1].model.set_pinned(true);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  ASSERT_NE(Resident("a"), Resident("b"));
+  const std::string in = Resident("a") ? "a" : "b", out = Resident("a") ? "b" : "a";
+  EXPECT_FALSE(h_->world.health["model/" + out]);
+  ASSERT_EQ(h_->router->Pin(in, false), absl::OkStatus());
+  EXPECT_TRUE(h_->RunUntil([&, out] { return Resident(out); }, 10 * kSecond));
+}
+
 // Its fixed bytes went to another model, but a worker without a lease costs none.
 TEST_F(RouterPins, AModelWhoseFixedBytesWereTakenStaysWarm) {
   Begin(105 * kMiB);

@@ -130,6 +130,7 @@ class Simulation {
       FakeWorker* worker = h.world.WorkerOf(entry.model.name());
       if (worker != nullptr && worker->wedged()) worker->Die("mended");
     }
+    if (std::string wrong = PinsAreKept(); !wrong.empty()) return wrong;
     // And everything still works; what had been given up, when an operator asks again.
     for (const ModelEntry& entry : catalog_) {
       std::string wrong = Serves(entry);
@@ -149,6 +150,25 @@ class Simulation {
       free -= image;
       harness_->router->Adopt(entry.model.name(), harness_->world.LeftOver(image));
     }
+  }
+
+  // "" or which pinned model is neither resident nor said not to serve, though nobody asks for it.
+  std::string PinsAreKept() {
+    RouterHarness& h = *harness_;
+    std::string missing;
+    auto kept = [&] {
+      missing.clear();
+      const v1::Status now = h.router->GetStatus();
+      for (const v1::ModelStatus& model : now.models()) {
+        const bool there = model.state() == v1::RESIDENT || model.state() == v1::FAILED;
+        if (model.pinned() && !there && h.world.health["model/" + model.name()]) {
+          missing = model.name();
+        }
+      }
+      return missing.empty();
+    };
+    if (h.RunUntil(kept, 900 * kSecond) || !h.violation().empty()) return h.violation();
+    return absl::StrCat(missing, " is pinned and not there; ", Waiting());
   }
 
   // "" or why the model does not answer, in peace.
