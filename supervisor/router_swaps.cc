@@ -62,13 +62,15 @@ void Router::Impl::PumpDevice(size_t index) {
 // Who could not come in now: what health and status tell of before anybody asks.
 void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& models) {
   const std::vector<bool> fits = HaveRoom(DeviceView(index), models);
-  for (size_t i = 0; i < models.size(); ++i) {
-    ModelRecord& model = *Find(models[i].tenant.model);
-    model.without_room = !fits[i] && !Resident(model);
-    if (!model.without_room || !model.pinned || model.pin.told_no_room) continue;
-    model.pin.told_no_room = true;
+  size_t i = 0;  // `models` are in this order, too
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != index) continue;
+    const size_t view = i++;
+    model->without_room = !fits[view] && !Resident(*model);
+    if (!model->without_room || !model->pinned || model->pin.told_no_room) continue;
+    model->pin.told_no_room = true;
     LogWarning("pinned, but there is no room: ",
-               NoRoomReason(DeviceView(index), models, models[i]));
+               NoRoomReason(DeviceView(index), models, models[view]));
   }
 }
 

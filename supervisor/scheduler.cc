@@ -207,9 +207,8 @@ std::vector<Refused> Refusals(const SchedulerDevice& device,
   std::vector<Refused> refusals;
   for (const SchedulerModel& model : models) {
     if (EverFits(device, model, holders.kept)) continue;
-    const bool wanted = std::any_of(demands.begin(), demands.end(), [&](const Demand& d) {
-      return d.model == model.tenant.model;
-    });
+    const bool wanted = std::any_of(demands.begin(), demands.end(),
+                                    [&](const Demand& d) { return d.model == model.tenant.model; });
     if (!wanted && !model.asked) continue;
     refusals.push_back({model.tenant.model, Arithmetic(device, holders, model)});
   }
