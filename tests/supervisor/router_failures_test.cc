@@ -117,6 +117,33 @@ TEST_F(RouterFailures, AnErrorThatIsOvercomeIsHistory) {
   EXPECT_NEAR(h_->StatusOf("a").last_failure_age_s(), 30, 2);
 }
 
+// What was wrong with a model that is not there any more is history, too.
+TEST_F(RouterFailures, AnErrorOfAnUnloadedModelIsHistory) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.grow_fails = 1;
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(h_->StatusOf("a").error().find("out of memory"), std::string::npos);
+  bool unloaded = false;
+  h_->router->Unload("a", [&](const auto& reply) { unloaded = reply.ok(); });
+  ASSERT_TRUE(h_->RunUntil([&] { return unloaded; }));
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("out of memory"), std::string::npos);
+  h_->world.rules.faults.grow_fails = 0;
+}
+
+// But a model that has been given up is still refused, and says why.
+TEST_F(RouterFailures, UnloadingAFailedModelDoesNotMendIt) {
+  Begin(300 * kMiB);
+  Settle();
+  FailForGood();
+  h_->router->Unload("a", [](const auto&) {});
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  EXPECT_NE(h_->StatusOf("a").error().find("last words"), std::string::npos);
+  h_->world.rules.faults.dies_at_start = 0;
+}
+
 // Not only when somebody asks: a model is warm as long as it has a master.
 TEST_F(RouterFailures, ALostWorkerComesBackUnasked) {
   Begin(300 * kMiB);
