@@ -20,4 +20,8 @@ struct PinnedModel {
 absl::Status CheckPins(const Device& device, const std::vector<PinnedModel>& pinned,
                        const PinnedModel& more);
 
+// Whether `device`, being made smaller, still holds those that are pinned there.
+// FAILED_PRECONDITION as above.
+absl::Status CheckKeepsPins(const Device& device, const std::vector<PinnedModel>& pinned);
+
 }  // namespace switchyard::supervisor

@@ -18,7 +18,7 @@ std::string Listed(const char* what, const Names& names) {
 }
 
 void LogReload(const absl::StatusOr<v1::ReloadConfigReply>& reply) {
-  if (!reply.ok()) return LogError("models.d is not changed: ", reply.status().message());
+  if (!reply.ok()) return LogError("the configuration is not changed: ", reply.status().message());
   const std::string changes =
       absl::StrCat(Listed("added", reply->added()), Listed("changed", reply->changed()),
                    Listed("removed", reply->removed()));
@@ -97,15 +97,15 @@ void Reloader::Finish(absl::StatusOr<Configuration> read) {
 }
 
 absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Configuration read) {
-  LogProblems(read.catalog);
   const std::vector<Device>& devices = read.budget.budget.devices;
+  ASSIGN_OR_RETURN(v1::ReloadConfigReply reply, router_->Reload(read.catalog, devices));
+  LogProblems(read.catalog);
   for (size_t i = 0; i < devices.size(); ++i) {
     if (devices[i].capacity_bytes == budget_.budget.devices[i].capacity_bytes) continue;
     LogInfo("device ", devices[i].name, ": ", HumanBytes(devices[i].capacity_bytes));
-    router_->SetCapacity(devices[i].name, devices[i].capacity_bytes);
   }
   budget_ = std::move(read.budget);
-  return router_->Reload(std::move(read.catalog));
+  return reply;
 }
 
 }  // namespace switchyard::supervisor

@@ -39,13 +39,12 @@ ModelRecord& Router::Impl::AddModel(ModelEntry entry) {
 
 // Takes over what `model.entry` says; the model has no worker, lease or master.
 void Router::Impl::Install(ModelRecord& model) {
-  model.needs = NeedsOf(model.entry.plan);
+  model.plan = model.entry.plan;
+  model.misfit = absl::OkStatus();
+  model.needs = NeedsOf(model.plan);
   model.host = HostShareOf(model.needs.image, options_.host_budget_bytes).value_or(HostShare{});
   model.pinned = model.entry.model.pinned();
-  model.device = 0;
-  for (size_t i = 0; i < options_.devices.size(); ++i) {
-    if (options_.devices[i].name == model.entry.model.device()) model.device = i;
-  }
+  model.device = IndexOf(model.entry.model.device());
   model.failures = FailureLog{};
   model.probe.doubt.clear();
   const bool usable = model.entry.problem.ok();
@@ -53,6 +52,14 @@ void Router::Impl::Install(ModelRecord& model) {
   model.pin.Reset();
   model.master.prefetch = usable && options_.prefetch_at_start;
   model.last_use = Now();
+}
+
+// The first device, if there is none of this name.
+size_t Router::Impl::IndexOf(const std::string& device) const {
+  for (size_t i = 0; i < options_.devices.size(); ++i) {
+    if (options_.devices[i].name == device) return i;
+  }
+  return 0;
 }
 
 // The configured one while it exists, else the first pinned one, else the first.
@@ -125,6 +132,7 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
   if (!model.entry.problem.ok()) {
     return absl::FailedPreconditionError(std::string(model.entry.problem.message()));
   }
+  if (!model.misfit.ok()) return model.misfit;
   if (model.failures.failed) {
     return absl::FailedPreconditionError(
         absl::StrCat(model.name(), " has failed ", model.failures.in_a_row,
@@ -284,17 +292,15 @@ void Router::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> s
   impl_->WatchStatus(min_interval_ms, std::move(sink));
 }
 void Router::StopWatching(const StatusSink* sink) { impl_->StopWatching(sink); }
-absl::StatusOr<v1::ReloadConfigReply> Router::Reload(std::vector<ModelEntry> catalog) {
-  return impl_->Reload(std::move(catalog));
+absl::StatusOr<v1::ReloadConfigReply> Router::Reload(std::vector<ModelEntry> catalog,
+                                                     const std::vector<Device>& devices) {
+  return impl_->Reload(std::move(catalog), devices);
 }
 void Router::OnWorkerMessage(Incarnation worker, const v1::FromWorker& message) {
   impl_->OnWorkerMessage(worker, message);
 }
 void Router::OnWorkerGone(Incarnation worker, const WorkerExit& exit) {
   impl_->OnWorkerGone(worker, exit);
-}
-void Router::SetCapacity(const std::string& device, uint64_t bytes) {
-  impl_->SetCapacity(device, bytes);
 }
 void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
   impl_->OnForeignBytes(device, bytes);

@@ -78,14 +78,15 @@ class Router {
   v1::Status GetStatus() const;
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
-  // Replaces the catalog; what is unchanged goes on undisturbed.
-  absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog);
+  // Replaces the catalog; what is unchanged goes on undisturbed. `devices` have the sizes from now
+  // on that they have here; less of one is brought about as a stranger's bytes are.
+  // FAILED_PRECONDITION, and nothing has changed: it would not hold any more what is pinned on it.
+  absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog,
+                                               const std::vector<Device>& devices = {});
 
   // From the world.
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
-  // A device is given more or less to lease; less is brought about as a stranger's bytes are.
-  void SetCapacity(const std::string& device, uint64_t bytes);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
   // In order of `at`, a fresh one at least every few seconds; one of another device is dropped.
   void OnDeviceSample(DeviceSample sample);

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "common/status_macros.h"
-#include "supervisor/pins.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -52,7 +51,8 @@ absl::Status Router::Impl::MayPin(const ModelRecord& model) const {
   std::vector<PinnedModel> pinned;
   for (const std::string& name : state_.order) {
     const ModelRecord& other = *Find(name);
-    const bool may_hold = other.entry.problem.ok() && other.leave != Leave::kRemove;
+    const bool may_hold =
+        other.entry.problem.ok() && other.misfit.ok() && other.leave != Leave::kRemove;
     if (other.pinned && may_hold && other.device == model.device) {
       pinned.push_back({name, other.needs});
     }
@@ -141,8 +141,44 @@ void Router::Impl::CompleteLeave(ModelRecord& model) {
   for (auto& reply : replies) reply(v1::UnloadReply());
 }
 
-absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntry> catalog) {
+// What the entry of a new catalog promises to keep on its device, if anything: it is pinned, also
+// by an operator, and could be kept until now.
+std::optional<PinnedModel> Router::Impl::StaysPinned(const ModelEntry& entry) const {
+  const std::string& name = entry.model.name();
+  const ModelRecord* now = Find(name);
+  const bool known = now != nullptr && now->leave == Leave::kNo && now->entry.problem.ok() &&
+                     now->misfit.ok() && !entry.plan.model().empty();
+  const bool same = known && Same(now->entry.model, entry.model);
+  if (!(same ? now->pinned : entry.model.pinned()) || (!known && !entry.problem.ok())) {
+    return std::nullopt;
+  }
+  const bool same_plan = same && Same(now->entry.plan, entry.plan);
+  return PinnedModel{name, same_plan ? now->needs : NeedsOf(entry.plan)};
+}
+
+// A pin is a promise: a device that is made smaller still holds what is pinned on it.
+absl::Status Router::Impl::MayResize(const std::vector<Device>& devices,
+                                     const std::vector<ModelEntry>& catalog) const {
+  for (const Device& device : devices) {
+    const size_t index = IndexOf(device.name);
+    Device resized = state_.devices[index]->ledger.device();
+    if (resized.name != device.name || device.capacity_bytes >= resized.capacity_bytes) continue;
+    resized.capacity_bytes = device.capacity_bytes;
+    std::vector<PinnedModel> pinned;
+    for (const ModelEntry& entry : catalog) {
+      if (IndexOf(entry.model.device()) != index) continue;
+      if (auto model = StaysPinned(entry)) pinned.push_back(*std::move(model));
+    }
+    RETURN_IF_ERROR(CheckKeepsPins(resized, pinned));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntry> catalog,
+                                                           const std::vector<Device>& devices) {
   if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
+  RETURN_IF_ERROR(MayResize(devices, catalog));
+  Resize(devices);
   v1::ReloadConfigReply reply;
   std::set<std::string> kept;
   for (ModelEntry& entry : catalog) {
@@ -177,6 +213,9 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
     reply.add_removed(name);
     model->replacement.reset();
     BeginLeave(*model, Leave::kRemove);
+  }
+  for (const auto& [name, model] : state_.models) {
+    if (model->leave == Leave::kNo) NoteFit(*model);
   }
   ChooseDefault();
   dirty_ = true;

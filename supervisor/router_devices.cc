@@ -1,8 +1,9 @@
-// What the driver says of devices, and whose energy it was.
+// The sizes of devices, what the driver says of them, and whose energy it was.
 
 #include <algorithm>
 #include <limits>
 
+#include "common/log.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -13,12 +14,23 @@ constexpr Nanos kSampleLife = 5 * kSecond;
 
 }  // namespace
 
-void Router::Impl::SetCapacity(const std::string& device, uint64_t bytes) {
-  for (const auto& slot : state_.devices) {
-    if (slot->ledger.device().name == device) slot->ledger.SetCapacity(bytes);
+void Router::Impl::Resize(const std::vector<Device>& devices) {
+  for (const Device& device : devices) {
+    for (const auto& slot : state_.devices) {
+      if (slot->ledger.device().name == device.name)
+        slot->ledger.SetCapacity(device.capacity_bytes);
+    }
   }
-  dirty_ = true;
-  Pump();
+}
+
+// Whether the model can fit at all, by what its worker has said. What the catalog's plan asks for
+// was held against the device when it was made.
+void Router::Impl::NoteFit(ModelRecord& model) {
+  const bool fitted = model.misfit.ok();
+  model.misfit = absl::OkStatus();
+  if (!model.entry.problem.ok()) return;
+  model.misfit = CheckFits(model.plan, DeviceOf(model).ledger.device(), options_.host_budget_bytes);
+  if (fitted && !model.misfit.ok()) LogWarning(model.misfit.message());
 }
 
 void Router::Impl::OnDeviceSample(DeviceSample sample) {

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "supervisor/pins.h"
 #include "supervisor/router.h"
 #include "supervisor/router_state.h"
 
@@ -21,7 +23,7 @@
 //   router_switches.cc   Switch and Load, and what they tell
 //   router_probes.cc     self-probes of resident models, and what is stuck
 //   router_catalog.cc    Unload, Pin, Reload
-//   router_devices.cc    what the driver says of devices, and whose energy it was
+//   router_devices.cc    their sizes, what the driver says of them, and whose energy it was
 //   router_status.cc     status, watching, health
 //   router_audit.cc      what must hold between any two events
 //
@@ -73,7 +75,8 @@ class Router::Impl {
   // router_catalog.cc
   void Unload(const std::string& model, Reply<v1::UnloadReply> reply);
   absl::Status Pin(const std::string& model, bool pinned);
-  absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog);
+  absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog,
+                                               const std::vector<Device>& devices);
 
   // router_masters.cc
   void Adopt(const std::string& model, uint64_t master_id);
@@ -83,7 +86,6 @@ class Router::Impl {
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);
   // router_swaps.cc
-  void SetCapacity(const std::string& device, uint64_t bytes);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
   // router_devices.cc
   void OnDeviceSample(DeviceSample sample);
@@ -111,6 +113,7 @@ class Router::Impl {
   }
   ModelRecord& AddModel(ModelEntry entry);
   void Install(ModelRecord& model);
+  size_t IndexOf(const std::string& device) const;
   void ChooseDefault();
   void EndEverything();
   void PumpShutdown();
@@ -219,6 +222,7 @@ class Router::Impl {
   // router_swaps.cc
   void PumpDevice(size_t device);
   void NoteRoom(size_t device, const std::vector<SchedulerModel>& models);
+  bool RefuseMisfits(size_t device);
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
                          const std::vector<Demand>& demands);
   void StartSwap(DeviceSlot& device, Decision::Start start);
@@ -263,11 +267,16 @@ class Router::Impl {
 
   // router_catalog.cc
   absl::Status MayPin(const ModelRecord& model) const;
+  absl::Status MayResize(const std::vector<Device>& devices,
+                         const std::vector<ModelEntry>& catalog) const;
+  std::optional<PinnedModel> StaysPinned(const ModelEntry& entry) const;
   void BeginLeave(ModelRecord& model, Leave why);
   void PumpLeave(const std::string& name);
   void CompleteLeave(ModelRecord& model);
 
   // router_devices.cc
+  void Resize(const std::vector<Device>& devices);
+  void NoteFit(ModelRecord& model);
   void NoteBusy(ModelRecord& model, uint64_t busy_ns);
   void NoteGone(ModelRecord& model);
   v1::DeviceStatus DeviceStatusOf(const DeviceSlot& slot) const;

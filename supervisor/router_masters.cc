@@ -48,7 +48,7 @@ void Router::Impl::PumpMasters() {
       ModelRecord& model = *Find(name);
       if (!model.master.prefetch || model.pinned != pinned || model.leave != Leave::kNo) continue;
       if (model.worker.phase == Phase::kStarting) return;  // keeps the order
-      if (!Ready(model)) continue;
+      if (!Ready(model) || !model.misfit.ok()) continue;
       model.master.prefetch = false;
       if (model.master.phase != MasterPhase::kNone) continue;
       FillMaster(model, false);

@@ -243,8 +243,10 @@ struct ModelRecord {
   const std::string& name() const { return entry.model.name(); }
 
   ModelEntry entry;
-  Needs needs;
-  HostShare host;  // its master, or the ring that stands in for one
+  v1::Plan plan;        // the entry's, or as its last worker knows it better
+  absl::Status misfit;  // why that one does not fit, though the entry's does
+  Needs needs;          // of `plan`
+  HostShare host;       // its master, or the ring that stands in for one
   size_t device = 0;
   bool pinned = false;
   bool launch_wanted = false;  // a worker without lease is cheap, and answers at once

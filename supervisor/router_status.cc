@@ -14,7 +14,8 @@ constexpr Nanos kDefaultInterval = 200 * kMillisecond;
 
 v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
   const LeaseSlot& lease = model.lease;
-  if (!model.entry.problem.ok() || model.failures.failed || model.worker.quarantined) {
+  if (!model.entry.problem.ok() || !model.misfit.ok() || model.failures.failed ||
+      model.worker.quarantined) {
     return v1::FAILED;
   }
   const bool drains = lease.motion == Motion::kShrink &&
@@ -31,6 +32,7 @@ v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
 // What is wrong now, the worst of it. `no_room`: why it has no room, if so.
 std::string Router::Impl::ErrorOf(const ModelRecord& model, const std::string& no_room) const {
   if (!model.entry.problem.ok()) return std::string(model.entry.problem.message());
+  if (!model.misfit.ok()) return std::string(model.misfit.message());
   if (model.failures.failed) return model.failures.last;
   if (!no_room.empty()) return no_room;
   if (model.failures.stands) return model.failures.last;

@@ -34,7 +34,9 @@ void Router::Impl::PumpDevice(size_t index) {
   NoteRoom(index, models);
   if (!state_.ending) {
     std::vector<Demand> demands = Demands(index);
-    if (RefuseWithoutRoom(index, models, demands)) return;  // everything is looked at anew
+    if (RefuseMisfits(index) || RefuseWithoutRoom(index, models, demands)) {
+      return;  // everything is looked at anew
+    }
     PumpWaits(index, demands);
   }
   if (device.swap) return AdvanceSwap(device, index);
@@ -72,6 +74,21 @@ void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& mod
     LogWarning("pinned, but there is no room: ",
                NoRoomReason(DeviceView(index), models, models[view]));
   }
+}
+
+// Tells whoever waits for a model that is too large for the device. True if there was anyone.
+bool Router::Impl::RefuseMisfits(size_t index) {
+  bool any = false;
+  for (const auto& [name, model] : state_.models) {
+    const bool waits = FindSwitch(name) != nullptr || !model->ages.empty();
+    if (model->device != index || model->misfit.ok() || model->leave != Leave::kNo || !waits) {
+      continue;
+    }
+    FailDemand(*model, model->misfit);
+    EndWaiting(*model, model->misfit);
+    any = true;
+  }
+  return any;
 }
 
 // Tells at once whoever cannot be served while pins, strangers and quarantine are as they are. True

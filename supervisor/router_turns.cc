@@ -111,7 +111,8 @@ bool Router::Impl::WantsResidency(const ModelRecord& model) const {
 // Who wants the model to become resident: the strongest wish of a switch, requests, a pin. What its
 // turn takes is Demands' to say.
 std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
-  if (!model.entry.problem.ok() || model.leave != Leave::kNo || Resident(model)) {
+  if (!model.entry.problem.ok() || !model.misfit.ok() || model.leave != Leave::kNo ||
+      Resident(model)) {
     return std::nullopt;
   }
   Demand demand;

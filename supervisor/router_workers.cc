@@ -129,18 +129,17 @@ void Router::Impl::OnWorkerMessage(Incarnation id, const v1::FromWorker& message
 void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   if (model.worker.phase != Phase::kStarting) return;
   // The master and what is told of the model rest on the image of the catalog's plan; the other
-  // parts the worker may know better by now. It has no lease yet, so they may change.
+  // parts the worker may know better by now. It has no lease yet, so they may change. If the device
+  // is too small for them, no other worker would know better: this one stays, and waits.
   if (hello.plan().image_bytes() != model.needs.image ||
       hello.plan().chunk_bytes() != model.entry.plan.chunk_bytes()) {
     return KillWorker(model,
                       "its image is not the one that was planned: the checkpoint has "
                       "changed, reload the configuration");
   }
-  const Device& device = DeviceOf(model).ledger.device();
-  if (absl::Status fits = CheckFits(hello.plan(), device, options_.host_budget_bytes); !fits.ok()) {
-    return KillWorker(model, std::string(fits.message()));
-  }
-  model.needs = NeedsOf(hello.plan());
+  model.plan = hello.plan();
+  model.needs = NeedsOf(model.plan);
+  NoteFit(model);
   model.worker.image_key = hello.plan().image_key();
   model.worker.phase = Phase::kReady;
   model.worker.ready_at = Now();

@@ -156,7 +156,7 @@ class ReloadTest(ThreeModels):
                 changes[(number - 1) % 4]()
                 s.process.send_signal(signal.SIGHUP)
                 wait_for(lambda: s.read_log().count("models.d read again")
-                         + s.read_log().count("models.d is not changed") >= number, 20,
+                         + s.read_log().count("configuration is not changed") >= number, 20,
                          "the signal to be answered")
                 self.assertEqual(load.join(), control.READY)
                 self.assertEqual(s.generate(name)[1], self.expected[name])

@@ -1,6 +1,7 @@
 """Processes and sockets: real supervisors, fake workers."""
 
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -11,7 +12,7 @@ import unittest
 
 import bare_http2
 from harness import (BIN, FakeModels, alive, children, code_of, control, fake, first_token, grpc,
-                     inference, rss_bytes, wait_for)
+                     inference, model, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
 
@@ -531,6 +532,29 @@ class ReloadTest(unittest.TestCase):
             s.process.send_signal(signal.SIGHUP)
             wait_for(lambda: "not changed" in s.read_log(), what="SIGHUP to be answered")
             self.assertEqual(len(s.status().models), 3)
+
+    def test_a_device_too_small_for_its_pins_changes_nothing(self):
+        with fake(FakeModels(["alpha", "beta"]), device=None,
+                  config='devices: "cpu=24MiB"') as s:
+            config = pathlib.Path(s.directory, "config.textproto")
+            s.control.Pin(control.PinRequest(model="alpha", pinned=True))
+            wait_for(lambda: s.model("alpha").state == model.RESIDENT, what="the pin")
+            worker = s.model("alpha").worker_pid
+            config.write_text('devices: "cpu=8MiB"')
+            with self.assertRaises(grpc.RpcError) as caught:
+                s.control.ReloadConfig(control.ReloadConfigRequest(), timeout=20)
+            self.assertEqual(caught.exception.code(), Code.FAILED_PRECONDITION)
+            self.assertRegex(caught.exception.details(), "cpu cannot be .* alpha .* but cpu has 8")
+            s.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: s.read_log().count("not changed") == 2, what="SIGHUP to be answered")
+            self.assertEqual(s.status().devices[0].capacity_bytes, 24 << 20)
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.assertEqual((s.model("alpha").worker_pid, s.model("alpha").pinned), (worker, True))
+            config.write_text('devices: "cpu=12MiB"')  # enough for the pin alone
+            s.control.ReloadConfig(control.ReloadConfigRequest(), timeout=20)
+            self.assertEqual(s.status().devices[0].capacity_bytes, 12 << 20)
+            self.assertEqual(s.model("alpha").worker_pid, worker)
+            self.assertEqual(code_of(lambda: s.generate("beta")), Code.RESOURCE_EXHAUSTED)
 
     def test_two_entries_of_one_name_change_nothing(self):
         models = FakeModels()

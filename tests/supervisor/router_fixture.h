@@ -24,7 +24,7 @@ class RouterFixture : public ::testing::Test {
   void Make(uint64_t capacity, uint64_t host, std::vector<ModelEntry> catalog) {
     options_.devices = {Device{"cpu", capacity, 0}};
     options_.host_budget_bytes = host;
-    h_ = std::make_unique<RouterHarness>(1, WorldRules{}, options_, std::move(catalog));
+    h_ = std::make_unique<RouterHarness>(1, rules_, options_, std::move(catalog));
   }
   void Begin(uint64_t capacity, uint64_t host = 1024 * kMiB,
              std::vector<ModelEntry> catalog = Catalog()) {
@@ -45,6 +45,7 @@ class RouterFixture : public ::testing::Test {
   }
 
   RouterOptions options_;
+  WorldRules rules_;
   std::unique_ptr<RouterHarness> h_;
 };
 

@@ -83,5 +83,122 @@ TEST_F(RouterRoom, WhoPinsLeaveNoRoomDoesNotServeUntilTheyDo) {
   EXPECT_EQ(h_->StatusOf("b").error(), "");
 }
 
+TEST_F(RouterRoom, StrangersMemoryShrinksLeases) {
+  Begin(300 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->router->OnForeignBytes("cpu", 200 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);  // spare KV was enough
+  EXPECT_EQ(h_->StatusOf("a").kv_bytes(), 10 * kMiB);
+  h_->router->OnForeignBytes("cpu", 250 * kMiB);
+  Settle();
+  EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_EQ(h_->router->SettledBytes("cpu"), h_->router->GetStatus().devices(0).leased_bytes());
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  h_->router->OnForeignBytes("cpu", 0);
+}
+
+TEST_F(RouterRoom, StrangersWhoGoAgainRefuseNobody) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->Foreign("cpu", 120 * kMiB);
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(1900 * kMillisecond);
+  EXPECT_EQ(client->finishes, 0) << client->status;
+  h_->Foreign("cpu", 20 * kMiB);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+TEST_F(RouterRoom, StrangersWhoStayRefuseSoon) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->Foreign("cpu", 120 * kMiB);
+  auto client = h_->Generate("a", 1);
+  h_->RunFor(kSecond);
+  h_->Foreign("cpu", 130 * kMiB);  // more or less: there was no room all the time
+  h_->RunFor(kSecond);
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted) << client->status;
+  auto next = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return next->finishes > 0; }, kSecond));
+  EXPECT_EQ(next->status.code(), absl::StatusCode::kResourceExhausted) << next->status;
+  h_->Foreign("cpu", 0);
+}
+
+TEST_F(RouterRoom, ASmallerCapacityShrinksLeasesAndALargerOneServesAgain) {
+  Begin(300 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  ASSERT_EQ(h_->Reload(Catalog(), "cpu", 50 * kMiB), absl::OkStatus());
+  Settle();
+  EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_LE(h_->router->GetStatus().devices(0).leased_bytes(), 50 * kMiB);
+  EXPECT_EQ(h_->Generate("a", 1)->status.code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_EQ(h_->Reload(Catalog(), "cpu", 300 * kMiB), absl::OkStatus());
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
+// A pin is a promise, also to those who make the device smaller.
+TEST_F(RouterRoom, ADeviceIsNotMadeTooSmallForItsPins) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }));
+  EXPECT_EQ(h_->Reload(Catalog(), "cpu", 90 * kMiB),
+            absl::FailedPreconditionError(
+                "cpu cannot be made smaller than what is pinned on it needs: a 100.0 MiB (fixed "
+                "10.0 MiB + weights 80.0 MiB + smallest KV pool 10.0 MiB), but cpu has 90.0 MiB, "
+                "of which 0 B are kept in reserve: 90.0 MiB can be leased. Unpin it first"));
+  ASSERT_EQ(h_->router->Pin("b", true), absl::OkStatus());
+  const absl::Status status = h_->Reload(Catalog(), "cpu", 190 * kMiB);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(status.message().find("together 200.0 MiB"), absl::string_view::npos) << status;
+  EXPECT_EQ(h_->router->GetStatus().devices(0).capacity_bytes(), 300 * kMiB);
+  Settle();
+  ASSERT_EQ(h_->Reload(Catalog(), "cpu", 200 * kMiB), absl::OkStatus());
+  Settle();
+  for (const char* name : {"a", "b"}) {
+    EXPECT_EQ(h_->StatusOf(name).state(), v1::RESIDENT) << name;
+    EXPECT_EQ(h_->StatusOf(name).restarts(), 0u) << name;
+  }
+}
+
+TEST_F(RouterRoom, AReloadThatUnpinsMayMakeTheDeviceSmaller) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  EXPECT_EQ(h_->Reload(catalog, "cpu", 90 * kMiB).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(h_->Reload(Catalog(), "cpu", 90 * kMiB), absl::OkStatus());
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+}
+
+// The checkpoint's own worker knows better than the plan, and no other one will: it is not killed.
+TEST_F(RouterRoom, AWorkerThatNeedsMoreThanTheDeviceHasWaitsForALargerOne) {
+  rules_.more_fixed = 5 * kMiB;
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(102 * kMiB, 1024 * kMiB, catalog);
+  auto early = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(early));
+  EXPECT_EQ(early->status.code(), absl::StatusCode::kFailedPrecondition) << early->status;
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(h_->world.launches, 3u);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  EXPECT_EQ(h_->StatusOf("a").error().find("a needs 105.0 MiB (fixed 15.0 MiB"), 0u)
+      << h_->StatusOf("a").error();
+  EXPECT_FALSE(Serves("a"));
+  EXPECT_EQ(h_->Generate("a", 1)->status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(h_->Switch("a")->status.code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_EQ(h_->Reload(catalog, "cpu", 110 * kMiB), absl::OkStatus());
+  EXPECT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }, 5 * kSecond));
+  EXPECT_EQ(h_->world.launches, 3u);
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

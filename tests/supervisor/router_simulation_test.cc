@@ -56,7 +56,8 @@ struct Tally {
 // One random life.
 class Simulation {
  public:
-  explicit Simulation(uint64_t seed) : random_(seed * 7919 + 1) {
+  explicit Simulation(uint64_t seed)
+      : random_(seed * 7919 + 1), more_fixed_(seed % 4 == 0 ? 3 * kMiB : 0) {
     options_.drain_timeout = Pick({1, 3, 10}) * kSecond;
     options_.queue_limit = static_cast<uint32_t>(Pick({3, 20, 1000}));
     options_.prefetch_at_start = Below(4) > 0;
@@ -72,8 +73,8 @@ class Simulation {
     // From barely one model to nearly all of them.
     const uint64_t devices = Below(4) == 0 ? 2 : 1;
     for (uint64_t i = 0; i < devices; ++i) {
-      options_.devices.push_back(
-          Device{absl::StrCat("device", i), largest + kMiB + Below(largest * 3), kMiB});
+      options_.devices.push_back(Device{absl::StrCat("device", i),
+                                        largest + more_fixed_ + kMiB + Below(largest * 3), kMiB});
     }
     // Sometimes the largest are streamed.
     const uint64_t least = Below(3) == 0 ? LeastHostBudget() + Below(images) : images;
@@ -82,6 +83,7 @@ class Simulation {
       entry.model.set_device(options_.devices[Below(devices)].name);
     }
     WorldRules rules = Rules();
+    rules.more_fixed = more_fixed_;
     rules.validates = seed % 5 == 0 ? 50 * kMillisecond : 0;
     rules.faults.checkpoint_changes = seed % 7 == 0 ? 0.2 : 0;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
@@ -117,7 +119,10 @@ class Simulation {
     h.world.rules.faults = Faults{};
     for (const Device& device : options_.devices) {
       h.Foreign(device.name, 0);
-      h.Capacity(device.name, device.capacity_bytes);
+      if (absl::Status status = h.Reload(catalog_, device.name, device.capacity_bytes);
+          !status.ok()) {
+        return absl::StrCat("a device is not made larger: ", status.ToString());
+      }
     }
     for (const auto& client : h.clients) h.Read(client);
     if (Below(5) == 0) return Finish();  // or it ends in the middle
@@ -301,8 +306,11 @@ class Simulation {
         h.world.timers.Jump(static_cast<Nanos>(Below(Pick({1, 10, 200}) * kSecond)));
         return;
       case 7:
-        h.Capacity(device.name, Below(2) == 0 ? device.capacity_bytes
-                                              : device.capacity_bytes / 2 + Below(100 * kMiB));
+        // Refused while more than that is pinned.
+        h.Reload(
+             catalog_, device.name,
+             Below(2) == 0 ? device.capacity_bytes : device.capacity_bytes / 2 + Below(100 * kMiB))
+            .IgnoreError();
         return;
       case 8:
         h.Foreign(device.name, Below(3) == 0 ? Below(device.capacity_bytes) : 0);
@@ -321,7 +329,8 @@ class Simulation {
             std::swap(entry, changed.back());
             if (changed.size() > 1) changed.pop_back();
         }
-        (void)h.router->Reload(changed);  // refused while it drains
+        h.Reload(changed, device.name, h.router->Ledger(device.name)->device().capacity_bytes)
+            .IgnoreError();  // it is not refused: no device becomes smaller
         catalog_ = std::move(changed);
       }
     }
@@ -348,7 +357,7 @@ class Simulation {
     }
     for (const v1::DeviceStatus& device : now.devices()) {
       if (device.name() != entry.model.device()) continue;
-      uint64_t kept = device.reserve_bytes() + NeedsOf(entry.plan).Smallest().total();
+      uint64_t kept = device.reserve_bytes() + NeedsOf(entry.plan).Smallest().total() + more_fixed_;
       for (const auto& lease : device.leases()) {
         const uint64_t held = lease.fixed_bytes() + lease.weight_bytes() + lease.kv_bytes();
         if (pinned.count(lease.model()) == 0 || held == 0) continue;
@@ -375,6 +384,7 @@ class Simulation {
   }
 
   std::mt19937_64 random_;
+  const uint64_t more_fixed_;  // than planned
   RouterOptions options_;
   std::vector<ModelEntry> catalog_;
   std::unique_ptr<RouterHarness> harness_;

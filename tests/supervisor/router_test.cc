@@ -390,63 +390,6 @@ TEST_F(RouterTest, IdleModelsSleep) {
   EXPECT_EQ(h_->StatusOf("a").resident_bytes(), 0u);
 }
 
-TEST_F(RouterTest, StrangersMemoryShrinksLeases) {
-  Begin(300 * kMiB);
-  ASSERT_TRUE(Done(h_->Switch("a")));
-  h_->router->OnForeignBytes("cpu", 200 * kMiB);
-  Settle();
-  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);  // spare KV was enough
-  EXPECT_EQ(h_->StatusOf("a").kv_bytes(), 10 * kMiB);
-  h_->router->OnForeignBytes("cpu", 250 * kMiB);
-  Settle();
-  EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
-  EXPECT_EQ(h_->router->SettledBytes("cpu"), h_->router->GetStatus().devices(0).leased_bytes());
-  auto client = h_->Generate("a", 1);
-  ASSERT_TRUE(Done(client));
-  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
-  h_->router->OnForeignBytes("cpu", 0);
-}
-
-TEST_F(RouterTest, StrangersWhoGoAgainRefuseNobody) {
-  Begin(150 * kMiB);
-  Settle();
-  h_->Foreign("cpu", 120 * kMiB);
-  auto client = h_->Generate("a", 1);
-  h_->RunFor(1900 * kMillisecond);
-  EXPECT_EQ(client->finishes, 0) << client->status;
-  h_->Foreign("cpu", 20 * kMiB);
-  ASSERT_TRUE(Done(client));
-  EXPECT_TRUE(client->status.ok()) << client->status;
-}
-
-TEST_F(RouterTest, StrangersWhoStayRefuseSoon) {
-  Begin(150 * kMiB);
-  Settle();
-  h_->Foreign("cpu", 120 * kMiB);
-  auto client = h_->Generate("a", 1);
-  h_->RunFor(kSecond);
-  h_->Foreign("cpu", 130 * kMiB);  // more or less: there was no room all the time
-  h_->RunFor(kSecond);
-  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted) << client->status;
-  auto next = h_->Generate("b", 1);
-  ASSERT_TRUE(h_->RunUntil([&] { return next->finishes > 0; }, kSecond));
-  EXPECT_EQ(next->status.code(), absl::StatusCode::kResourceExhausted) << next->status;
-  h_->Foreign("cpu", 0);
-}
-
-TEST_F(RouterTest, ASmallerCapacityShrinksLeasesAndALargerOneServesAgain) {
-  Begin(300 * kMiB);
-  ASSERT_TRUE(Done(h_->Switch("a")));
-  h_->router->SetCapacity("cpu", 50 * kMiB);
-  Settle();
-  EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
-  EXPECT_LE(h_->router->GetStatus().devices(0).leased_bytes(), 50 * kMiB);
-  h_->router->SetCapacity("cpu", 300 * kMiB);
-  auto client = h_->Generate("a", 1);
-  ASSERT_TRUE(Done(client));
-  EXPECT_TRUE(client->status.ok()) << client->status;
-}
-
 TEST_F(RouterTest, FixedBytesAreReclaimedWhenNothingElseIsLeft) {
   Begin(105 * kMiB);  // any model fits, but not beside another's fixed bytes
   for (int round = 0; round < 2; ++round) {

@@ -38,8 +38,9 @@ class FakePort final : public WorkerPort {
 
 }  // namespace
 
-FakeWorker::FakeWorker(FakeWorld* world, const LaunchSpec& spec)
-    : world_(world), spec_(spec), needs_(NeedsOf(spec.plan)) {
+FakeWorker::FakeWorker(FakeWorld* world, const LaunchSpec& spec) : world_(world), spec_(spec) {
+  spec_.plan.set_fixed_bytes(spec.plan.fixed_bytes() + world->rules.more_fixed);
+  needs_ = NeedsOf(spec_.plan);
   After(world_->Delay(300 * kMillisecond), [this] { Start(); });
 }
 

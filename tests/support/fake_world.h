@@ -36,6 +36,7 @@ struct WorldRules {
   Nanos step = 10 * kMillisecond;  // of one engine step, at most
   uint32_t max_sequences = 4;
   Nanos validates = 0;          // looks so long at each request and call, one after the other
+  uint64_t more_fixed = 0;      // that a worker asks for beyond its plan
   double bytes_per_second = 0;  // of a growing lease; 0: as fast as it is acknowledged
 };
 

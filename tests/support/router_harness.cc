@@ -134,9 +134,21 @@ void RouterHarness::Foreign(const std::string& device, uint64_t bytes) {
   router->OnForeignBytes(device, bytes);
 }
 
-void RouterHarness::Capacity(const std::string& device, uint64_t bytes) {
+// As its last reload has it.
+Device RouterHarness::DeviceOf(const ModelEntry& entry) const {
+  const DeviceLedger* ledger = router->Ledger(entry.model.device());
+  return ledger == nullptr ? router->Ledger(options_.devices[0].name)->device() : ledger->device();
+}
+
+absl::Status RouterHarness::Reload(std::vector<ModelEntry> catalog, const std::string& device,
+                                   uint64_t bytes) {
+  for (ModelEntry& entry : catalog) {
+    Device on = DeviceOf(entry);
+    if (on.name == device) on.capacity_bytes = bytes;
+    entry.problem = CheckFits(entry.plan, on, options_.host_budget_bytes);
+  }
   leased_[device] = router->Ledger(device)->charged();
-  router->SetCapacity(device, bytes);
+  return router->Reload(std::move(catalog), {Device{device, bytes, 0}}).status();
 }
 
 bool RouterHarness::RunUntil(const std::function<bool()>& done, Nanos most) {

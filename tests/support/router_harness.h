@@ -52,8 +52,9 @@ class RouterHarness {
 
   // Strangers use `bytes` of the device from now on.
   void Foreign(const std::string& device, uint64_t bytes);
-  // A reload gives the device more or less to lease.
-  void Capacity(const std::string& device, uint64_t bytes);
+  // A reload of the models of `catalog`, in which the device has more or less to lease. As for a
+  // supervisor, what can never fit into that has a problem.
+  absl::Status Reload(std::vector<ModelEntry> catalog, const std::string& device, uint64_t bytes);
 
   // Runs until `done`, at most `most` of virtual time. False if the time was not enough.
   bool RunUntil(const std::function<bool()>& done, Nanos most = 600 * kSecond);
@@ -72,6 +73,7 @@ class RouterHarness {
  private:
   void Check();
   void CheckDevice(const std::string& name);
+  Device DeviceOf(const ModelEntry& entry) const;
   void Violate(const std::string& what);
 
   RouterOptions options_;
