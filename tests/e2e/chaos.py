@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import sys
 import tempfile
 import threading
@@ -27,14 +26,16 @@ LOG = os.environ.get("SWITCHYARD_CHAOS_LOG")
 DEVICE = 64 << 20  # about half of the six
 
 
-def models_of(voices, add_cleanup):
-    """A models.d of its own with these demonstration models; `add_cleanup` takes what removes it."""
+def models_of(voices, add_cleanup, extra=""):
+    """A models.d of its own with these demonstration models, and `extra` in each entry;
+    `add_cleanup` takes what removes it."""
     folder = tempfile.TemporaryDirectory()
     add_cleanup(folder.cleanup)
     models = pathlib.Path(folder.name)
     (models / "demo").symlink_to(MODELS / "demo")
     for voice in voices:
-        shutil.copy(MODELS / f"{voice}.textproto", models)
+        text = (MODELS / f"{voice}.textproto").read_text()
+        (models / f"{voice}.textproto").write_text(f"{text}\n{extra}\n")
     return models
 
 

@@ -4,14 +4,13 @@ import pathlib
 import resource
 import socket
 import statistics
-import tempfile
 import time
 import unittest
 
 import bare_http2
-from chaos import DEVICE, answers, check_ledger, fault, pause, together
-from harness import (MODELS, VOICES, Supervisor, code_of, control, descriptors, fake, first_token,
-                     grpc, inference, inference_pb2_grpc, rss_bytes, wait_for)
+from chaos import DEVICE, answers, check_ledger, fault, models_of, pause, together
+from harness import (VOICES, Supervisor, code_of, control, descriptors, fake, first_token, grpc,
+                     inference, inference_pb2_grpc, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
 
@@ -33,19 +32,11 @@ def peak(pid):
 class IdleTest(unittest.TestCase):
     TIMEOUT = 0.02
 
-    def models(self, voices):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        (pathlib.Path(folder.name) / "demo").symlink_to(MODELS / "demo")
-        for voice in voices:
-            text = (MODELS / f"{voice}.textproto").read_text()
-            pathlib.Path(folder.name, f"{voice}.textproto").write_text(
-                text + f"idle_timeout {{ nanos: {self.TIMEOUT * 1e9:.0f} }}\n")
-        return folder.name
-
     @fault("idle-timeout unload racing a request", 300, 10000)
     def test_a_race(self, rounds):
-        with Supervisor(models=self.models(VOICES[:3]), device=f"cpu={DEVICE}") as s:
+        models = models_of(VOICES[:3], self.addCleanup,
+                           f"idle_timeout {{ nanos: {self.TIMEOUT * 1e9:.0f} }}")
+        with Supervisor(models=models, device=f"cpu={DEVICE}") as s:
             expected = answers(s, tokens=2, voices=VOICES[:3])
 
             def client(voice):
