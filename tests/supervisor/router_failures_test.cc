@@ -27,6 +27,73 @@ class RouterFailures : public RouterFixture {
   }
 };
 
+TEST_F(RouterFailures, ALostWorkerComesBackFromItsMaster) {
+  Begin(300 * kMiB);
+  Settle();
+  auto with_output = h_->Generate("a", 10000);
+  ASSERT_TRUE(h_->RunUntil([&] { return with_output->tokens > 3; }));
+  const uint64_t fills = h_->world.fills;
+  h_->world.WorkerOf("a")->Die("test");
+  ASSERT_TRUE(Done(with_output));
+  EXPECT_EQ(with_output->status.code(), absl::StatusCode::kAborted);
+  EXPECT_NE(with_output->status.message().find("last words"), std::string::npos);
+  auto next = h_->Generate("a", 3);
+  ASSERT_TRUE(Done(next));
+  EXPECT_TRUE(next->status.ok()) << next->status;
+  EXPECT_EQ(h_->world.fills, fills);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
+TEST_F(RouterFailures, ARequestThatLostNothingIsResubmittedOnce) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 200);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 3; }));
+  auto waits = h_->Generate("b", 3);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.WorkerOf("b")->sequences() == 1; }));
+  h_->world.WorkerOf("b")->Die("test");
+  ASSERT_TRUE(Done(waits));
+  EXPECT_TRUE(waits->status.ok()) << waits->status;
+}
+
+TEST_F(RouterFailures, AHungWorkerIsReplaced) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  const Nanos then = h_->world.timers.Now();
+  h_->world.WorkerOf("a")->Hang();
+  auto client = h_->Generate("a", 2);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+  EXPECT_LT(h_->world.timers.Now() - then, 8 * kSecond);
+}
+
+// While weights come from a slow disk, a step waits for them; afterwards it has as long as any.
+TEST_F(RouterFailures, AStepThatWaitsForAGrowthDoesNotHang) {
+  Begin(300 * kMiB);
+  Settle();
+  const Incarnation worker = h_->world.WorkerOf("a")->incarnation();
+  const auto tell_of_a_step = [&](Nanos running) {
+    v1::FromWorker message;
+    message.mutable_heartbeat()->set_step_running_ns(static_cast<uint64_t>(running));
+    message.mutable_heartbeat()->set_step_predicted_ns(kSecond);
+    h_->router->OnWorkerMessage(worker, message);
+  };
+  auto op = h_->Switch("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::LOADING; }));
+  tell_of_a_step(100 * kSecond);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  tell_of_a_step(101 * kSecond);
+  h_->RunFor(9 * kSecond);
+  tell_of_a_step(110 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->RunFor(2 * kSecond);
+  tell_of_a_step(112 * kSecond);
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
 TEST_F(RouterFailures, FiveFailuresInARowAndAnOperatorRevives) {
   Begin(300 * kMiB);
   Settle();

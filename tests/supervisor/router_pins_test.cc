@@ -160,6 +160,21 @@ TEST_F(RouterPins, APinnedModelComesBackWhenStrangersGo) {
   EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 10 * kSecond));
 }
 
+TEST_F(RouterPins, APinnedModelIsNotEvictedAndTheArithmeticIsTold) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  auto client = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(client->status.message().find("a (pinned)"), std::string::npos) << client->status;
+  ASSERT_TRUE(h_->router->Pin("a", false).ok());
+  auto second = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(second));
+  EXPECT_TRUE(second->status.ok()) << second->status;
+}
+
 // Nobody has to ask for it: a pin is a promise. Others are not evicted for its sake ever faster.
 TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLater) {
   auto catalog = Catalog();

@@ -141,6 +141,31 @@ TEST_F(RouterRoom, ASmallerCapacityShrinksLeasesAndALargerOneServesAgain) {
   EXPECT_TRUE(client->status.ok()) << client->status;
 }
 
+TEST_F(RouterRoom, FixedBytesAreReclaimedWhenNothingElseIsLeft) {
+  Begin(105 * kMiB);  // any model fits, but not beside another's fixed bytes
+  for (int round = 0; round < 2; ++round) {
+    for (const char* name : {"a", "b", "c"}) {
+      auto client = h_->Generate(name, 3);
+      ASSERT_TRUE(Done(client)) << name;
+      EXPECT_TRUE(client->status.ok()) << client->status;
+    }
+  }
+}
+
+TEST_F(RouterRoom, AGrowThatFailsFailsTheSwap) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.grow_fails = 1;
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(client->status.message().find("out of memory"), std::string::npos);
+  h_->world.rules.faults.grow_fails = 0;
+  auto second = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(second));
+  EXPECT_TRUE(second->status.ok()) << second->status;
+}
+
 // A pin is a promise, also to those who make the device smaller.
 TEST_F(RouterRoom, ADeviceIsNotMadeTooSmallForItsPins) {
   Begin(300 * kMiB);

@@ -144,6 +144,48 @@ TEST_F(RouterTurnsTest, WhatCannotBeServedWithinItsBoundIsRefusedAtOnce) {
   EXPECT_TRUE(waits->status.ok()) << waits->status;
 }
 
+TEST_F(RouterTurnsTest, AVictimDrainsThenPausesThenGoesOn) {
+  Begin(150 * kMiB);
+  Settle();
+  auto longer = h_->Generate("a", 5000);  // about 25 s
+  ASSERT_TRUE(h_->RunUntil([&] { return longer->tokens > 10; }));
+  auto other = h_->Generate("b", 3);
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::DRAINING);
+  ASSERT_TRUE(Done(other));
+  EXPECT_TRUE(other->status.ok());
+  EXPECT_EQ(h_->world.pauses, 1u);
+  EXPECT_EQ(longer->finishes, 0);
+  ASSERT_TRUE(Done(longer));
+  EXPECT_TRUE(longer->status.ok()) << longer->status;
+  EXPECT_EQ(longer->tokens, 5000u);
+}
+
+TEST_F(RouterTurnsTest, WithoutHostMemoryAVictimDrainsToItsEnd) {
+  Begin(150 * kMiB, 165 * kMiB);  // two masters, and no room for a pool
+  Settle();
+  auto longer = h_->Generate("a", 5000);
+  ASSERT_TRUE(h_->RunUntil([&] { return longer->tokens > 10; }));
+  auto other = h_->Generate("b", 3);
+  ASSERT_TRUE(Done(other));
+  EXPECT_EQ(h_->world.pauses, 0u);
+  EXPECT_EQ(longer->tokens, 5000u);
+}
+
+TEST_F(RouterTurnsTest, AResidentModelIsNeverBlockedByAnothersLoad) {
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Begin(210 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  ASSERT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  auto op = h_->Switch("b");
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(op->finishes, 0);
+  ASSERT_TRUE(Done(op));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+}
+
 TEST_F(RouterTurnsTest, HostMemoryIsKeptBeforeTheDrainBegins) {
   Begin(150 * kMiB, 400 * kMiB);
   Settle();
