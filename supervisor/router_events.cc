@@ -93,6 +93,11 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   if (event.ids_size() > 0) NoteProof(model);
   status_changed_ = true;
   if (!event.has_finish()) {
+    // Paused while a step was on its way: its last token comes with the news.
+    if (event.waiting().paused()) {
+      SetStage(model, request, Stage::kPaused);
+      request.told_waiting = true;
+    }
     request.sink->Write(event);
     CheckSink(model, request);
     return;

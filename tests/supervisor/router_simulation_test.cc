@@ -85,6 +85,7 @@ class Simulation {
     WorldRules rules = Rules();
     rules.more_fixed = more_fixed_;
     rules.validates = seed % 5 == 0 ? 50 * kMillisecond : 0;
+    rules.launches_ahead = seed % 2 == 0;
     rules.faults.checkpoint_changes = seed % 7 == 0 ? 0.2 : 0;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
     catalog_ = std::move(catalog);

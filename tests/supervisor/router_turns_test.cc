@@ -204,6 +204,22 @@ TEST_F(RouterTurnsTest, HostMemoryIsKeptBeforeTheDrainBegins) {
   h_->Cancel(busy);
 }
 
+TEST_F(RouterTurnsTest, WhoIsPausedWithALastTokenComesBackToo) {
+  rules_.launches_ahead = true;
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 4'000);
+  ASSERT_TRUE(Starts(busy));
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(Done(op));
+  ASSERT_GT(h_->world.pauses, 0u);
+  EXPECT_EQ(h_->StatusOf("a").paused(), 1u);
+  EXPECT_EQ(h_->StatusOf("a").running(), 0u);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }));
+  ASSERT_TRUE(Done(busy));
+  EXPECT_EQ(busy->tokens, 4'000u);
+}
+
 TEST_F(RouterTurnsTest, MastersThatNobodyNeedsMakeRoomForPausedSequences) {
   Begin(150 * kMiB, 245 * kMiB);  // three masters, and half a pool
   Settle();

@@ -310,6 +310,11 @@ void FakeWorker::PauseAll() {
     auto& event = *message.mutable_step()->add_events();
     event.set_request_id(id);
     event.mutable_event()->mutable_waiting()->set_paused(true);
+    if (world_->rules.launches_ahead && sequence.begun && sequence.tokens_left > 1) {
+      event.mutable_event()->add_ids(42);
+      event.mutable_event()->set_text("word ");
+      --sequence.tokens_left;
+    }
     Reply(std::move(message));
     ++it;
   }

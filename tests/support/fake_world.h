@@ -38,6 +38,7 @@ struct WorldRules {
   Nanos validates = 0;          // looks so long at each request and call, one after the other
   uint64_t more_fixed = 0;      // that a worker asks for beyond its plan
   double bytes_per_second = 0;  // of a growing lease; 0: as fast as it is acknowledged
+  bool launches_ahead = false;  // as on a GPU: who is paused is told a last token by the same event
 };
 
 class FakeWorld;
