@@ -4,8 +4,8 @@
     serve.py --bin FOLDER --models models.d [--device 0]
 
 Greedy tokens of the two are compared as far as cpu's margin says that they must agree. Then the six
-models take turns in a budget that does not hold them all, and a worker is killed; outputs stay the
-same. `--device cpu=SIZE` runs the same checks without a GPU.
+models take turns in a budget that does not hold them all, a worker is killed, and answers are paused for
+another model's; outputs stay the same. `--device cpu=SIZE` runs the same checks without a GPU.
 """
 import argparse
 import json
@@ -33,12 +33,12 @@ def check(ok, what):
 
 
 class Server:
-    def __init__(self, args, device, extra=()):
+    def __init__(self, args, device, extra=(), models=None):
         self.cli = os.path.join(args.bin, "switchyard")
         self.work = tempfile.TemporaryDirectory()
         self.log = open(os.path.join(self.work.name, "log"), "w+")
         self.process = subprocess.Popen(
-            [os.path.join(args.bin, "switchyard-supervisor"), "--models-dir", args.models, "--device", device,
+            [os.path.join(args.bin, "switchyard-supervisor"), "--models-dir", models or args.models, "--device", device,
              "--listen", "127.0.0.1:0", "--cache-dir", self.work.name + "/cache", "--state-dir",
              self.work.name + "/state", *extra],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
@@ -183,6 +183,71 @@ def turns(args, outputs, device, note, rounds):
     tell_log(log)
 
 
+def drawn(server, name, seed):
+    """A long answer with chance in it, begun."""
+    return subprocess.Popen(
+        [server.cli, "--address", server.address, "--json", "generate", "--model", name, PROMPTS[name], "--max-tokens",
+         "400", "--temperature", "0.8", "--ignore-eos", "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
+
+
+def tokens_of(process, server):
+    try:
+        text = process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        show = ("name", "state", "running", "queued", "paused", "resident_bytes", "kv_bytes", "kv_blocks_used",
+                "kv_blocks_total", "error")
+        for model in server.status()["models"]:
+            print("   after a minute:", {key: model[key] for key in show})
+        print("  ", server.status()["devices"][0]["leases"], server.log_text()[-2000:], sep="\n")
+        return None
+    return json.loads(text)["token_ids"] if process.returncode == 0 else None
+
+
+def preempted(args, device, rounds):
+    """Models leave while they answer: sequences are paused and resumed, with `batch_invariant` on a GPU."""
+    print(f"-- paused and resumed: {device}")
+    with tempfile.TemporaryDirectory() as work:
+        os.mkdir(work + "/models.d")
+        for name in PROMPTS:
+            with open(f"{work}/models.d/{name}.textproto", "w") as out:
+                out.write(f'name: "{name}" checkpoint: "{os.path.abspath(args.models)}/demo/{name}" '
+                          "context_length: 1024 max_sequences: 8 " + ("" if CPU else "batch_invariant: true"))
+        with open(work + "/config.textproto", "w") as out:
+            out.write("drain_timeout { nanos: 1000000 }")
+        extra = ["--config", work + "/config.textproto"]
+        server = Server(args, args.device, extra, work + "/models.d")
+        cases = [(name, seed) for name in PROMPTS for seed in range(4)]
+        expected = {case: tokens_of(drawn(server, *case), server) for case in cases}
+        server.stop()
+        check(None not in expected.values(), f"{len(cases)} answers of 400 tokens, undisturbed")
+        server = Server(args, device, extra, work + "/models.d")
+        names, seen, wrong = list(PROMPTS), 0, 0
+        for i in range(rounds):
+            first, second = names[i % 6], names[(i + 1 + i // 6 % 5) % 6]
+            running = {case: drawn(server, *case) for case in cases if case[0] == first}
+            while not model_of(server, first)["running"] and any(p.poll() is None for p in running.values()):
+                pass
+            switch = subprocess.Popen([server.cli, "--address", server.address, "switch", second],
+                                      stdout=subprocess.DEVNULL)
+            paused = 0
+            while switch.poll() is None:
+                paused = max(paused, model_of(server, first)["paused"])
+            check(switch.returncode == 0, f"{first}, answering, made room for {second}")
+            seen += paused
+            running |= {case: drawn(server, *case) for case in cases if case[0] == second}
+            wrong += sum(tokens_of(process, server) != expected[case] for case, process in running.items())
+        check(wrong == 0, f"{8 * rounds} answers, {wrong} of them other tokens than undisturbed")
+        check(seen > 0, f"{seen} sequences were seen paused")
+        code, log = server.stop()
+        check(code == 0, f"clean stop, exit status {code}")
+        tell_log(log)
+
+
+def model_of(server, name):
+    return next(model for model in server.status()["models"] if model["name"] == name)
+
+
 def tell_log(log):
     bad = [line for line in log.splitlines() if "error" in line.lower() or "warn" in line.lower()]
     for line in bad[:12]:
@@ -216,6 +281,7 @@ def main():
     turns(args, outputs, f"{name}={fixed + reserve + (largest + (4 << 20)) * 5 // 2}", "turns, all workers live", 17)
     # Room for about two workers: they end for each other's fixed part.
     turns(args, outputs, f"{name}={fixed // 3 + reserve + (64 << 20)}", "turns, workers end", 2)
+    preempted(args, f"{name}={fixed + reserve + largest + (4 << 20)}", 12)
     if FAILED:
         print("FAILED:\n  " + "\n  ".join(FAILED))
     return 1 if FAILED else 0
