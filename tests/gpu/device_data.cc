@@ -11,15 +11,19 @@ bool ForInitcheck() {
 
 namespace {
 
-std::vector<uint8_t> WholeWords(std::vector<uint8_t> bytes) {
-  bytes.resize((bytes.size() + 3) / 4 * 4, 0xFF);
+// What follows up to a multiple of 16 bytes may be read (ops.h), and must not matter.
+std::vector<uint8_t> WholePieces(std::vector<uint8_t> bytes) {
+  bytes.resize((bytes.size() + 15) / 16 * 16, 0xFF);
   return bytes;
 }
 
 }  // namespace
 
 DeviceMatrix::DeviceMatrix(const TestMatrix& m)
-    : bytes(m.bytes), scales(WholeWords(m.scales)), zeros(WholeWords(m.zeros)), matrix(m.matrix) {
+    : bytes(WholePieces(m.bytes)),
+      scales(WholePieces(m.scales)),
+      zeros(WholePieces(m.zeros)),
+      matrix(m.matrix) {
   matrix.data = bytes.data();
   if (!m.scales.empty()) matrix.scales = scales.data();
   if (!m.zeros.empty()) matrix.zeros = zeros.data();
