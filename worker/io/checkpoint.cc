@@ -48,11 +48,13 @@ absl::StatusOr<std::map<std::string, std::vector<std::string>>> ReadWeightMap(
   return shards;
 }
 
+// Package stores and layers of containers give all files one time: two checkpoints of one shape are
+// told apart by their inodes.
 std::string Identity(const std::string& config, const std::vector<SafetensorsFile>& files) {
   std::string text = absl::StrCat(config.size(), ":", config);
   for (const SafetensorsFile& file : files) {
     absl::StrAppend(&text, "|", std::filesystem::path(file.path()).filename().string(), ":",
-                    file.file_bytes(), ":", file.modified_ns());
+                    file.file_bytes(), ":", file.modified_ns(), ":", file.inode());
   }
   return text;
 }

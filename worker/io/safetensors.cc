@@ -36,6 +36,7 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
   }
   file.file_bytes_ = static_cast<uint64_t>(st.st_size);
+  file.inode_ = st.st_ino;
   file.modified_ns_ = st.st_mtim.tv_sec * 1'000'000'000 + st.st_mtim.tv_nsec;
   if (file.file_bytes_ < kLengthBytes) {
     return absl::InvalidArgumentError(

@@ -46,6 +46,7 @@ class SafetensorsFile {
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // by offset
   uint64_t file_bytes() const { return file_bytes_; }
   int64_t modified_ns() const { return modified_ns_; }
+  uint64_t inode() const { return inode_; }
 
   // Fills `out` from `offset` of the file; from any thread. DATA_LOSS if the file has become
   // shorter.
@@ -56,6 +57,7 @@ class SafetensorsFile {
   UniqueFd fd_;
   uint64_t file_bytes_ = 0;
   int64_t modified_ns_ = 0;
+  uint64_t inode_ = 0;
   std::vector<TensorInfo> tensors_;
 };
 

@@ -116,7 +116,8 @@ struct ImageLayout {
   uint64_t chunk_bytes = 0;
   uint32_t chunks = 0;
   bool took_work = false;  // some matrix is more than a copy: worth keeping in the cache
-  std::string key;         // checkpoint identity (names, sizes, times of its files, config), layout
+  // Checkpoint identity (names, sizes, times and inodes of its files, config), layout.
+  std::string key;
   std::vector<std::string> notes;  // "428 vision tensors skipped"
 };
 

@@ -120,6 +120,20 @@ TEST_F(CheckpointTest, SpecialIdsComeFromTheFirstFileThatHasThem) {
   EXPECT_THAT(OpenStatus().message(), HasSubstr("generation_config.json"));
 }
 
+// As package stores and layers of containers make them.
+TEST_F(CheckpointTest, TwoOfTheSameNamesSizesAndTimesAreTwo) {
+  TempDir other;
+  std::vector<std::string> identities;
+  for (const std::string& dir : {dir_.path(), other.path()}) {
+    const std::string file = dir + "/model.safetensors";
+    WriteText(dir + "/config.json", "{}");
+    WriteSafetensors(file, {{"a", "F32", {2}, FloatBytes({1, 2})}});
+    std::filesystem::last_write_time(file, std::filesystem::file_time_type());
+    identities.push_back(Checkpoint::Open(dir)->identity());
+  }
+  EXPECT_NE(identities[0], identities[1]);
+}
+
 TEST_F(CheckpointTest, IdentityChangesWithTheFiles) {
   WriteSafetensors(dir_ / "model.safetensors", {{"a", "F32", {2}, FloatBytes({1, 2})}});
   const std::string before = Checkpoint::Open(dir_.path())->identity();
