@@ -120,7 +120,11 @@ class Simulation {
     h.world.rules.faults = Faults{};
     for (const Device& device : options_.devices) {
       h.Foreign(device.name, 0);
-      if (absl::Status status = h.Reload(catalog_, device.name, device.capacity_bytes);
+      // One that has become larger than it was may not be made smaller: of what it holds some is
+      // pinned.
+      const uint64_t now = h.router->Ledger(device.name)->device().capacity_bytes;
+      if (absl::Status status =
+              h.Reload(catalog_, device.name, std::max(now, device.capacity_bytes));
           !status.ok()) {
         return absl::StrCat("a device is not made larger: ", status.ToString());
       }
