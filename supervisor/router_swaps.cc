@@ -68,7 +68,9 @@ void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& mod
   for (const auto& [name, model] : state_.models) {
     if (model->device != index) continue;
     const size_t view = i++;
+    const bool had_none = model->without_room;
     model->without_room = !fits[view] && !Resident(*model);
+    dirty_ |= model->without_room != had_none;  // its worker and master were looked at before
     if (!model->without_room || !model->pinned || model->pin.told_no_room) continue;
     model->pin.told_no_room = true;
     LogWarning("pinned, but there is no room: ",

@@ -240,6 +240,23 @@ TEST_F(RouterPins, APinnedModelComesInWhenAnotherIsUnpinned) {
   EXPECT_TRUE(h_->RunUntil([&, out] { return Resident(out); }, 10 * kSecond));
 }
 
+// Nothing was read for it either, while it had no room; nor does anything else happen then.
+TEST_F(RouterPins, APinnedModelWithoutAMasterIsReadWhenThereIsRoom) {
+  options_.prefetch_at_start = false;
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  Make(150 * kMiB, 1024 * kMiB, catalog);
+  h_->world.rules.faults.launch_fails = 1;
+  h_->router->Start();
+  h_->Foreign("cpu", 120 * kMiB);
+  h_->RunFor(3 * kSecond);
+  h_->world.rules.faults.launch_fails = 0;
+  h_->RunFor(60 * kSecond);
+  ASSERT_EQ(h_->StatusOf("a").state(), v1::COLD);
+  h_->Foreign("cpu", 0);
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 60 * kSecond));
+}
+
 // Its fixed bytes went to another model, but a worker without a lease costs none.
 TEST_F(RouterPins, AModelWhoseFixedBytesWereTakenStaysWarm) {
   Begin(105 * kMiB);
