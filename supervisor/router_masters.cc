@@ -83,7 +83,8 @@ bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
 }
 
 // Drops the masters worth least (eviction.h) until `bytes` fit. True if they fit now. A master that
-// is wanted itself stays, unless its own model has to wait for another's turn anyway.
+// is wanted itself stays, unless its own model has to wait for another's turn anyway, and this one
+// has not, or comes before it: two that wait do not take it from each other in turns.
 bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
   std::vector<SpareMaster> droppable;
   uint64_t expected = state_.host.free();
@@ -94,9 +95,10 @@ bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
     const std::optional<Demand> demand = DemandOf(*other);
     const bool behind = ours && demand && demand->kind == DemandKind::kSwitch &&
                         ours->kind == DemandKind::kSwitch && RanksBefore(*ours, *demand);
+    const bool first = !model.blocked || (ours && demand && RanksBefore(*ours, *demand));
     const bool used = (device.swap && device.swap->model == name) ||
-                      (demand && !behind && !other->blocked) || !other->master.waiting.empty() ||
-                      other->lease.motion == Motion::kGrow ||
+                      (demand && !behind && !(other->blocked && first)) ||
+                      !other->master.waiting.empty() || other->lease.motion == Motion::kGrow ||
                       (other->worker.phase == Phase::kReady && !other->master.attached);
     if (other.get() == &model || other->master.phase != MasterPhase::kComplete || used) continue;
     droppable.push_back({name, state_.host.master(name), other->last_use,

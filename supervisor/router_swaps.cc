@@ -52,8 +52,8 @@ void Router::Impl::PumpDevice(size_t index) {
   const std::set<std::string> blocked(decision.blocked.begin(), decision.blocked.end());
   for (const auto& [name, model] : state_.models) {
     if (model->device != index) continue;
-    dirty_ |= !model->blocked && blocked.count(name) > 0;
-    model->blocked = blocked.count(name) > 0;
+    const bool was = std::exchange(model->blocked, blocked.count(name) > 0);
+    dirty_ |= model->blocked != was;
   }
   if (decision.start) return StartSwap(device, *std::move(decision.start));
   if (!wanted) GrowPools(device, index, models);

@@ -257,6 +257,22 @@ TEST_F(RouterPins, APinnedModelWithoutAMasterIsReadWhenThereIsRoom) {
   EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 60 * kSecond));
 }
 
+// Who has to wait for others' work anyway does not drive the others out of host memory in turns.
+TEST_F(RouterPins, MastersOfPinnedModelsThatWaitAreNotReadInTurns) {
+  options_.prefetch_at_start = false;
+  auto catalog = Catalog();
+  Begin(150 * kMiB, 100 * kMiB, catalog);
+  auto busy = h_->Generate("a", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  catalog[1].model.set_pinned(true);
+  catalog[2].model.set_pinned(true);
+  ASSERT_EQ(h_->Reload(catalog, "cpu", 150 * kMiB), absl::OkStatus());
+  h_->RunFor(100 * kSecond);
+  EXPECT_TRUE(Resident("a"));
+  EXPECT_LE(h_->world.fills, 3u);
+  h_->Cancel(busy);
+}
+
 // Its fixed bytes went to another model, but a worker without a lease costs none.
 TEST_F(RouterPins, AModelWhoseFixedBytesWereTakenStaysWarm) {
   Begin(105 * kMiB);
