@@ -126,6 +126,7 @@ void Router::Impl::CompleteLeave(ModelRecord& model) {
     Install(model);
     if (absl::Status refusal = Refusal(model); !refusal.ok()) {
       FailDemand(model, refusal);
+      FinishPrefetches(model, refusal);
       EndWaiting(model, refusal);
       EndCalls(model, refusal);
     }

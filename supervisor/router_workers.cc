@@ -235,6 +235,7 @@ void Router::Impl::AwaitReaping(ModelRecord& model) {
     const absl::Status why = Refusal(stuck);
     RequestsAfterLoss(stuck, stuck.worker.planned_end, "cannot be ended");
     FailDemand(stuck, why);
+    FinishPrefetches(stuck, why);
     EndWaiting(stuck, why);
     EndCalls(stuck, why);
     for (auto& reply : stuck.unload_replies) reply(why);
@@ -312,6 +313,7 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
   model.launch_wanted = false;
   const absl::Status why = Refusal(model);
   FailDemand(model, why);
+  FinishPrefetches(model, why);
   EndWaiting(model, why);
   EndCalls(model, why);
 }

@@ -20,6 +20,14 @@ class RouterFailures : public RouterFixture {
     auto client = h_->Generate("a", 2);
     return Done(client) ? client->status : absl::DeadlineExceededError("no answer");
   }
+  absl::Status Prefetch(const std::string& model) {
+    auto status = std::make_shared<std::optional<absl::Status>>();
+    h_->router->Prefetch(model, [status](const absl::StatusOr<v1::PrefetchReply>& reply) {
+      *status = reply.status();
+    });
+    h_->RunUntil([&] { return status->has_value(); });
+    return status->value_or(absl::DeadlineExceededError("no answer"));
+  }
   void FailForGood() {
     h_->world.rules.faults.dies_at_start = 1;
     Kill();
@@ -276,6 +284,37 @@ TEST(Backoff, DoublesUpToAMinuteLessItsJitter) {
 TEST(Backoff, TenMinutesOfHealthStartAfresh) {
   EXPECT_EQ(FailuresAfter(3, kHealthyAfter - 1), 4);
   EXPECT_EQ(FailuresAfter(3, kHealthyAfter), 1);
+}
+
+// ---- A prefetch has no deadline of its own, and no request's bound.
+
+TEST_F(RouterFailures, APrefetchEndsWhenNoWorkerCanBeStarted) {
+  options_.prefetch_at_start = false;
+  Make(300 * kMiB, 1024 * kMiB, Catalog());
+  h_->world.rules.faults.launch_fails = 1;
+  h_->router->Start();
+  EXPECT_EQ(Prefetch("a").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(RouterFailures, APrefetchEndsWhenTheWorkerCannotBeEnded) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.WorkerOf("a")->Hang();
+  h_->world.rules.faults.unkillable = 1;
+  const Nanos then = h_->world.timers.Now();
+  EXPECT_EQ(Prefetch("a").code(), absl::StatusCode::kUnavailable);
+  EXPECT_LE(h_->world.timers.Now() - then, 16 * kSecond) << "killed after 5 s, given up after 10";
+}
+
+TEST_F(RouterFailures, APrefetchEndsWhenItsModelIsReplacedByOneThatCannotBeServed) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  auto bad = Catalog();
+  bad[0].problem = absl::FailedPreconditionError("no checkpoint");
+  ASSERT_TRUE(h_->router->Reload(bad).ok());
+  EXPECT_EQ(Prefetch("a"), bad[0].problem);
 }
 
 }  // namespace
