@@ -124,6 +124,9 @@ absl::Status CheckConfig(const ParsedText& file, const v1::SupervisorConfig& con
   if (config.has_shutdown_timeout()) {
     RETURN_IF_ERROR(CheckDuration(file, "shutdown_timeout", config.shutdown_timeout()));
   }
+  if (config.has_probe_interval()) {
+    RETURN_IF_ERROR(CheckDuration(file, "probe_interval", config.probe_interval()));
+  }
   if (!config.default_model().empty() && !ValidModelName(config.default_model())) {
     return file.Error("default_model", "is not a model's name");
   }

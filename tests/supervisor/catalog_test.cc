@@ -60,6 +60,8 @@ TEST(ParseConfig, ChecksRanges) {
   EXPECT_FALSE(ParseConfig("queue_limit: 99999999", "c").ok());
   EXPECT_FALSE(ParseConfig("drain_timeout { seconds: -3 }", "c").ok());
   EXPECT_FALSE(ParseConfig("shutdown_timeout { nanos: 2000000000 }", "c").ok());
+  EXPECT_FALSE(ParseConfig("probe_interval { seconds: -1 }", "c").ok());
+  EXPECT_FALSE(ParseConfig("probe_interval { seconds: 10000000000 }", "c").ok());
   EXPECT_FALSE(ParseConfig("host_memory: \"much\"", "c").ok());
   EXPECT_FALSE(ParseConfig("cache_size: \"much\"", "c").ok());
   EXPECT_FALSE(ParseConfig("default_model: \"../x\"", "c").ok());
