@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/notify_socket.h"
 #include "supervisor/status_line.h"
 
 namespace switchyard::supervisor {
@@ -18,9 +19,7 @@ namespace {
 constexpr uint32_t kStatusIntervalMs = 1000;
 // What is stuck may be free in a moment, and one period later it is systemd's deadline.
 constexpr Nanos kLookAgain = kSecond;
-
-// Best effort: whoever should listen may have gone.
-void Notify(const std::string& state) { ::sd_notify(/*unset_environment=*/0, state.c_str()); }
+constexpr Nanos kResend = kSecond;
 
 uint64_t MonotonicMicroseconds() {
   timespec now{};
@@ -50,11 +49,13 @@ ServiceManager::ServiceManager(Timers* timers, Router* router) : timers_(timers)
 
 ServiceManager::~ServiceManager() {
   if (pet_ != 0) timers_->Stop(pet_);
+  if (resend_ != 0) timers_->Stop(resend_);
 }
 
 void ServiceManager::Ready() {
   if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
   Notify("READY=1");
+  Resend();
   status_ = std::make_shared<StatusTeller>();
   router_->WatchStatus(kStatusIntervalMs, status_);
   uint64_t allowed_us = 0;
@@ -69,6 +70,11 @@ void ServiceManager::PetWatchdog() {
   stuck.empty() ? Notify("WATCHDOG=1") : LogError("the watchdog is not told: ", stuck);
   pet_ = timers_->Start(stuck.empty() ? period_ : std::min(period_, kLookAgain),
                         [this] { PetWatchdog(); });
+}
+
+void ServiceManager::Resend() {
+  SendWaitingNotifications();
+  resend_ = timers_->Start(kResend, [this] { Resend(); });
 }
 
 void ServiceManager::Reloading() {

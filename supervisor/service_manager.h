@@ -28,12 +28,13 @@ class ServiceManager {
  private:
   class StatusTeller;
   void PetWatchdog();
+  void Resend();  // again and again, what its socket had no room for
 
   Timers* timers_;
   Router* router_;
   std::shared_ptr<StatusTeller> status_;
   Nanos period_ = 0;  // of WATCHDOG; 0: nobody waits for it
-  Timers::Id pet_ = 0;
+  Timers::Id pet_ = 0, resend_ = 0;
 };
 
 }  // namespace switchyard::supervisor

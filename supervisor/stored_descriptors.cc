@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/notify_socket.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -45,13 +46,12 @@ std::vector<StoredDescriptor> TakeStoredDescriptors() {
 
 void StoreDescriptor(int fd, const std::string& name) {
   if (!IsName(name)) return;
-  const std::string state = absl::StrCat("FDSTORE=1\nFDNAME=", name);
-  ::sd_pid_notify_with_fds(0, /*unset_environment=*/0, state.c_str(), &fd, 1);
+  Notify(absl::StrCat("FDSTORE=1\nFDNAME=", name), fd);
 }
 
 void RemoveStored(const std::string& name) {
   if (!IsName(name)) return;
-  ::sd_notify(/*unset_environment=*/0, absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name).c_str());
+  Notify(absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name));
 }
 
 }  // namespace switchyard::supervisor

@@ -45,6 +45,16 @@ class Manager:
             self.remove(lines["FDNAME"])
         return message
 
+    def fill(self):
+        """Until there is no room for one more message."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            try:
+                while True:
+                    sender.sendto(b"FILL=1", self.environment["NOTIFY_SOCKET"])
+            except BlockingIOError:
+                pass
+
     def wait_for(self, prefix, timeout=10):
         """The next message that begins like this."""
         deadline = time.monotonic() + timeout
@@ -76,7 +86,8 @@ class Manager:
         """`supervisor`, which will be started with what is stored, and `more` (name, fd)."""
         pairs = [*self.stored.items(), *more]
         supervisor.pass_fds = tuple(fd for _, fd in pairs)
-        supervisor.command = [sys.executable, "-c", _HAND_OVER, ",".join(map(str, supervisor.pass_fds)),
+        supervisor.command = [sys.executable, "-c", _HAND_OVER,
+                              ",".join(map(str, supervisor.pass_fds)),
                               ":".join(name for name, _ in pairs), *supervisor.command]
         return supervisor
 

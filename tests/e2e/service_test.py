@@ -5,7 +5,7 @@ import signal
 import time
 import unittest
 
-from harness import fake, wait_for
+from harness import fake, inference, wait_for
 from service_manager import Manager
 
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # Debian has no generated health stubs
@@ -51,6 +51,19 @@ class NotifyTest(unittest.TestCase):
                     self.manager.wait_for("WATCHDOG=1", timeout=0.6)
             s.process.send_signal(signal.SIGCONT)
             self.manager.wait_for("WATCHDOG=1")
+
+    def test_a_manager_that_does_not_read_holds_nothing_up(self):
+        manager = Manager()
+        self.addCleanup(manager.close)
+        manager.fill()
+        with fake(env=manager.environment) as s:
+            for voice in ("alpha", "beta", "alpha"):
+                s.switch(voice)
+            self.assertEqual(s.generate("alpha")[2].reason, inference.LENGTH)
+            manager.wait_for("READY=1")  # what found no room comes later
+            manager.fill()
+            s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(10), 0)
 
     def test_without_a_watchdog_nobody_pets_it(self):
         manager = Manager()

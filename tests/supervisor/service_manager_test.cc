@@ -3,7 +3,9 @@
 #include "supervisor/service_manager.h"
 
 #include <cstdlib>
+#include <string>
 
+#include "supervisor/notify_socket.h"
 #include "tests/supervisor/router_fixture.h"
 #include "tests/support/fake_service_manager.h"
 
@@ -38,6 +40,23 @@ class ServiceManagerTest : public RouterFixture {
 
   testing::FakeServiceManager systemd_;
 };
+
+TEST_F(ServiceManagerTest, OneThatDoesNotReadHoldsUpNobodyAndHasTheFirstOfItLater) {
+  ASSERT_TRUE(systemd_.bound());
+  for (int i = 0; i < 1000; ++i) Notify("STATUS=" + std::to_string(i));
+  int next = 0;
+  for (size_t heard = 1; heard > 0; SendWaitingNotifications()) {
+    const auto messages = systemd_.Heard();
+    heard = messages.size();
+    for (const auto& message : messages) {
+      ASSERT_EQ(message.text, "STATUS=" + std::to_string(next++));
+    }
+  }
+  EXPECT_GE(next, 256);
+  EXPECT_LT(next, 1000);
+  Notify("STATUS=last");
+  EXPECT_EQ(systemd_.Heard().at(0).text, "STATUS=last");
+}
 
 TEST_F(ServiceManagerTest, OneThatWasStuckTellsTheWatchdogAsSoonAsItIsNot) {
   ASSERT_TRUE(systemd_.bound());
