@@ -125,6 +125,7 @@ class Router::Impl {
   void StartCall(uint64_t id, const std::string& model, v1::ToWorker message,
                  std::function<void(absl::Status, const v1::FromWorker*)> reply);
   Request* FindRequest(RequestId id);
+  size_t FreeSlots(const ModelRecord& model) const;
   void SendUnsent(ModelRecord& model);
   void SubmitTo(ModelRecord& model, Request& request);
   void EnterStage(ModelRecord& model, Request& request, Stage stage);

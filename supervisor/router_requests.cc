@@ -34,7 +34,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
   if (deadline != 0 && deadline <= Now()) {
     return refuse(absl::DeadlineExceededError("the deadline was over on arrival"));
   }
-  if (model.requests.size() - model.running >= options_.queue_limit) {
+  if (model.requests.size() - model.running >= options_.queue_limit + FreeSlots(model)) {
     return refuse(QueueFull(options_.queue_limit, "requests", model.name()));
   }
   if (absl::Status status = Hopeless(model); !status.ok()) return refuse(status);
@@ -66,6 +66,14 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
     TellWaiting(*waits);
   }
   return id;
+}
+
+// How many more requests the model runs as soon as they come: those do not wait in the queue,
+// though until its worker has said so they look as if they did.
+size_t Router::Impl::FreeSlots(const ModelRecord& model) const {
+  if (!Resident(model) || model.leave != Leave::kNo) return 0;
+  const size_t slots = model.plan.max_sequences();
+  return slots - std::min(slots, model.running);
 }
 
 Request* Router::Impl::FindRequest(RequestId id) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "supervisor/retry_after.h"
 #include "tests/supervisor/router_fixture.h"
 
@@ -124,6 +126,30 @@ TEST_F(RouterTest, RefusesAtOnce) {
   EXPECT_EQ(h_->Generate("b", 1)->finishes, 0);
   EXPECT_TRUE(Done(first));
   EXPECT_TRUE(Done(second));
+}
+
+TEST_F(RouterTest, WhoWillRunAtOnceIsNotQueued) {
+  options_.queue_limit = 2;
+  Begin(300 * kMiB);
+  auto first = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(first));
+  std::vector<std::shared_ptr<ClientView>> clients;
+  const auto ask = [&](size_t n) {
+    for (size_t i = 0; i < n; ++i) clients.push_back(h_->Generate("a", 1000));
+  };
+  const auto refused = [&] {
+    return std::count_if(clients.begin(), clients.end(), [](const auto& client) {
+      return client->status.code() == absl::StatusCode::kResourceExhausted;
+    });
+  };
+  ask(rules_.max_sequences + 3);
+  EXPECT_EQ(refused(), 1) << "idle: its slots, and two that wait";
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").running() == rules_.max_sequences; }));
+  ask(1);
+  EXPECT_EQ(refused(), 2) << "its slots are taken, and two wait";
+  h_->Cancel(clients[0]);
+  ask(2);
+  EXPECT_EQ(refused(), 3) << "one slot is free again";
 }
 
 TEST_F(RouterTest, WhoFindsAQueueFullIsToldWhenToComeBack) {

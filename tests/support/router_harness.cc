@@ -237,6 +237,7 @@ ModelEntry FakeModel(const std::string& name, uint64_t fixed, uint64_t chunk, ui
   plan.set_kv_smallest_bytes(kv_smallest);
   plan.set_kv_useful_bytes(kv_useful);
   plan.set_kv_granule_bytes(1);
+  plan.set_max_sequences(WorldRules().max_sequences);
   return entry;
 }
 
