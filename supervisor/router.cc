@@ -130,7 +130,9 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
   // A new configuration is on its way in; it may be a good one.
   if (model.leave == Leave::kReplace) return absl::OkStatus();
   if (!model.entry.problem.ok()) {
-    return absl::FailedPreconditionError(std::string(model.entry.problem.message()));
+    // Of when models.d was read: a Load finds nothing new, a reload may.
+    return absl::FailedPreconditionError(absl::StrCat(
+        model.entry.problem.message(), ". Once that is mended, `switchyard reload` looks again"));
   }
   if (!model.misfit.ok()) return model.misfit;
   if (model.failures.failed) {

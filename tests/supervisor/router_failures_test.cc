@@ -314,7 +314,24 @@ TEST_F(RouterFailures, APrefetchEndsWhenItsModelIsReplacedByOneThatCannotBeServe
   auto bad = Catalog();
   bad[0].problem = absl::FailedPreconditionError("no checkpoint");
   ASSERT_TRUE(h_->router->Reload(bad).ok());
-  EXPECT_EQ(Prefetch("a"), bad[0].problem);
+  EXPECT_EQ(Prefetch("a"), absl::FailedPreconditionError("no checkpoint. Once that is mended, "
+                                                         "`switchyard reload` looks again"));
+}
+
+TEST_F(RouterFailures, WhatCouldNotBePlannedIsLookedAtAgainByAReload) {
+  auto bad = Catalog();
+  bad[0].problem = absl::InvalidArgumentError("it is truncated");
+  Begin(300 * kMiB, 1024 * kMiB, bad);
+  Settle();
+  auto refused = h_->Switch("a", /*make_default=*/false);
+  ASSERT_TRUE(Done(refused));
+  EXPECT_EQ(refused->status, absl::FailedPreconditionError("it is truncated. Once that is mended, "
+                                                           "`switchyard reload` looks again"));
+  EXPECT_EQ(h_->Generate("a", 1)->status, refused->status);
+  ASSERT_TRUE(h_->router->Reload(Catalog()).ok());
+  auto loaded = h_->Switch("a", /*make_default=*/false);
+  ASSERT_TRUE(Done(loaded));
+  EXPECT_EQ(loaded->status, absl::OkStatus());
 }
 
 }  // namespace
