@@ -62,16 +62,18 @@ size_t Router::Impl::IndexOf(const std::string& device) const {
   return 0;
 }
 
-// The configured one while it exists, else the first pinned one, else the first.
+// The configured one while it stays, else the first pinned one that does, else the first. One that
+// was removed takes no requests while it ends.
 void Router::Impl::ChooseDefault() {
-  if (Find(state_.default_model) != nullptr) return;
-  state_.default_model.clear();
+  const ModelRecord* chosen = Find(state_.default_model);
+  if (chosen != nullptr && chosen->leave != Leave::kRemove) return;
+  chosen = nullptr;
   for (const std::string& name : state_.order) {
-    if (state_.default_model.empty() ||
-        (Find(name)->pinned && !Find(state_.default_model)->pinned)) {
-      state_.default_model = name;
-    }
+    const ModelRecord* model = Find(name);
+    if (model->leave == Leave::kRemove) continue;
+    if (chosen == nullptr || (model->pinned && !chosen->pinned)) chosen = model;
   }
+  state_.default_model = chosen == nullptr ? "" : chosen->name();
 }
 
 void Router::Impl::Start() {

@@ -315,6 +315,24 @@ TEST_F(RouterTest, ReloadAddsChangesAndRemoves) {
   EXPECT_EQ(h_->world.WorkerOf("c"), nullptr);
 }
 
+TEST_F(RouterTest, ADefaultThatLeavesHasASuccessorAtOnce) {
+  Begin(300 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  auto running = h_->Generate("", 300);
+  ASSERT_TRUE(h_->RunUntil([&] { return running->tokens > 3; }));
+  auto catalog = Catalog();
+  catalog.erase(catalog.begin() + 1);
+  ASSERT_TRUE(h_->router->Reload(catalog).ok());
+  ASSERT_EQ(h_->StatusOf("b").name(), "") << "it is leaving, but still runs";
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "a");
+  auto next = h_->Generate("", 1);
+  ASSERT_TRUE(Done(next));
+  EXPECT_TRUE(next->status.ok()) << next->status;
+  ASSERT_TRUE(Done(running));
+  EXPECT_TRUE(running->status.ok()) << running->status;
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "a");
+}
+
 TEST_F(RouterTest, TokenizeNeedsNoLease) {
   Begin(300 * kMiB);
   int ids = 0;
