@@ -147,9 +147,16 @@ Json SwitchJson(const v1::SwitchEvent& event) {
 }
 
 Json ReloadJson(const v1::ReloadConfigReply& reply) {
+  Json devices = Json::array();
+  for (const auto& device : reply.devices()) {
+    devices.push_back({{"name", device.name()},
+                       {"capacity_bytes", device.capacity_bytes()},
+                       {"capacity_bytes_before", device.capacity_bytes_before()}});
+  }
   return {{"added", NamesJson(reply.added())},
           {"changed", NamesJson(reply.changed())},
-          {"removed", NamesJson(reply.removed())}};
+          {"removed", NamesJson(reply.removed())},
+          {"devices", devices}};
 }
 
 std::string ReloadText(const v1::ReloadConfigReply& reply) {
@@ -161,6 +168,11 @@ std::string ReloadText(const v1::ReloadConfigReply& reply) {
   tell("added", reply.added());
   tell("changed", reply.changed());
   tell("removed", reply.removed());
+  for (const auto& device : reply.devices()) {
+    absl::StrAppend(&out, "device ", Printable(device.name()), ": ",
+                    HumanBytes(device.capacity_bytes()), ", before ",
+                    HumanBytes(device.capacity_bytes_before()), "\n");
+  }
   return out.empty() ? "nothing has changed\n" : out;
 }
 

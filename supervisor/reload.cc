@@ -19,9 +19,13 @@ std::string Listed(const char* what, const Names& names) {
 
 void LogReload(const absl::StatusOr<v1::ReloadConfigReply>& reply) {
   if (!reply.ok()) return LogError("the configuration is not changed: ", reply.status().message());
-  const std::string changes =
+  std::string changes =
       absl::StrCat(Listed("added", reply->added()), Listed("changed", reply->changed()),
                    Listed("removed", reply->removed()));
+  for (const v1::ReloadConfigReply::DeviceSize& device : reply->devices()) {
+    absl::StrAppend(&changes, "; device ", device.name(), ": ", HumanBytes(device.capacity_bytes()),
+                    ", before ", HumanBytes(device.capacity_bytes_before()));
+  }
   LogInfo("models.d read again", changes.empty() ? "; nothing has changed" : changes);
 }
 
@@ -97,13 +101,9 @@ void Reloader::Finish(absl::StatusOr<Configuration> read) {
 }
 
 absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Configuration read) {
-  const std::vector<Device>& devices = read.budget.budget.devices;
-  ASSIGN_OR_RETURN(v1::ReloadConfigReply reply, router_->Reload(read.catalog, devices));
+  ASSIGN_OR_RETURN(v1::ReloadConfigReply reply,
+                   router_->Reload(read.catalog, read.budget.budget.devices));
   LogProblems(read.catalog);
-  for (size_t i = 0; i < devices.size(); ++i) {
-    if (devices[i].capacity_bytes == budget_.budget.devices[i].capacity_bytes) continue;
-    LogInfo("device ", devices[i].name, ": ", HumanBytes(devices[i].capacity_bytes));
-  }
   budget_ = std::move(read.budget);
   return reply;
 }

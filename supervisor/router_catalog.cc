@@ -179,8 +179,8 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
                                                            const std::vector<Device>& devices) {
   if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
   RETURN_IF_ERROR(MayResize(devices, catalog));
-  Resize(devices);
   v1::ReloadConfigReply reply;
+  Resize(devices, reply);
   std::set<std::string> kept;
   for (ModelEntry& entry : catalog) {
     const std::string name = entry.model.name();

@@ -14,11 +14,16 @@ constexpr Nanos kSampleLife = 5 * kSecond;
 
 }  // namespace
 
-void Router::Impl::Resize(const std::vector<Device>& devices) {
+void Router::Impl::Resize(const std::vector<Device>& devices, v1::ReloadConfigReply& reply) {
   for (const Device& device : devices) {
     for (const auto& slot : state_.devices) {
-      if (slot->ledger.device().name == device.name)
-        slot->ledger.SetCapacity(device.capacity_bytes);
+      const Device& now = slot->ledger.device();
+      if (now.name != device.name || now.capacity_bytes == device.capacity_bytes) continue;
+      v1::ReloadConfigReply::DeviceSize& size = *reply.add_devices();
+      size.set_name(device.name);
+      size.set_capacity_bytes(device.capacity_bytes);
+      size.set_capacity_bytes_before(now.capacity_bytes);
+      slot->ledger.SetCapacity(device.capacity_bytes);
     }
   }
 }

@@ -276,7 +276,7 @@ class Router::Impl {
   void CompleteLeave(ModelRecord& model);
 
   // router_devices.cc
-  void Resize(const std::vector<Device>& devices);
+  void Resize(const std::vector<Device>& devices, v1::ReloadConfigReply& reply);
   void NoteFit(ModelRecord& model);
   void NoteBusy(ModelRecord& model, uint64_t busy_ns);
   void NoteGone(ModelRecord& model);

@@ -185,12 +185,24 @@ TEST(Render, NothingOfAServerMovesTheCursor) {
 TEST(Render, Reload) {
   v1::ReloadConfigReply reply;
   EXPECT_EQ(ReloadText(reply), "nothing has changed\n");
-  EXPECT_EQ(ReloadJson(reply).dump(), R"({"added":[],"changed":[],"removed":[]})");
+  EXPECT_EQ(ReloadJson(reply).dump(), R"({"added":[],"changed":[],"removed":[],"devices":[]})");
   reply.add_added("a");
   reply.add_added("b");
   reply.add_removed("c");
   EXPECT_EQ(ReloadText(reply), "added: a, b\nremoved: c\n");
-  EXPECT_EQ(ReloadJson(reply).dump(), R"({"added":["a","b"],"changed":[],"removed":["c"]})");
+  EXPECT_EQ(ReloadJson(reply).dump(),
+            R"({"added":["a","b"],"changed":[],"removed":["c"],"devices":[]})");
+}
+
+TEST(Render, ReloadOfDevices) {
+  v1::ReloadConfigReply reply;
+  auto& device = *reply.add_devices();
+  device.set_name("cpu");
+  device.set_capacity_bytes(64 << 20);
+  device.set_capacity_bytes_before(32 << 20);
+  EXPECT_EQ(ReloadText(reply), "device cpu: 64.0 MiB, before 32.0 MiB\n");
+  EXPECT_EQ(ReloadJson(reply)["devices"].dump(),
+            R"([{"name":"cpu","capacity_bytes":67108864,"capacity_bytes_before":33554432}])");
 }
 
 }  // namespace

@@ -353,7 +353,7 @@ class ReloadTest(unittest.TestCase):
     def test_reload(self):
         models = FakeModels(["alpha", "beta"])
         with fake(models) as s:
-            self.assertEqual(s.command_json("reload"), {"added": [], "changed": [], "removed": []})
+            self.assertEqual(s.command_json("reload"), {"added": [], "changed": [], "removed": [], "devices": []})
             models.write("gamma")
             models.remove("beta")
             models.write("alpha", "max_sequences: 2")
@@ -364,6 +364,17 @@ class ReloadTest(unittest.TestCase):
             result = s.command_line("reload")
             self.assertEqual(result.returncode, 1)
             self.assertRegex(result.stderr, r"^switchyard: INVALID_ARGUMENT: .*bad\.textproto")
+
+    def test_sizes_of_devices(self):
+        with fake(FakeModels(["alpha"]), device=None, config='devices: "cpu=24MiB"') as s:
+            config = pathlib.Path(s.directory, "config.textproto")
+            config.write_text('devices: "cpu=12MiB"')
+            result = s.command_line("reload")
+            self.assertEqual(result.stdout, "device cpu: 12.0 MiB, before 24.0 MiB\n")
+            self.assertIn("models.d read again; device cpu: 12.0 MiB, before 24.0 MiB", s.read_log())
+            config.write_text('devices: "cpu=24MiB"')
+            self.assertEqual(s.command_json("reload")["devices"], [
+                {"name": "cpu", "capacity_bytes": 24 << 20, "capacity_bytes_before": 12 << 20}])
 
 
 class TerminalTest(unittest.TestCase):

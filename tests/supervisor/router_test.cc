@@ -333,6 +333,18 @@ TEST_F(RouterTest, ADefaultThatLeavesHasASuccessorAtOnce) {
   EXPECT_EQ(h_->router->GetStatus().default_model(), "a");
 }
 
+TEST_F(RouterTest, AReloadTellsOfNewSizesOfDevices) {
+  Begin(300 * kMiB);
+  v1::ReloadConfigReply reply = *h_->router->Reload(Catalog(), {Device{"cpu", 300 * kMiB, 0}});
+  EXPECT_EQ(reply.devices_size(), 0);
+  reply = *h_->router->Reload(Catalog(), {Device{"cpu", 400 * kMiB, 0}});
+  ASSERT_EQ(reply.devices_size(), 1);
+  EXPECT_EQ(reply.devices(0).name(), "cpu");
+  EXPECT_EQ(reply.devices(0).capacity_bytes(), 400 * kMiB);
+  EXPECT_EQ(reply.devices(0).capacity_bytes_before(), 300 * kMiB);
+  EXPECT_EQ(reply.changed_size(), 0);
+}
+
 TEST_F(RouterTest, TokenizeNeedsNoLease) {
   Begin(300 * kMiB);
   int ids = 0;
