@@ -323,10 +323,15 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
 // once: a request may be what kills it.
 void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std::string& what) {
   const std::set<RequestId> ids = model.requests;
+  // Of what it will be from now on: its device may have become too small.
+  const absl::Status& hopeless = model.replacement ? model.replacement->problem : model.misfit;
   const std::string message =
       !planned ? absl::StrCat("the worker of ", model.name(), " was lost, ask again: ", what)
       : model.leave == Leave::kRemove ? absl::StrCat(model.name(), " was removed")
-                                      : absl::StrCat(model.name(), " was unloaded: ask again");
+      : hopeless.ok()
+          ? absl::StrCat(model.name(), " was unloaded: ask again")
+          : absl::StrCat(model.name(),
+                         " was unloaded, and cannot be loaded again: ", hopeless.message());
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
     if (request.stage == Stage::kUnsent) continue;

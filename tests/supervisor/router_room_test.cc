@@ -141,6 +141,19 @@ TEST_F(RouterRoom, ASmallerCapacityShrinksLeasesAndALargerOneServesAgain) {
   EXPECT_TRUE(client->status.ok()) << client->status;
 }
 
+TEST_F(RouterRoom, WhoRunsOnADeviceThatBecomesTooSmallIsToldSo) {
+  Begin(300 * kMiB);
+  auto client = h_->Generate("a", 1'000'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return client->tokens > 0; }));
+  ASSERT_EQ(h_->Reload(Catalog(), "cpu", 50 * kMiB), absl::OkStatus());
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status,
+            absl::AbortedError(
+                "a was unloaded, and cannot be loaded again: a needs 100.0 MiB (fixed 10.0 MiB + "
+                "weights 80.0 MiB + smallest KV pool 10.0 MiB), but cpu has 50.0 MiB, of which 0 B "
+                "are kept in reserve: 50.0 MiB can be leased. Use a larger device"));
+}
+
 TEST_F(RouterRoom, FixedBytesAreReclaimedWhenNothingElseIsLeft) {
   Begin(105 * kMiB);  // any model fits, but not beside another's fixed bytes
   for (int round = 0; round < 2; ++round) {
