@@ -5,6 +5,10 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include <chrono>
 #include <cstdio>
@@ -36,12 +40,34 @@ bool WaitForConnection(grpc::Channel* channel) {
   }
 }
 
+// gRPC takes whatever it is given, and then says in lines of its own that it cannot use it.
+absl::Status CheckCertificates(const std::string& path, const std::string& pem) {
+  const std::unique_ptr<BIO, int (*)(BIO*)> reader(
+      BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free);
+  const std::unique_ptr<X509, void (*)(X509*)> first(
+      PEM_read_bio_X509(reader.get(), nullptr, nullptr, nullptr), X509_free);
+  ERR_clear_error();
+  if (first != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ": holds no certificate in PEM"));
+}
+
+// Where nobody answers: what may be amiss though somebody is there.
+std::string Hint(const Endpoint& server) {
+  if (IsUnixAddress(server.address)) return "";
+  if (server.tls_ca.empty()) {
+    return " If it is: it may want TLS, with --tls-ca and --token-file";
+  }
+  return absl::StrCat(" If it is: does ", server.tls_ca,
+                      " vouch for its certificate, and for this address?");
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsFor(const Endpoint& server) {
   if (server.tls_ca.empty() || IsUnixAddress(server.address)) {
     return grpc::InsecureChannelCredentials();
   }
   grpc::SslCredentialsOptions options;
   ASSIGN_OR_RETURN(options.pem_root_certs, ReadFile(server.tls_ca, kMostSecretBytes));
+  RETURN_IF_ERROR(CheckCertificates(server.tls_ca, options.pem_root_certs));
   std::shared_ptr<grpc::ChannelCredentials> tls = grpc::SslCredentials(options);
   if (server.token_file.empty()) return tls;
   ASSIGN_OR_RETURN(const std::string token, ReadTokenFile(server.token_file));
@@ -126,11 +152,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const Endpoint& server) 
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   auto channel = grpc::CreateCustomChannel(address, credentials, arguments);
   if (!WaitForConnection(channel.get())) {
-    return absl::UnavailableError(absl::StrCat(
-        "no supervisor answers at ", address, "; is it running?",
-        server.tls_ca.empty() ? ""
-                              : absl::StrCat(" If it is: does ", server.tls_ca,
-                                             " vouch for its certificate, and for this address?")));
+    return absl::UnavailableError(
+        absl::StrCat("no supervisor answers at ", address, "; is it running?", Hint(server)));
   }
   return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel, address)));
 }
@@ -197,6 +220,7 @@ int WithClient(const Endpoint& server, const std::function<int(Client&)>& use) {
   auto client = Client::Connect(server);
   if (!client.ok()) {
     const int refused = Outcome(client.status());
+    if (absl::IsInvalidArgument(client.status())) return kWrongUsage;
     return absl::IsUnavailable(client.status()) ? kNoConnection : refused;
   }
   const int code = use(**client);

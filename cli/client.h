@@ -18,7 +18,7 @@ namespace v1 = ::switchyard::v1;
 class Client {
  public:
   // UNAVAILABLE as soon as the address refuses, or after 5 s. Other errors are of the endpoint's
-  // files.
+  // files: INVALID_ARGUMENT if what they hold is not that.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const Endpoint& server);
   ~Client();
 
@@ -51,7 +51,8 @@ class Client {
   std::unique_ptr<Impl> impl_;
 };
 
-// Connects and runs `use`. Exit code 3 without a connection, or when it is lost on the way.
+// Connects and runs `use`. Exit code 2 if the endpoint's files hold something else, 3 without a
+// connection, or when it is lost on the way.
 int WithClient(const Endpoint& server, const std::function<int(Client&)>& use);
 
 }  // namespace switchyard::cli

@@ -368,6 +368,28 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(result.returncode, 3)
         self.assertIn("vouch for its certificate", result.stderr)
 
+    def test_in_the_clear_where_tls_is_wanted(self):
+        result = self.run_command("models")
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("is it running?", result.stderr)
+        self.assertIn("--tls-ca", result.stderr)
+
+    def test_files_that_hold_no_certificate(self):
+        good = pathlib.Path(self.tls.path).read_text()
+        files = {"none": "rubbish\n" * 5, "empty": "", "key": pathlib.Path(self.tls.key).read_text(),
+                 "cut": good[:len(good) // 2]}
+        for name, text in files.items():
+            with self.subTest(name):
+                path = self.tls.write(name, text)
+                result = self.run_command("models", "--tls-ca", path)
+                self.assertEqual(result.returncode, 2, result.stderr)
+                self.assertEqual(result.stderr, f"switchyard: INVALID_ARGUMENT: {path}: holds no "
+                                                "certificate in PEM\n")
+        # Words around them are no matter.
+        result = self.run_command("models", "--tls-ca", self.tls.write("words", f"a\n{good}b\n{good}c"),
+                                  "--token-file", self.tls.token_file)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
     def test_files_that_are_not_there(self):
         result = self.run_command("models", "--tls-ca", "/nonexistent")
         self.assertEqual(result.returncode, 1)
