@@ -27,20 +27,26 @@ absl::StatusOr<Budget> ConfiguredBudget(const v1::SupervisorConfig& config) {
 }
 
 absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes) {
+  const std::string has = absl::StrCat(" is more than the ", HumanBytes(memory_bytes),
+                                       " of memory that this machine has");
+  uint64_t cpu = 0;
   for (const Device& device : budget.devices) {
-    if (device.name != "cpu" || device.capacity_bytes <= memory_bytes) continue;
+    if (device.name == "cpu") cpu = device.capacity_bytes;
+  }
+  if (cpu > memory_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("device cpu: ", HumanBytes(device.capacity_bytes), " is more than the ",
-                     HumanBytes(memory_bytes),
-                     " of memory that this machine has; give it less, as --device cpu=SIZE"));
+        absl::StrCat("device cpu: ", HumanBytes(cpu), has, "; give it less, as --device cpu=SIZE"));
+  }
+  if (budget.host_bytes > memory_bytes - cpu) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        HumanBytes(budget.host_bytes), " (host_memory)",
+        cpu > 0 ? absl::StrCat(" beside the ", HumanBytes(cpu), " of cpu") : "", has,
+        "; give less, as --host-memory SIZE", cpu > 0 ? " and --device cpu=SIZE" : ""));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckMemory(const Budget& budget) {
-  const bool has_cpu = std::any_of(budget.devices.begin(), budget.devices.end(),
-                                   [](const Device& device) { return device.name == "cpu"; });
-  if (!has_cpu) return absl::OkStatus();
   ASSIGN_OR_RETURN(const uint64_t memory, TotalMemory());
   return CheckMemory(budget, memory);
 }

@@ -14,8 +14,9 @@ namespace switchyard::supervisor {
 // The budget that `config` asks for. INVALID_ARGUMENT if it asks for what cannot be: wrong usage.
 absl::StatusOr<Budget> ConfiguredBudget(const v1::SupervisorConfig& config);
 
-// Whether a machine with `memory_bytes` can have this budget: `cpu` is no larger than that. Not
-// asked by `switchyard check`, which may plan for another machine: it only tells.
+// Whether a machine with `memory_bytes` can have this budget: `cpu` and the host budget together
+// are no larger than that. Not asked by `switchyard check`, which may plan for another machine: it
+// only tells.
 absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes);
 absl::Status CheckMemory(const Budget& budget);  // this machine
 

@@ -33,6 +33,14 @@ TEST(ConfigCheck, BothFiguresAreShown) {
   EXPECT_EQ(CheckMemory({{{"GPU-1", 80 * kGiB, 0}}, kGiB}, 24 * kGiB), absl::OkStatus());
   EXPECT_TRUE(absl::IsInvalidArgument(CheckMemory({{{"cpu", ~uint64_t{0}, 0}}, kGiB})));
   EXPECT_EQ(CheckMemory({{{"cpu", 1, 0}}, kGiB}), absl::OkStatus());
+  // Masters are in the same memory, and are there for a GPU's models too.
+  EXPECT_THAT(std::string(CheckMemory({{{"cpu", 20 * kGiB, 0}}, 5 * kGiB}, 24 * kGiB).message()),
+              HasSubstr("5.00 GiB (host_memory) beside the 20.0 GiB of cpu is more than the "
+                        "24.0 GiB of memory"));
+  EXPECT_EQ(CheckMemory({{{"cpu", 20 * kGiB, 0}}, 4 * kGiB}, 24 * kGiB), absl::OkStatus());
+  EXPECT_THAT(std::string(CheckMemory({{{"GPU-1", kGiB, 0}}, 25 * kGiB}, 24 * kGiB).message()),
+              HasSubstr("25.0 GiB (host_memory) is more than the 24.0 GiB of memory"));
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckMemory({{{"GPU-1", kGiB, 0}}, ~uint64_t{0}})));
   EXPECT_THAT(std::string(Check({"cpu=64MiB"}, 65 << 20).message()),
               HasSubstr("65.0 MiB (reserve_bytes) is more than its capacity of 64.0 MiB"));
 }
