@@ -217,7 +217,9 @@ __global__ __launch_bounds__(kDim) void MergeParts(const AttentionArgs a, int sp
   GridTrigger();
   const int sequence = blockIdx.y, head = blockIdx.x, d = threadIdx.x, lane = d % kWarp;
   const OnlyRow only = OnlyRowOf(a.rows, sequence);
-  if (only.row < 0) return;  // nothing of Decode's is read
+  // Nothing of Decode's is read, whose blocks had all waited for the kernels before when this
+  // began.
+  if (only.row < 0) return;
   const int parts =
       PartOf<kDim>(FirstKey(only.position, a.window), only.position + 1, 0, splits).parts;
   const float sink = a.sinks != nullptr ? a.sinks[head] * kLog2E : -INFINITY;
