@@ -109,13 +109,18 @@ bool Router::Impl::QueuesForALook(const ModelRecord& model) const {
   return probe.looked_at > probe.watched_at || !model.worker.looks.empty();
 }
 
-// It is judged when it, and those that were stopped before it, have had the time of a step.
+// It is judged when it, and those that were stopped before it, have had the time of a step. If
+// those had all of it, that is now: since they were looked at, the lease has gone and come, and
+// whatever the worker said before has been read. (Turns may be too short for any look within one of
+// them.)
 void Router::Impl::WatchProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
   const v1::Heartbeat& beat = model.worker.heartbeat;
   if (probe.unanswered == 0) probe.steps = beat.steps();
   probe.watched_at = Now();
-  const Nanos left = std::max(LongestStep(beat.step_predicted_ns()) - probe.unanswered, kLeastWait);
+  const Nanos longest = LongestStep(beat.step_predicted_ns());
+  if (probe.unanswered >= longest) return LookAtProbe(model, 0, 0);
+  const Nanos left = std::max(longest - probe.unanswered, kLeastWait);
   const Nanos last = std::min(kLastLook, left / 2);
   LookAtProbe(model, left - last, last);
 }

@@ -115,6 +115,27 @@ TEST_F(RouterProbes, TwoThatRunNoStepsAndTakeTurnsAreFoundOut) {
   EXPECT_TRUE(b->status.ok()) << b->status;
 }
 
+// Only a pool goes to and fro, so that a turn is the shortest there is: none may be too short to
+// judge a probe in.
+TEST_F(RouterProbes, TwoThatRunNoStepsAreFoundOutHoweverShortTheirTurnsAre) {
+  options_.probe_interval = 10 * kSecond;
+  options_.devices = {Device{"cpu", 195 * kMiB, 0}};
+  options_.host_budget_bytes = 1024 * kMiB;
+  rules_.latency = 20 * kMillisecond;
+  auto catalog = Catalog();
+  for (ModelEntry& entry : catalog) entry.model.mutable_max_wait()->set_seconds(86400);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    h_ = std::make_unique<RouterHarness>(seed, rules_, options_, catalog);
+    h_->router->Start();
+    Settle();
+    for (const char* name : {"a", "b"}) h_->world.WorkerOf(name)->Wedge();
+    for (const auto& client : {h_->Generate("a", 3), h_->Generate("b", 3)}) {
+      ASSERT_TRUE(Done(client)) << seed;
+      EXPECT_TRUE(client->status.ok()) << seed << ": " << client->status;
+    }
+  }
+}
+
 TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
   BeginWith();
   ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
