@@ -155,7 +155,8 @@ class Router::Impl {
   void Launch(ModelRecord& model);
   void OnHello(ModelRecord& model, const v1::Hello& hello);
   void OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbeat);
-  void WatchHeartbeat(ModelRecord& model);
+  void OnSignOfStart(ModelRecord& model);
+  void WatchSilence(ModelRecord& model);
   void EndWorker(ModelRecord& model, Nanos patience);
   void KillWorker(ModelRecord& model, const std::string& reason);
   void AwaitReaping(ModelRecord& model);

@@ -100,9 +100,10 @@ struct WorkerSlot {
   std::string image_key;  // of the checkpoint as it found it
   Nanos launched_at = 0;
   Nanos ready_at = 0;
-  bool planned_end = false;     // we asked it to end: no failure
-  bool quarantined = false;     // does not die
-  bool heartbeat_late = false;  // one alarm has gone by without a heartbeat
+  bool planned_end = false;    // we asked it to end: no failure
+  bool quarantined = false;    // does not die
+  bool spoke = false;          // it has given a sign of life
+  bool start_overdue = false;  // no Hello within kLongestStart, and that was seen once
   std::string kill_reason;
   std::set<uint64_t> looks;  // requests and calls, cancelled ones too, that it has not looked at
   v1::Heartbeat heartbeat;
@@ -115,10 +116,11 @@ struct WorkerSlot {
 };
 
 struct FailureLog {
-  int in_a_row = 0;     // with no request finished in between
-  int delays = 0;       // what the back-off has grown by; a finished request does not take it back
-  bool failed = false;  // given up, but for a probe now and then, until an operator asks again
-  bool stands = false;  // `last` is what is wrong now
+  int in_a_row = 0;  // with no request finished in between
+  int delays = 0;    // what the back-off has grown by; a finished request does not take it back
+  int silent_starts = 0;  // workers in a row that were given up without a sign of life
+  bool failed = false;    // given up, but for a probe now and then, until an operator asks again
+  bool stands = false;    // `last` is what is wrong now
   Nanos not_before = 0;
   Nanos last_at = 0;
   std::string last;

@@ -9,17 +9,13 @@
 #include "supervisor/backoff.h"
 #include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 #include "supervisor/wait_status.h"
 
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kStartTimeout = 120 * kSecond;  // until Hello: parses a tokenizer, reads headers
-constexpr Nanos kReapTimeout = 10 * kSecond;    // after SIGKILL; then the lease is in quarantine
-// No heartbeat for 5 s means hung, in two looks: if it was the supervisor that slept, the
-// heartbeats that queued up meanwhile arrive between the two.
-constexpr Nanos kHeartbeatLate = 9 * kSecond / 2;
-constexpr Nanos kHeartbeatLast = kSecond / 2;
+constexpr Nanos kReapTimeout = 10 * kSecond;  // after SIGKILL; then the lease is in quarantine
 
 std::string Describe(const WorkerExit& exit) {
   const std::string how = absl::StrCat("ended with ", DescribeWaitStatus(exit.wait_status));
@@ -72,7 +68,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.phase = Phase::kStarting;
   worker.launched_at = Now();
   worker.planned_end = false;
-  worker.heartbeat_late = false;
+  worker.spoke = worker.start_overdue = false;
   worker.kill_reason.clear();
   worker.looks.clear();
   worker.heartbeat.Clear();
@@ -80,16 +76,15 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.host_kv = 0;
   worker.starved = false;
   state_.incarnations[worker.id] = model.name();
-  const std::string name = model.name();
-  Arm(worker.watch, kStartTimeout, [this, name] {
-    KillWorker(*Find(name), absl::StrCat("did not start within ", kStartTimeout / kSecond, " s"));
-  });
+  WatchSilence(model);
 }
 
 void Router::Impl::OnWorkerMessage(Incarnation id, const v1::FromWorker& message) {
   auto it = state_.incarnations.find(id);
   if (it == state_.incarnations.end()) return;
   ModelRecord& model = *Find(it->second);
+  model.worker.spoke = true;
+  model.failures.silent_starts = 0;
   switch (message.message_case()) {
     case v1::FromWorker::kHello:
       OnHello(model, message.hello());
@@ -127,7 +122,8 @@ void Router::Impl::OnWorkerMessage(Incarnation id, const v1::FromWorker& message
 }
 
 void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
-  if (model.worker.phase != Phase::kStarting) return;
+  WorkerSlot& worker = model.worker;
+  if (worker.phase != Phase::kStarting) return;
   // The master and what is told of the model rest on the image of the catalog's plan; the other
   // parts the worker may know better by now. It has no lease yet, so they may change. If the device
   // is too small for them, no other worker would know better: this one stays, and waits.
@@ -140,13 +136,13 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   model.plan = hello.plan();
   model.needs = NeedsOf(model.plan);
   NoteFit(model);
-  model.worker.image_key = hello.plan().image_key();
-  model.worker.phase = Phase::kReady;
-  model.worker.ready_at = Now();
+  worker.image_key = hello.plan().image_key();
+  worker.phase = Phase::kReady;
+  worker.ready_at = Now();
   model.failures.stands = false;
   // A probe that got this far: the model serves again, but the next failure ends that.
   model.failures.failed = false;
-  WatchHeartbeat(model);
+  WatchSilence(model);
   AttachMaster(model);
   dirty_ = true;
 }
@@ -155,6 +151,7 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
   WorkerSlot& worker = model.worker;
   worker.heartbeat = heartbeat;
   status_changed_ = true;
+  if (worker.phase == Phase::kStarting) return OnSignOfStart(model);
   if (worker.phase != Phase::kReady) return;
   NoteBusy(model, heartbeat.busy_ns());
   worker.starved = heartbeat.waiting() > 0 && Resident(model);
@@ -178,14 +175,32 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
                                       heartbeat.step_predicted_ns() / kMillisecond, " ms"));
     return;
   }
-  WatchHeartbeat(model);
+  WatchSilence(model);
 }
 
-void Router::Impl::WatchHeartbeat(ModelRecord& model) {
+// It lives, and opens its device or its checkpoint: that may take its time, but has an end.
+void Router::Impl::OnSignOfStart(ModelRecord& model) {
+  WorkerSlot& worker = model.worker;
+  if (Now() - worker.launched_at < kLongestStart) return WatchSilence(model);
+  if (std::exchange(worker.start_overdue, true)) return;
   const std::string name = model.name();
-  Arm(model.worker.watch, kHeartbeatLate, [this, name] {
-    Arm(Find(name)->worker.watch, kHeartbeatLast,
-        [this, name] { KillUnhealthy(*Find(name), "hung: no heartbeat for 5 s"); });
+  Arm(worker.watch, kSecondLook, [this, name] {
+    KillWorker(*Find(name), absl::StrCat("did not start within ", kLongestStart / kSecond, " s"));
+  });
+}
+
+void Router::Impl::WatchSilence(ModelRecord& model) {
+  const std::string name = model.name();
+  const Nanos longest = LongestSilence(model.worker.spoke, model.failures.silent_starts);
+  Arm(model.worker.watch, longest - kSecondLook, [this, name, longest] {
+    Arm(Find(name)->worker.watch, kSecondLook, [this, name, longest] {
+      ModelRecord& silent = *Find(name);
+      const bool spoke = silent.worker.spoke;
+      if (!spoke) ++silent.failures.silent_starts;
+      KillUnhealthy(silent, absl::StrCat(spoke ? "hung: no heartbeat for "
+                                               : "no sign of life since it was started, for ",
+                                         longest / kSecond, " s"));
+    });
   });
 }
 

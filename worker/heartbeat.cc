@@ -39,7 +39,7 @@ uint64_t ResidentBytes() {
 Heartbeats::Heartbeats(const Clock& clock, Outbox& outbox, std::function<EngineStats()> stats,
                        Nanos interval)
     : clock_(clock), outbox_(outbox), stats_(std::move(stats)), interval_(interval), thread_(1) {
-  thread_.Post([this] { Beat(); });
+  Beat();
 }
 
 void Heartbeats::Beat() {

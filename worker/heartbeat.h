@@ -16,8 +16,8 @@ v1::Heartbeat MakeHeartbeat(const EngineStats& stats, Nanos now, uint64_t rss_by
 // Resident memory of this process; 0 if /proc does not tell.
 uint64_t ResidentBytes();
 
-// Sends heartbeats from a thread of its own, which waits for nothing else: at once, then at every
-// interval. `stats` must not block.
+// Sends heartbeats: one at once, then at every interval from a thread of its own, which waits for
+// nothing else. `stats` must not block.
 class Heartbeats {
  public:
   Heartbeats(const Clock& clock, Outbox& outbox, std::function<EngineStats()> stats,

@@ -8,6 +8,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
 #include "worker/backend.h"
+#include "worker/heartbeat.h"
 #include "worker/lifeline.h"
 #include "worker/opened_model.h"
 #include "worker/sandbox.h"
@@ -105,17 +107,23 @@ absl::Status RunPlan(const Options& options) {
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
   const bool confined = EnterSandbox(options);
-  absl::StatusOr<Backend> opened = OpenBackend(options.device, options.threads, options.model);
-  if (!opened.ok()) return confined ? MaybeConfinedTooMuch(opened.status()) : opened.status();
-  Backend backend = *std::move(opened);
-  WarnOfSlowPrefill(options, *backend.ops, confined);
   WatchDeathPipe(UniqueFd(kDeathPipe));
-  ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
 
   Flag ended;
   std::unique_ptr<Session> session;
   Service service({.message = [&](const v1::ToWorker& message) { session->Handle(message); },
                    .closed = [&] { ended.Set(); }});
+  RETURN_IF_ERROR(service.Start(UniqueFd(kConnection)));
+  // Opening the device and the checkpoint may take long and says nothing of itself.
+  const SteadyClock clock;
+  std::optional<Heartbeats> until_hello(std::in_place, clock, service,
+                                        [] { return EngineStats(); });
+
+  absl::StatusOr<Backend> opened = OpenBackend(options.device, options.threads, options.model);
+  if (!opened.ok()) return confined ? MaybeConfinedTooMuch(opened.status()) : opened.status();
+  Backend backend = *std::move(opened);
+  WarnOfSlowPrefill(options, *backend.ops, confined);
+  ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
   session =
       std::make_unique<Session>(Session::Parts{.model = *model,
                                                .device = std::move(backend.device),
@@ -125,7 +133,8 @@ absl::Status RunServe(const Options& options) {
                                                .cache_bytes = options.cache_bytes,
                                                .outbox = service,
                                                .on_shutdown = [&] { ended.Set(); }});
-  RETURN_IF_ERROR(service.Start(UniqueFd(kConnection)));
+  until_hello.reset();  // the session has its own
+  service.Listen();
   ended.Wait();
   ExitAfter(kEndTime);
   session->Stop();

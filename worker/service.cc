@@ -49,6 +49,12 @@ class Service::Impl {
     return absl::OkStatus();
   }
 
+  void Listen() {
+    std::lock_guard lock(mutex_);
+    listening_ = true;
+    ReadFirst();
+  }
+
   void Send(v1::FromWorker message) {
     std::lock_guard lock(mutex_);
     if (ended_) return;
@@ -81,6 +87,7 @@ class Service::Impl {
       service->RequestServe(&context_, &stream_, queue_->get(), queue_->get(),
                             accepting_.Begin(shared_from_this()));
     }
+    void Read() { stream_.Read(&incoming_, reading_.Begin(shared_from_this())); }
     void Write(const v1::FromWorker& message) {
       stream_.Write(message, writing_.Begin(shared_from_this()));
     }
@@ -91,10 +98,8 @@ class Service::Impl {
     void OnAccepted(bool ok) {
       if (!ok) return;  // the server ends before anybody called
       (void)done_.Begin(shared_from_this());
-      Read();
       impl_->OnOpened();
     }
-    void Read() { stream_.Read(&incoming_, reading_.Begin(shared_from_this())); }
     void OnRead(bool ok) {
       if (!ok) return impl_->OnClosed();
       impl_->callbacks_.message(incoming_);
@@ -119,6 +124,7 @@ class Service::Impl {
   void OnOpened() {
     std::lock_guard lock(mutex_);
     open_ = true;
+    ReadFirst();
     WriteNext();
     FinishIfDrained();
   }
@@ -155,7 +161,10 @@ class Service::Impl {
     OnClosed();
   }
 
-  // These hold mutex_. One write is under way at a time.
+  // These hold mutex_. One read is under way at a time, and one write.
+  void ReadFirst() {
+    if (open_ && listening_) stream_->Read();
+  }
   void WriteNext() {
     if (!open_ || writing_ || finished_ || waiting_.empty()) return;
     writing_ = true;
@@ -178,6 +187,7 @@ class Service::Impl {
   std::condition_variable done_;
   std::deque<v1::FromWorker> waiting_;
   bool open_ = false;  // somebody called, and the call has not ended
+  bool listening_ = false;
   bool writing_ = false;
   bool ended_ = false;   // nothing is queued any more
   bool ending_ = false;  // finish when nothing waits
@@ -188,6 +198,7 @@ class Service::Impl {
 Service::Service(Callbacks callbacks) : impl_(std::make_unique<Impl>(std::move(callbacks))) {}
 Service::~Service() { Stop(); }
 absl::Status Service::Start(UniqueFd connection) { return impl_->Start(std::move(connection)); }
+void Service::Listen() { impl_->Listen(); }
 void Service::Send(v1::FromWorker message) { impl_->Send(std::move(message)); }
 void Service::Stop() { impl_->Stop(); }
 

@@ -13,7 +13,7 @@ import unittest
 
 from chaos import NIGHTLY, Background, answers, fault, hit, models_of, pause
 from harness import (VOICES, Supervisor, alive, control, descriptors, grpc,
-                     inference_pb2_grpc, model, rss_bytes, wait_for)
+                     inference_pb2_grpc, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
 SECONDS = float(os.environ.get("SWITCHYARD_CHAOS_SOAK") or (1800 if NIGHTLY else 10))
@@ -33,10 +33,18 @@ class Faults:
         hit(self.s.model(self.chance.choice(VOICES)).worker_pid, signal.SIGKILL)
 
     def stop(self):
-        # One that has not said Hello has 120 s to do so: too long to come back to, again and again.
-        worker = self.s.model(self.chance.choice(VOICES))
-        if worker.state in (model.WARM, model.LOADING, model.RESIDENT, model.DRAINING):
-            hit(worker.worker_pid, signal.SIGSTOP)
+        hit(self.s.model(self.chance.choice(VOICES)).worker_pid, signal.SIGSTOP)
+
+    def stop_as_it_starts(self):
+        voice = self.chance.choice(VOICES)
+        before = self.s.model(voice).worker_pid
+        hit(before, signal.SIGKILL)
+        started = lambda: self.s.model(voice).worker_pid not in (0, before)
+        try:  # not for as long as a back-off may take
+            wait_for(started, 2)
+        except AssertionError:
+            return
+        hit(self.s.model(voice).worker_pid, signal.SIGSTOP)
 
     def vanish(self):
         with grpc.insecure_channel(self.s.address) as channel:
@@ -76,9 +84,9 @@ class Faults:
         bad.unlink()
 
     def draw(self):
-        self.chance.choice([self.kill, self.stop, self.vanish, self.vanish, self.storm,
-                            self.switch, self.switch, self.unload, self.sizes_change,
-                            self.model_changes, self.bad_model])()
+        self.chance.choice([self.kill, self.stop, self.stop_as_it_starts, self.vanish,
+                            self.vanish, self.storm, self.switch, self.switch, self.unload,
+                            self.sizes_change, self.model_changes, self.bad_model])()
 
 
 class SoakTest(unittest.TestCase):
@@ -104,7 +112,7 @@ class SoakTest(unittest.TestCase):
     def measure(self, s, expected):
         """Memory and descriptors once everything is well again and every model has served."""
         for voice in VOICES:
-            s.switch(voice, 180)  # forgives what failed; one stopped as it started gets 120 s
+            s.switch(voice, 180)  # forgives what failed
             self.assertEqual(s.generate(voice, timeout=60)[1], expected[voice])
         wait_for(lambda: len(s.worker_pids()) == len(VOICES), 180, "all workers")
         wait_for(lambda: not any(m.running or m.queued for m in s.status().models), 10, "quiet")

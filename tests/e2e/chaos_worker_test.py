@@ -85,6 +85,50 @@ class StoppedTest(unittest.TestCase):
         return noticed
 
 
+class StoppedAtStartTest(unittest.TestCase):
+    # 10 s until the first sign of life, 5 s after any other; if it was told to end meanwhile, 5 s
+    # from then.
+    NOTICED = 15.5
+
+    @fault("worker stopped (SIGSTOP) as it starts", 5, 200)
+    def test_stopped(self, rounds):
+        worst, unheard = 0, 0
+        while rounds.begin(5):
+            with Supervisor(device=f"cpu={DEVICE}") as s:
+                expected = answers(s)
+                worst = max(worst, self.stop_five(s, rounds.random, expected))
+                unheard += s.read_log().count("no sign of life since")
+                check_ledger(self, s)
+        rounds.note(slowest_noticed_s=round(worst, 2), before_any_sign=unheard)
+
+    def stop_five(self, s, chance, expected):
+        victims = chance.sample(VOICES, 5)
+        running = next(v for v in VOICES if v not in victims)
+        s.control.Pin(control.PinRequest(model=running, pinned=True))
+        s.switch(running)
+        killed = {v: s.model(v).worker_pid for v in victims}
+        for pid in killed.values():
+            hit(pid, signal.SIGKILL)
+        stopped = together([lambda v=v, moment=chance.uniform(0, 0.03): self.stop_next(
+            s, v, killed[v], moment) for v in victims])
+        start = time.monotonic()
+        self.assertEqual(s.generate(running, timeout=3)[1], expected[running])
+        wait_for(lambda: not any(map(alive, stopped)), 25, "the stopped ones to be noticed")
+        noticed = time.monotonic() - start
+        self.assertLess(noticed, self.NOTICED)
+        for voice in victims:
+            self.assertEqual(s.generate(voice, timeout=60)[1], expected[voice], voice)
+        return noticed
+
+    def stop_next(self, s, voice, before, moment):
+        """Stops the worker that comes after this one, a moment after it was started."""
+        pid = wait_for(lambda: s.model(voice).worker_pid not in (0, before)
+                       and s.model(voice).worker_pid, 20, "the next worker")
+        pause(moment)
+        hit(pid, signal.SIGSTOP)
+        return pid
+
+
 class PreemptTest(unittest.TestCase):
     TEXTS = ["In the morning", "It was the", "Of all that", "There is a"]
 

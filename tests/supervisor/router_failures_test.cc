@@ -76,6 +76,61 @@ TEST_F(RouterFailures, AHungWorkerIsReplaced) {
   EXPECT_LT(h_->world.timers.Now() - then, 8 * kSecond);
 }
 
+// ---- A worker that has not said Hello yet.
+
+TEST_F(RouterFailures, OneThatIsStoppedAsItStartsIsReplaced) {
+  rules_.faults.hangs_at_launch = 1;
+  Begin(300 * kMiB);
+  const Nanos then = h_->world.timers.Now();
+  Settle();
+  h_->world.rules.faults.hangs_at_launch = 0;
+  EXPECT_EQ(Ask(), absl::OkStatus());
+  EXPECT_LT(h_->world.timers.Now() - then, 12 * kSecond);
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("no sign of life since it was started, for 10 s"),
+            std::string::npos)
+      << h_->StatusOf("a").last_failure();
+}
+
+TEST_F(RouterFailures, OneThatIsStoppedBetweenItsFirstSignAndHelloIsReplaced) {
+  rules_.start = 60 * kSecond;
+  Begin(300 * kMiB);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.WorkerOf("a")->spoke(); }));
+  h_->world.WorkerOf("a")->Hang();
+  h_->world.rules.start = kSecond;
+  const Nanos then = h_->world.timers.Now();
+  EXPECT_EQ(Ask(), absl::OkStatus());
+  EXPECT_LT(h_->world.timers.Now() - then, 8 * kSecond);
+}
+
+// The machine is slow, nothing is wrong with the workers.
+TEST_F(RouterFailures, OneThatSaysNothingForLongAsItStartsComesInTheEnd) {
+  rules_.first_sign = 100 * kSecond;
+  Begin(300 * kMiB);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::WARM; }, 600 * kSecond));
+  EXPECT_LT(h_->StatusOf("a").restarts(), static_cast<uint32_t>(kFailuresUntilFailed));
+}
+
+TEST_F(RouterFailures, OneThatLivesMayTakeItsTimeToStart) {
+  rules_.start = 119 * kSecond;
+  Begin(300 * kMiB);
+  for (const char* model : {"a", "b", "c"}) {
+    EXPECT_TRUE(h_->RunUntil([&] { return h_->StatusOf(model).state() == v1::WARM; }));
+    EXPECT_EQ(h_->StatusOf(model).restarts(), 0u);
+  }
+}
+
+TEST_F(RouterFailures, ButNotForEver) {
+  Begin(300 * kMiB);
+  // As long as there are heartbeats; each worker takes two hours.
+  h_->world.rules.start = 7200 * kSecond;
+  const Nanos then = h_->world.timers.Now();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }, 300 * kSecond));
+  EXPECT_GT(h_->world.timers.Now() - then, 119 * kSecond);
+  EXPECT_LT(h_->world.timers.Now() - then, 123 * kSecond);
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("did not start within 120 s"), std::string::npos);
+  h_->world.rules.start = kSecond;
+}
+
 // While weights come from a slow disk, a step waits for them; afterwards it has as long as any.
 TEST_F(RouterFailures, AStepThatWaitsForAGrowthDoesNotHang) {
   Begin(300 * kMiB);

@@ -87,6 +87,11 @@ class Simulation {
     rules.validates = seed % 5 == 0 ? 50 * kMillisecond : 0;
     rules.launches_ahead = seed % 2 == 0;
     rules.faults.checkpoint_changes = seed % 7 == 0 ? 0.2 : 0;
+    // Workers that are stopped before Hello; and sometimes all start slowly, but for a minute at
+    // most.
+    rules.faults.hangs_at_launch = seed % 6 == 0 ? 0.1 : 0;
+    rules.faults.hangs_at_start = seed % 9 == 0 ? 0.1 : 0;
+    if (seed % 11 == 0) rules.start = 60 * kSecond;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
     catalog_ = std::move(catalog);
     if (seed % 8 < 2) Inherit();  // with more_fixed_ and without

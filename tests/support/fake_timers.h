@@ -38,13 +38,19 @@ class FakeTimers final : public Timers {
     return true;
   }
   // The machine has slept, or nobody ran: what was due meanwhile is late.
-  void Jump(Nanos time) { now_ += time; }
+  void Jump(Nanos time) {
+    now_ += time;
+    slept_ += time;
+  }
+  // The time without those jumps.
+  Nanos Awake() const { return now_ - slept_; }
   // Whether something is due now.
   bool Behind() const { return !queue_.empty() && queue_.begin()->first.first <= now_; }
   size_t size() const { return queue_.size(); }
 
  private:
   Nanos now_ = 1000 * kSecond;
+  Nanos slept_ = 0;
   Id last_ = 0;
   std::map<std::pair<Nanos, Id>, std::function<void()>> queue_;
   std::map<Id, Nanos> due_of_;

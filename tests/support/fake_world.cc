@@ -41,7 +41,20 @@ class FakePort final : public WorkerPort {
 FakeWorker::FakeWorker(FakeWorld* world, const LaunchSpec& spec) : world_(world), spec_(spec) {
   spec_.plan.set_fixed_bytes(spec.plan.fixed_bytes() + world->rules.more_fixed);
   needs_ = NeedsOf(spec_.plan);
-  After(world_->Delay(300 * kMillisecond), [this] { Start(); });
+  silent_since_ = world->timers.Awake();
+  if (world_->Chance(world_->rules.faults.hangs_at_launch)) Hang();
+  After(world_->Delay(world_->rules.first_sign), [this] { Speak(); });
+}
+
+// From now on it beats, whatever the start takes.
+void FakeWorker::Speak() {
+  spoke_ = true;
+  Beat();
+  const Nanos takes = world_->Delay(world_->rules.start);
+  if (!world_->Chance(world_->rules.faults.hangs_at_start)) {
+    return After(takes, [this] { Start(); });
+  }
+  After(takes, [this] { Hang(); });
 }
 
 void FakeWorker::After(Nanos delay, std::function<void()> what) {
@@ -73,7 +86,16 @@ void FakeWorker::Start() {
     message.mutable_hello()->mutable_plan()->set_image_key(key->second);
   }
   Reply(std::move(message));
-  Beat();
+}
+
+void FakeWorker::Hang() {
+  if (hung_) return;
+  hung_ = true;
+  silent_since_ = std::max(silent_since_, world_->timers.Awake());
+}
+
+Nanos FakeWorker::silence() const {
+  return hung_ && !exiting_ ? world_->timers.Awake() - silent_since_ : 0;
 }
 
 void FakeWorker::Beat() {
@@ -127,6 +149,7 @@ void FakeWorker::Exit(Nanos delay) {
 
 void FakeWorker::Terminate(bool force) {
   if (!force && hung_) return;
+  if (force && !spoke_) ++world_->silent_starts[model()];
   hung_ = true;
   Exit(world_->Chance(world_->rules.faults.unkillable) ? 25 * kSecond
                                                        : world_->Delay(20 * kMillisecond));

@@ -19,6 +19,8 @@ namespace switchyard::supervisor {
 struct Faults {
   double launch_fails = 0;
   double dies_at_start = 0;
+  double hangs_at_launch = 0;  // before its first sign of life
+  double hangs_at_start = 0;   // after it, before Hello
   double dies_at_message = 0;  // at each command
   double dies_at_step = 0;
   double hangs = 0;  // at each command: never answers again, no heartbeat
@@ -32,8 +34,10 @@ struct Faults {
 
 struct WorldRules {
   Faults faults;
-  Nanos latency = kMillisecond;    // of a message, at most
-  Nanos step = 10 * kMillisecond;  // of one engine step, at most
+  Nanos latency = kMillisecond;          // of a message, at most
+  Nanos step = 10 * kMillisecond;        // of one engine step, at most
+  Nanos first_sign = 30 * kMillisecond;  // of life, at most
+  Nanos start = 300 * kMillisecond;      // until Hello from there, at most
   uint32_t max_sequences = 4;
   Nanos validates = 0;          // looks so long at each request and call, one after the other
   uint64_t more_fixed = 0;      // that a worker asks for beyond its plan
@@ -60,7 +64,11 @@ class FakeWorker {
   size_t sequences() const { return sequences_.size(); }
   Nanos busy() const { return busy_; }
   void Die(const std::string& how);
-  void Hang() { hung_ = true; }
+  // It says nothing more, and does not end by itself.
+  void Hang();
+  // Nothing has been heard of it for this long, and nobody does anything about it; 0: not so.
+  Nanos silence() const;
+  bool spoke() const { return spoke_; }
   void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
   void Unwedge() {
     wedged_ = false;
@@ -79,6 +87,7 @@ class FakeWorker {
 
   void After(Nanos delay, std::function<void()> what);
   void Reply(v1::FromWorker message);
+  void Speak();
   void Start();
   void Beat();
   void Exit(Nanos delay);
@@ -102,8 +111,10 @@ class FakeWorker {
   LaunchSpec spec_;
   Needs needs_;
   std::shared_ptr<bool> life_ = std::make_shared<bool>(true);  // stops what is due after its end
+  bool spoke_ = false;
   bool ready_ = false;
   bool hung_ = false;
+  Nanos silent_since_ = 0;
   bool wedged_ = false;
   bool gone_ = false;
   bool exiting_ = false;
@@ -160,6 +171,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   std::map<std::string, std::string> image_keys;  // that workers find, if not the plan's
   std::map<Incarnation, std::shared_ptr<FakeWorker>> workers;  // not reaped yet
   std::map<Incarnation, std::string> devices;
+  std::map<std::string, int> silent_starts;  // of each model, since one was heard
   uint64_t launches = 0;
   uint64_t fills = 0;
   uint64_t grows = 0;

@@ -2,6 +2,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -74,6 +76,7 @@ RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions opti
   router = std::make_unique<Router>(options_, std::move(catalog),
                                     Router::Ports{&world, &world, &world.timers, &world});
   world.on_message = [this](Incarnation id, const v1::FromWorker& message) {
+    world.silent_starts.erase(world.workers.at(id)->model());
     router->OnWorkerMessage(id, message);
   };
   world.on_gone = [this](Incarnation id, const WorkerExit& exit) {
@@ -177,6 +180,21 @@ void RouterHarness::Check() {
   // After a jump of the clock everything is late, until what was due has been done.
   if (world.timers.Behind()) return;
   if (std::string wrong = router->Audit(); !wrong.empty()) Violate(wrong);
+  CheckSilence();
+}
+
+// A worker that says nothing is given up in time, whatever it was doing.
+void RouterHarness::CheckSilence() {
+  // A message that was on its way; and one that was told to end meanwhile has its time from then.
+  const Nanos more = world.rules.latency + kEndPatience;
+  for (const auto& [id, worker] : world.workers) {
+    const auto starts = world.silent_starts.find(worker->model());
+    const Nanos most =
+        LongestSilence(worker->spoke(), starts == world.silent_starts.end() ? 0 : starts->second);
+    if (worker->silence() <= most + more) continue;
+    Violate(absl::StrCat("the worker of ", worker->model(), " has said nothing for ",
+                         worker->silence() / kMillisecond, " ms"));
+  }
 }
 
 void RouterHarness::CheckDevice(const std::string& name) {

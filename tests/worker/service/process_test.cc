@@ -131,9 +131,36 @@ class ServingProcess : public ::testing::Test {
   pid_t pid_ = 0;
 };
 
-TEST_F(ServingProcess, SaysHelloAndEndsWithShutdown) {
+// Whatever opening the device and the checkpoint takes, it is known to live.
+TEST_F(ServingProcess, BeatsBeforeItSaysHello) {
   v1::FromWorker message;
   ASSERT_TRUE(stream_->Read(&message));
+  EXPECT_TRUE(message.has_heartbeat());
+  EXPECT_GT(message.heartbeat().rss_bytes(), 0u);
+  ::kill(pid_, SIGKILL);
+  WaitFor(pid_);
+  stream_->Finish();
+}
+
+// What comes meanwhile is not lost.
+TEST_F(ServingProcess, DoesWhatItWasToldBeforeHelloAfterIt) {
+  v1::ToWorker shutdown;
+  shutdown.mutable_shutdown();
+  EXPECT_TRUE(stream_->Write(shutdown));
+  v1::FromWorker message;
+  bool hello = false;
+  while (stream_->Read(&message)) hello |= message.has_hello();
+  EXPECT_TRUE(hello);
+  EXPECT_TRUE(stream_->Finish().ok());
+  const int status = WaitFor(pid_);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST_F(ServingProcess, SaysHelloAndEndsWithShutdown) {
+  v1::FromWorker message;
+  do {
+    ASSERT_TRUE(stream_->Read(&message));
+  } while (!message.has_hello());
   EXPECT_EQ(message.hello().pid(), pid_);
   EXPECT_EQ(message.hello().plan().family(), "llama");
   v1::ToWorker shutdown;

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "common/clock.h"
+
+// For how long a worker may say nothing before it is taken to be hung. Pure.
+//
+// A worker beats from a thread of its own as soon as it has connected, before it opens its device
+// or reads its checkpoint: these may take long, and prove nothing. So a silence means the same
+// before Hello and after it. Only until the first sign it means less: a process that is being
+// started is loaded from a disk that may be slow, beside others that may have the cores.
+namespace switchyard::supervisor {
+
+constexpr Nanos kLongestStart = 120 * kSecond;  // until Hello, whatever signs of life there are
+
+// `silent_starts`: workers of this model in a row, before this one, that were given up without any
+// sign. Each doubles what the next may take: a machine that is only slow gets there, as one that
+// has no time to spare for five of them did not before either.
+Nanos LongestSilence(bool spoke, int silent_starts);
+
+// A silence is judged in two looks, the second this much later: if it was the supervisor that stood
+// still, what came meanwhile is read in between.
+constexpr Nanos kSecondLook = kSecond / 2;
+
+}  // namespace switchyard::supervisor
