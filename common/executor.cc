@@ -1,5 +1,7 @@
 #include "common/executor.h"
 
+#include <pthread.h>
+
 #include <chrono>
 #include <utility>
 
@@ -12,8 +14,8 @@ SteadyTime AtNanos(Nanos time) { return SteadyTime(std::chrono::nanoseconds(time
 
 }  // namespace
 
-Executor::Executor(int threads) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
+Executor::Executor(int threads, const char* name) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this, name] { Run(name); });
 }
 
 Executor::Ticket Executor::PostAt(Nanos time, Task task) {
@@ -49,7 +51,8 @@ void Executor::Stop() {
   tasks_.clear();
 }
 
-void Executor::Run() {
+void Executor::Run(const char* name) {
+  if (name != nullptr) ::pthread_setname_np(::pthread_self(), name);
   std::unique_lock lock(mutex_);
   while (!stopped_) {
     if (tasks_.empty()) {

@@ -17,7 +17,8 @@ namespace switchyard {
 // Threads that run what is posted, in order (with one thread), or at a time.
 class Executor {
  public:
-  explicit Executor(int threads);
+  // `name`, of 15 letters at most, is what people see of the threads.
+  explicit Executor(int threads, const char* name = nullptr);
   ~Executor() { Stop(); }
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -39,7 +40,7 @@ class Executor {
   void Stop();
 
  private:
-  void Run();
+  void Run(const char* name);
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 
 namespace switchyard::supervisor {
 
@@ -58,20 +59,28 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
 }
 
 // Not settling is being stuck, unless sequences are draining and get on, or a growth follows a
-// master that is being filled, which has a watch of its own.
+// master that is being filled, which has a watch of its own. Weights of a master come all the time,
+// or hang; what else a worker does for its lease it does not tell of: a device is opened with the
+// fixed bytes, sequences move out.
 void Router::Impl::WatchLease(ModelRecord& model) {
+  const bool copies = model.lease.motion == Motion::kGrow && !model.host.streamed &&
+                      LeaseOf(model).held.fixed >= model.needs.fixed;
+  const Nanos longest =
+      copies ? LongestStandstill(model.failures.standstills, kLeaseStuck) : kLeaseStuck;
   const std::string name = model.name();
   const uint64_t steps = model.worker.heartbeat.steps();
   const Nanos proved_at = model.probe.proved_at;
-  Arm(model.lease.watch, kLeaseStuck, [this, name, steps, proved_at] {
+  Arm(model.lease.watch, longest - kSecondLook, [this, name, steps, proved_at, longest] {
     ModelRecord& late = *Find(name);
     const bool gets_on = late.probe.proved_at > proved_at || Suspends(late) ||
                          !StandsStill(steps, late.worker.heartbeat);
     const bool follows =
         late.lease.motion == Motion::kGrow && late.master.phase == MasterSlot::Phase::kFilling;
     if ((Drains(late) && gets_on) || follows) return WatchLease(late);
-    KillUnhealthy(late,
-                  absl::StrCat("hung: did not follow its lease for ", kLeaseStuck / kSecond, " s"));
+    Arm(late.lease.watch, kSecondLook, [this, name, longest] {
+      GiveUpLoad(*Find(name),
+                 absl::StrCat("hung: did not follow its lease for ", longest / kSecond, " s"));
+    });
   });
 }
 
@@ -167,6 +176,7 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   const bool swap = device.swap && device.swap->model == model.name() && device.swap->growing;
   if (lease.held.Covers(lease.granted)) {
     NoteRate(model);
+    model.failures.standstills = 0;
     if (!swap) return;
     ++model.loads;
     FinishSwap(device);

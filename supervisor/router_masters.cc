@@ -8,6 +8,7 @@
 #include "common/human.h"
 #include "common/log.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 
 namespace switchyard::supervisor {
 
@@ -152,12 +153,26 @@ void Router::Impl::SendMaster(ModelRecord& model) {
   WatchMaster(model);
 }
 
+// Reading and copying go on all the time, or hang. What has an end of its own and tells nothing of
+// it may take longer: an image is built for streaming, all of it is checked or unregistered.
 void Router::Impl::WatchMaster(ModelRecord& model) {
+  const MasterSlot& master = model.master;
+  const bool gets_on = !model.host.streamed && master.phase != MasterPhase::kDropping &&
+                       (master.phase != MasterPhase::kFilling || master.done < model.needs.image);
+  const Nanos longest =
+      gets_on ? LongestStandstill(model.failures.standstills, kMasterStuck) : kMasterStuck;
   const std::string name = model.name();
-  Arm(model.master.watch, kMasterStuck, [this, name] {
-    KillWorker(*Find(name),
-               absl::StrCat("made no progress with its master for ", kMasterStuck / kSecond, " s"));
+  Arm(model.master.watch, longest - kSecondLook, [this, name, longest] {
+    Arm(Find(name)->master.watch, kSecondLook, [this, name, longest] {
+      GiveUpLoad(*Find(name), absl::StrCat("hung: made no progress with its master for ",
+                                           longest / kSecond, " s"));
+    });
   });
+}
+
+void Router::Impl::GiveUpLoad(ModelRecord& model, const std::string& why) {
+  ++model.failures.standstills;
+  KillUnhealthy(model, why);
 }
 
 void Router::Impl::DropMaster(ModelRecord& model) {
@@ -202,11 +217,13 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
   if (model.worker.phase != Phase::kReady) return;
   dirty_ = true;
   switch (status.state()) {
-    case v1::MasterStatus::FILLING:
+    case v1::MasterStatus::FILLING: {
       if (master.phase == MasterPhase::kDropping) return;
-      if (status.bytes_done() != master.done) WatchMaster(model);
+      const bool moved = status.bytes_done() != master.done;
       NoteFilling(model, std::min(status.bytes_done(), model.needs.image));
+      if (moved) WatchMaster(model);
       return;
+    }
     case v1::MasterStatus::COMPLETE:
       master.watch.Clear();
       if (master.phase == MasterPhase::kDropping) return;
@@ -221,6 +238,7 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       master.soon = false;
       master.done = model.needs.image;
       model.failures.stands = false;
+      model.failures.standstills = 0;
       FinishPrefetches(model, absl::OkStatus());
       return;
     case v1::MasterStatus::DROPPED:

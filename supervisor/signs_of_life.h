@@ -2,7 +2,8 @@
 
 #include "common/clock.h"
 
-// For how long a worker may say nothing before it is taken to be hung. Pure.
+// For how long a worker may say nothing, or get nowhere with a load, before it is taken to be hung.
+// Pure.
 //
 // A worker beats from a thread of its own as soon as it has connected, before it opens its device
 // or reads its checkpoint: these may take long, and prove nothing. So a silence means the same
@@ -17,7 +18,13 @@ constexpr Nanos kLongestStart = 120 * kSecond;  // until Hello, whatever signs o
 // has no time to spare for five of them did not before either.
 Nanos LongestSilence(bool spoke, int silent_starts);
 
-// A silence is judged in two looks, the second this much later: if it was the supervisor that stood
+// A load gets nowhere when no byte more has been filled into a master, or into a lease that grows,
+// though the worker lives: its heartbeats come from another thread. `before`: loads of this model
+// in a row, before this one, that were given up for that. Each doubles what the next may take, up
+// to `longest`: a disk may stand still for long, too.
+Nanos LongestStandstill(int before, Nanos longest);
+
+// Both are judged in two looks, the second this much later: if it was the supervisor that stood
 // still, what came meanwhile is read in between.
 constexpr Nanos kSecondLook = kSecond / 2;
 

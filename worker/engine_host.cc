@@ -1,5 +1,7 @@
 #include "worker/engine_host.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +19,7 @@ EngineHost::EngineHost(const OpenedModel& model, Device& device, kernels::Ops& o
       clock_(clock),
       requests_(requests),
       outbox_(outbox),
-      thread_(1) {}
+      thread_(1, "lease") {}
 
 void EngineHost::Stop() {
   thread_.Stop();
@@ -92,7 +94,10 @@ absl::Status EngineHost::CreateEngine() {
     std::lock_guard lock(mutex_);
     engine_ = std::move(created);
   }
-  engine_thread_ = std::thread([engine = engine_.get()] { engine->Run(); });
+  engine_thread_ = std::thread([engine = engine_.get()] {
+    ::pthread_setname_np(::pthread_self(), "engine");  // of another thread, the sandbox forbids it
+    engine->Run();
+  });
   if (source_ != nullptr) engine_->SetSource(source_);
   requests_.Attach(engine_.get());
   return absl::OkStatus();

@@ -38,7 +38,11 @@ uint64_t ResidentBytes() {
 
 Heartbeats::Heartbeats(const Clock& clock, Outbox& outbox, std::function<EngineStats()> stats,
                        Nanos interval)
-    : clock_(clock), outbox_(outbox), stats_(std::move(stats)), interval_(interval), thread_(1) {
+    : clock_(clock),
+      outbox_(outbox),
+      stats_(std::move(stats)),
+      interval_(interval),
+      thread_(1, "heartbeat") {
   Beat();
 }
 

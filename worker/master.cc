@@ -232,7 +232,8 @@ void Master::LogQuantized(const FillReport& report) const {
 
 void Master::TellFilling(uint64_t master_id, uint64_t bytes_done) {
   const Nanos now = clock_.Now();
-  if (now - told_ < kProgressInterval) return;
+  // That all of it is there is told in any case: what follows says nothing until it ends.
+  if (now - told_ < kProgressInterval && bytes_done < parts_.image.bytes) return;
   told_ = now;
   Tell(master_id, v1::MasterStatus::FILLING, bytes_done);
 }

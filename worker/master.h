@@ -42,7 +42,7 @@ class Master {
     // Tells the engine; null: dropped. When it returns, the old one is not read any more.
     std::function<void(std::shared_ptr<WeightSource>)> set_source;
   };
-  explicit Master(Parts parts) : parts_(std::move(parts)), thread_(1) {}
+  explicit Master(Parts parts) : parts_(std::move(parts)), thread_(1, "master") {}
   ~Master();
 
   // Both return at once and answer with MasterStatus.

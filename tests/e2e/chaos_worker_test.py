@@ -5,7 +5,9 @@ import threading
 import time
 import unittest
 
-from chaos import DEVICE, Background, answers, check_ledger, fault, hit, pause, together
+from chaos import (DEVICE, NIGHTLY, Background, answers, check_ledger, fault, hit, models_of, pause,
+                   together)
+from frozen import Frozen, thread_of
 from harness import VOICES, Supervisor, alive, code_of, control, grpc, wait_for
 
 Code = grpc.StatusCode
@@ -127,6 +129,49 @@ class StoppedAtStartTest(unittest.TestCase):
         pause(moment)
         hit(pid, signal.SIGSTOP)
         return pid
+
+
+class HungInLoadTest(unittest.TestCase):
+    """Workers that beat, and get nowhere: the thread that loads stands still."""
+    NOTICED = 21.5  # no byte more for 20 s, though it is heard
+    AT_ONCE = 10 if NIGHTLY else 5  # supervisors: on one device models load one after the other
+
+    @fault("worker hung in load", 5, 200)
+    def test_hung(self, rounds):
+        with Supervisor(device=f"cpu={DEVICE}") as s:
+            expected = answers(s)
+        worst = 0
+        try:
+            while rounds.begin(self.AT_ONCE):
+                cases = [(rounds.random.sample(VOICES, 2), thread)
+                         for thread in (["master", "engine"] * self.AT_ONCE)[:self.AT_ONCE]]
+                worst = max([worst, *together([lambda c=c: self.hang(*c, expected)
+                                               for c in cases])])
+        except PermissionError:
+            self.skipTest("freezing a worker's thread needs CAP_SYS_PTRACE")
+        rounds.note(slowest_noticed_s=round(worst, 2))
+
+    def hang(self, voices, thread, expected):
+        victim, other = voices
+        models = models_of(voices, self.addCleanup, "idle_timeout { nanos: 50000000 }")
+        with Supervisor(models=models, config="prefetch_at_start: false") as s:
+            s.control.Pin(control.PinRequest(model=other, pinned=True))
+            s.switch(other)
+            if thread == "engine":  # it has its device, and has had its weights
+                s.switch(victim)
+                wait_for(lambda: not s.model(victim).resident_bytes, what="it to sleep")
+            pid = wait_for(lambda: s.model(victim).worker_pid, what="a worker")
+            Frozen(wait_for(lambda: thread_of(pid, thread), what=f"the thread {thread}"))
+            start = time.monotonic()
+            asked = Background(lambda: s.generate(victim, timeout=60)[1])
+            self.assertEqual(s.generate(other, timeout=10)[1], expected[other])
+            wait_for(lambda: not alive(pid), 30, f"{victim} to be noticed")
+            noticed = time.monotonic() - start
+            self.assertLess(noticed, self.NOTICED, thread)
+            # It has lost nothing: the next worker serves it.
+            self.assertEqual(asked.join(), expected[victim], thread)
+            check_ledger(self, s)
+        return noticed
 
 
 class PreemptTest(unittest.TestCase):

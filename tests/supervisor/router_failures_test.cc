@@ -131,6 +131,51 @@ TEST_F(RouterFailures, ButNotForEver) {
   h_->world.rules.start = kSecond;
 }
 
+// ---- A worker that beats, and gets nowhere with a load.
+
+TEST_F(RouterFailures, OneThatIsStuckFillingItsMasterIsReplaced) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.stalls = 1;
+  const Nanos then = h_->world.timers.Now();
+  auto waits = h_->Generate("a", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }));
+  h_->world.rules.faults.stalls = 0;
+  EXPECT_LT(h_->world.timers.Now() - then, 21 * kSecond);
+  ASSERT_TRUE(Done(waits));
+  EXPECT_EQ(waits->status, absl::OkStatus());
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("no progress with its master for 20 s"),
+            std::string::npos);
+}
+
+TEST_F(RouterFailures, OneThatIsStuckLoadingIsReplaced) {
+  Begin(150 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b"}) ASSERT_TRUE(Done(h_->Switch(name)));
+  h_->world.rules.faults.stalls = 1;  // its device is open, its weights are not there
+  const Nanos then = h_->world.timers.Now();
+  auto waits = h_->Generate("a", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }));
+  h_->world.rules.faults.stalls = 0;
+  EXPECT_LT(h_->world.timers.Now() - then, 24 * kSecond) << "a switch keeps its turn for 2 s";
+  ASSERT_TRUE(Done(waits));
+  EXPECT_EQ(waits->status, absl::OkStatus());
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("did not follow its lease for 20 s"),
+            std::string::npos);
+}
+
+// The disk is slow, nothing is wrong with the workers.
+TEST_F(RouterFailures, AFillThatStandsStillForLongComesInTheEnd) {
+  options_.prefetch_at_start = false;
+  rules_.fills = 100 * kSecond;
+  Begin(300 * kMiB);
+  absl::Status status = Ask();
+  while (absl::IsUnavailable(status)) status = Ask();
+  EXPECT_EQ(status, absl::OkStatus());
+  EXPECT_LT(h_->StatusOf("a").restarts(), static_cast<uint32_t>(kFailuresUntilFailed));
+}
+
 // While weights come from a slow disk, a step waits for them; afterwards it has as long as any.
 TEST_F(RouterFailures, AStepThatWaitsForAGrowthDoesNotHang) {
   Begin(300 * kMiB);

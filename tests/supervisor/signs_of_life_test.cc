@@ -25,5 +25,12 @@ TEST(SignsOfLife, TheLastOfARowOfFailuresHasAllTheTime) {
   EXPECT_EQ(LongestSilence(false, kFailuresUntilFailed - 1), kLongestStart);
 }
 
+TEST(SignsOfLife, ALoadMayStandStillTwiceAsLongAfterEachThatDid) {
+  EXPECT_EQ(LongestStandstill(0, 60 * kSecond), 20 * kSecond);
+  EXPECT_EQ(LongestStandstill(1, 60 * kSecond), 40 * kSecond);
+  EXPECT_EQ(LongestStandstill(2, 60 * kSecond), 60 * kSecond);
+  EXPECT_EQ(LongestStandstill(1000, 120 * kSecond), 120 * kSecond);
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -221,7 +221,8 @@ void FakeWorker::UseMaster(const v1::UseMaster& use) {
 }
 
 void FakeWorker::Fill(uint64_t id, uint64_t done) {
-  After(world_->Delay(200 * kMillisecond), [this, id, done] {
+  if (world_->Chance(world_->rules.faults.stalls)) return;
+  After(world_->Delay(world_->rules.fills), [this, id, done] {
     if (world_->Chance(world_->rules.faults.fill_fails)) {
       master_ = filled_ = 0;
       lost_ = true;

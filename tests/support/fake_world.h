@@ -25,6 +25,7 @@ struct Faults {
   double dies_at_step = 0;
   double hangs = 0;  // at each command: never answers again, no heartbeat
   double fill_fails = 0;
+  double stalls = 0;  // a fill or a growth gets nowhere any more, but there are heartbeats
   double grow_fails = 0;
   double slow_ack = 0;  // answers after seconds, not milliseconds
   double refuses_request = 0;
@@ -39,9 +40,10 @@ struct WorldRules {
   Nanos first_sign = 30 * kMillisecond;  // of life, at most
   Nanos start = 300 * kMillisecond;      // until Hello from there, at most
   uint32_t max_sequences = 4;
-  Nanos validates = 0;          // looks so long at each request and call, one after the other
-  uint64_t more_fixed = 0;      // that a worker asks for beyond its plan
-  double bytes_per_second = 0;  // of a growing lease; 0: as fast as it is acknowledged
+  Nanos fills = 200 * kMillisecond;  // a third of a master, at most
+  Nanos validates = 0;               // looks so long at each request and call, one after the other
+  uint64_t more_fixed = 0;           // that a worker asks for beyond its plan
+  double bytes_per_second = 0;       // of a growing lease; 0: as fast as it is acknowledged
   bool launches_ahead = false;  // as on a GPU: who is paused is told a last token by the same event
 };
 

@@ -31,6 +31,7 @@ uint64_t FakeWorker::NextPiece() const {
 void FakeWorker::Follow() {
   if (following_) return;
   following_ = true;
+  if (target_.total() > held_.total() && world_->Chance(world_->rules.faults.stalls)) return;
   const bool slow = world_->Chance(world_->rules.faults.slow_ack);
   Nanos takes = world_->Delay(slow ? 3 * kSecond : 20 * kMillisecond);
   if (const double rate = world_->rules.bytes_per_second; rate > 0 && NextPiece() > 0) {
