@@ -111,7 +111,10 @@ absl::Status DirectWorker::Spawn(const std::string& checkpoint) {
 }
 
 absl::Status DirectWorker::BecomeResident() {
-  ASSIGN_OR_RETURN(v1::FromWorker hello, stream_->Read());
+  v1::FromWorker hello;
+  while (!hello.has_hello()) {  // heartbeats come before it
+    ASSIGN_OR_RETURN(hello, stream_->Read());
+  }
   const v1::Plan& plan = hello.hello().plan();
   UniqueFd master(::memfd_create("switchyard:bench", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!master.valid() || ::ftruncate(master.get(), static_cast<off_t>(plan.image_bytes())) != 0) {
