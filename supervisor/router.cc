@@ -172,7 +172,7 @@ void Router::Impl::Pump() {
   // every one of them uses up what it acts on. The bound only keeps a mistake of ours from
   // spinning.
   for (int round = 0; dirty_ && round < 100; ++round) {
-    dirty_ = false;
+    dirty_ = dirty_soon_ = false;
     status_changed_ = true;
     std::vector<std::string> leaving;  // they may be gone after that
     for (const auto& [name, model] : state_.models) {

@@ -130,6 +130,8 @@ class Router::Impl {
   void SubmitTo(ModelRecord& model, Request& request);
   void EnterStage(ModelRecord& model, Request& request, Stage stage);
   void LeaveStage(ModelRecord& model, Request& request);
+  void NoteWork(const ModelRecord& model);
+  bool AtEase(const ModelRecord& model) const;
   void SetStage(ModelRecord& model, Request& request, Stage stage);
   void TellWaiting(Request& request);
   // Ends it; with `cancel`, its worker is told to forget it.
@@ -224,6 +226,7 @@ class Router::Impl {
 
   // router_swaps.cc
   void PumpDevice(size_t device);
+  void RecheckAt(DeviceSlot& device, Nanos at);
   void NoteRoom(size_t device, const std::vector<SchedulerModel>& models);
   bool RefuseMisfits(size_t device);
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
@@ -300,6 +303,7 @@ class Router::Impl {
   Ports ports_;
   State state_;
   bool dirty_ = false;           // something that decisions rest on has changed
+  bool dirty_soon_ = false;      // ... which may wait for the others of this millisecond
   bool status_changed_ = false;  // something that status shows has changed
   bool pumping_ = false;
 };

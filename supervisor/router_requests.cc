@@ -10,6 +10,7 @@
 namespace switchyard::supervisor {
 namespace {
 
+constexpr Nanos kDecideSoon = kMillisecond;
 constexpr Nanos kQueueRetry = 5 * kSecond;  // advice to those who find the queue full
 
 absl::Status QueueFull(uint32_t limit, const char* what, const std::string& model) {
@@ -60,7 +61,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
   EnterStage(model, *request, Stage::kUnsent);
   state_.requests[id] = std::move(request);
   Touch(model);
-  dirty_ = true;
+  if (AtEase(model)) SendUnsent(model);
   Pump();
   if (Request* waits = FindRequest(id); waits != nullptr && waits->stage == Stage::kUnsent) {
     TellWaiting(*waits);
@@ -122,10 +123,33 @@ void Router::Impl::SetStage(ModelRecord& model, Request& request, Stage stage) {
   EnterStage(model, request, stage);
 }
 
+// Nothing holds up the model's requests, and nothing of it is in motion.
+bool Router::Impl::AtEase(const ModelRecord& model) const {
+  return Ready(model) && model.leave == Leave::kNo && model.lease.motion == Motion::kRest &&
+         Resident(model);
+}
+
+// What the model has to do has changed. As long as it is at ease that concerns nobody but who wants
+// to come in; and as long as it has anything to do, it only weighs more or less against their
+// waiting: that is decided soon, once for all that comes until then. So its requests and their
+// tokens do not wait for what the many models that want its place take to think about.
+void Router::Impl::NoteWork(const ModelRecord& model) {
+  status_changed_ = true;
+  if (dirty_) return;
+  dirty_ = state_.draining || !AtEase(model) || (DeviceOf(model).wanted && model.requests.empty());
+  if (dirty_ || !DeviceOf(model).wanted) return;
+  dirty_soon_ = true;
+  if (state_.decide_soon.armed()) return;
+  state_.decide_soon.Set(kDecideSoon, [this] {
+    dirty_ |= dirty_soon_;
+    Pump();
+  });
+}
+
 // These two keep the model's counts right.
 void Router::Impl::EnterStage(ModelRecord& model, Request& request, Stage stage) {
   request.stage = stage;
-  dirty_ = true;
+  NoteWork(model);
   if (stage == Stage::kRunning) {
     ++model.running;
     return;
@@ -142,7 +166,7 @@ void Router::Impl::EnterStage(ModelRecord& model, Request& request, Stage stage)
 
 void Router::Impl::LeaveStage(ModelRecord& model, Request& request) {
   const Stage stage = request.stage;
-  dirty_ = true;
+  NoteWork(model);
   if (stage == Stage::kRunning) {
     --model.running;
     return;
@@ -182,7 +206,7 @@ void Router::Impl::Forget(Request& request, bool cancel) {
   if (--model.priorities[request.priority] == 0) model.priorities.erase(request.priority);
   ++model.finished;
   Touch(model);
-  dirty_ = true;
+  NoteWork(model);
   state_.requests.erase(id);
 }
 

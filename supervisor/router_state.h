@@ -329,7 +329,9 @@ struct DeviceSlot {
   EnergyMeter meter;
   EnergyShares shares;
   std::optional<Swap> swap;
-  Alarm recheck;
+  bool wanted = false;  // a model wants to come in, or does, as of the last decision
+  Nanos recheck_at = 0;
+  Alarm recheck;  // a decision may come out differently by then
 };
 
 struct Watcher {
@@ -342,7 +344,7 @@ struct Watcher {
 
 struct State {
   explicit State(uint64_t host_budget, Timers* timers)
-      : host(host_budget), shutdown_alarm(timers) {}
+      : host(host_budget), decide_soon(timers), shutdown_alarm(timers) {}
 
   std::vector<std::unique_ptr<DeviceSlot>> devices;
   HostLedger host;
@@ -361,6 +363,8 @@ struct State {
   Incarnation next_incarnation = 1;
   uint64_t next_order = 1;
   Nanos started_at = 0;
+
+  Alarm decide_soon;  // a resident model's work has changed
 
   bool draining = false;
   bool ending = false;  // the grace is over, workers are told to end

@@ -29,11 +29,11 @@ void Router::Impl::PumpDevice(size_t index) {
   for (const auto& [name, model] : state_.models) {
     if (model->device == index && model->lease.pause_wanted) TryPause(*model);
   }
-  device.recheck.Clear();
   std::vector<SchedulerModel> models = ModelViews(index);
   NoteRoom(index, models);
   if (!state_.ending) {
     std::vector<Demand> demands = Demands(index);
+    device.wanted = device.swap.has_value() || !demands.empty();
     if (RefuseMisfits(index) || RefuseWithoutRoom(index, models, demands)) {
       return;  // everything is looked at anew
     }
@@ -57,8 +57,15 @@ void Router::Impl::PumpDevice(size_t index) {
   }
   if (decision.start) return StartSwap(device, *std::move(decision.start));
   if (!wanted) GrowPools(device, index, models);
-  if (decision.recheck_at > 0)
-    Arm(device.recheck, std::max<Nanos>(decision.recheck_at - Now(), 1), [] {});
+  if (decision.recheck_at > 0) RecheckAt(device, decision.recheck_at);
+}
+
+// One that is due earlier stays, and decides anew then: setting a timer again and again costs more
+// than deciding does.
+void Router::Impl::RecheckAt(DeviceSlot& device, Nanos at) {
+  if (device.recheck.armed() && device.recheck_at <= at) return;
+  device.recheck_at = at;
+  Arm(device.recheck, std::max<Nanos>(at - Now(), 1), [] {});
 }
 
 // Who could not come in now: what health and status tell of before anybody asks.

@@ -63,6 +63,24 @@ TEST_F(RouterTurnsTest, HigherPriorityIsFirst) {
   EXPECT_TRUE(older->status.ok()) << older->status;
 }
 
+// What a resident model has to do changes with each of its requests: decided not at each, but soon.
+TEST_F(RouterTurnsTest, WhenAResidentModelsWorkMattersLessOthersComeInWithinAMillisecond) {
+  Begin(150 * kMiB);
+  Settle();
+  auto urgent = h_->Generate("a", 20'000, 0, 5);
+  auto busy = h_->Generate("a", 20'000, 0, -5);
+  ASSERT_TRUE(Starts(busy));
+  auto waits = h_->Generate("b", 1);
+  h_->RunFor(10 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  h_->Cancel(urgent);
+  h_->RunFor(kMillisecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::DRAINING);
+  ASSERT_TRUE(Done(waits));
+  EXPECT_EQ(waits->status, absl::OkStatus());
+  h_->Cancel(busy);
+}
+
 TEST_F(RouterTurnsTest, LowerPriorityWaitsForItsBoundAndNoLonger) {
   Begin(150 * kMiB);
   Settle();
