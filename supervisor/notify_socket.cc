@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <string_view>
 #include <utility>
@@ -29,7 +30,8 @@ struct Message {
 struct Waiting {
   std::mutex mutex;
   std::deque<Message> messages;
-  bool told = false;  // that some were dropped, since the last time that all were sent
+  bool told = false;           // that some were dropped, since the last time that all were sent
+  std::function<void()> wait;  // told that something does
 };
 
 Waiting& TheWaiting() {
@@ -100,12 +102,20 @@ void Notify(std::string state, int fd) {
   } else if (!std::exchange(waiting.told, true)) {
     LogWarning("the service manager does not read what it is told: some of it is dropped");
   }
+  if (waiting.wait) waiting.wait();
 }
 
-void SendWaitingNotifications() {
+bool SendWaitingNotifications() {
   Waiting& waiting = TheWaiting();
   const std::lock_guard lock(waiting.mutex);
   SendAll(waiting);
+  return waiting.messages.empty();
+}
+
+void OnWaitingNotifications(std::function<void()> wait) {
+  Waiting& waiting = TheWaiting();
+  const std::lock_guard lock(waiting.mutex);
+  waiting.wait = std::move(wait);
 }
 
 }  // namespace switchyard::supervisor

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 namespace switchyard::supervisor {
@@ -10,7 +11,10 @@ namespace switchyard::supervisor {
 // waits its turn, a few hundred messages at most.
 void Notify(std::string state, int fd = -1);
 
-// Sends what waits, as far as the socket takes it.
-void SendWaitingNotifications();
+// Sends what waits, as far as the socket takes it; whether that is all.
+bool SendWaitingNotifications();
+
+// `wait` is called by whoever brings a message that has to wait. Null: nobody needs to know.
+void OnWaitingNotifications(std::function<void()> wait);
 
 }  // namespace switchyard::supervisor

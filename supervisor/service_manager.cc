@@ -49,13 +49,14 @@ ServiceManager::ServiceManager(Timers* timers, Router* router) : timers_(timers)
 
 ServiceManager::~ServiceManager() {
   if (pet_ != 0) timers_->Stop(pet_);
+  OnWaitingNotifications(nullptr);
   if (resend_ != 0) timers_->Stop(resend_);
 }
 
 void ServiceManager::Ready() {
   if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
+  OnWaitingNotifications([this] { ResendLater(); });
   Notify("READY=1");
-  Resend();
   status_ = std::make_shared<StatusTeller>();
   router_->WatchStatus(kStatusIntervalMs, status_);
   uint64_t allowed_us = 0;
@@ -72,9 +73,12 @@ void ServiceManager::PetWatchdog() {
                         [this] { PetWatchdog(); });
 }
 
-void ServiceManager::Resend() {
-  SendWaitingNotifications();
-  resend_ = timers_->Start(kResend, [this] { Resend(); });
+void ServiceManager::ResendLater() {
+  if (resend_ != 0) return;
+  resend_ = timers_->Start(kResend, [this] {
+    resend_ = 0;
+    if (!SendWaitingNotifications()) ResendLater();
+  });
 }
 
 void ServiceManager::Reloading() {

@@ -28,7 +28,7 @@ class ServiceManager {
  private:
   class StatusTeller;
   void PetWatchdog();
-  void Resend();  // again and again, what its socket had no room for
+  void ResendLater();  // again and again, as long as its socket has no room for something
 
   Timers* timers_;
   Router* router_;

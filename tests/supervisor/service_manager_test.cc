@@ -58,6 +58,31 @@ TEST_F(ServiceManagerTest, OneThatDoesNotReadHoldsUpNobodyAndHasTheFirstOfItLate
   EXPECT_EQ(systemd_.Heard().at(0).text, "STATUS=last");
 }
 
+TEST_F(ServiceManagerTest, WhatFoundNoRoomIsSentAgainAndOtherwiseNothingWakes) {
+  ASSERT_TRUE(systemd_.bound());
+  ::unsetenv("WATCHDOG_USEC");
+  Begin(150 * kMiB);
+  FakeTimers timers;
+  ServiceManager manager(&timers, h_->router.get());
+  manager.Ready();
+  EXPECT_EQ(timers.size(), 0u);
+  int sent = 0;
+  for (; timers.size() == 0; ++sent) Notify("X_NUMBER=" + std::to_string(sent));
+  EXPECT_EQ(timers.size(), 1u);
+  int heard = 0;
+  const auto hear = [&] {
+    for (const auto& message : systemd_.Heard()) heard += message.text.rfind("X_", 0) == 0 ? 1 : 0;
+  };
+  EXPECT_TRUE(timers.Step());  // it still does not read
+  EXPECT_EQ(timers.size(), 1u);
+  hear();
+  EXPECT_EQ(heard, sent - 1);
+  EXPECT_TRUE(timers.Step());
+  hear();
+  EXPECT_EQ(heard, sent);
+  EXPECT_EQ(timers.size(), 0u);
+}
+
 TEST_F(ServiceManagerTest, OneThatWasStuckTellsTheWatchdogAsSoonAsItIsNot) {
   ASSERT_TRUE(systemd_.bound());
   options_.probe_interval = 10 * kSecond;
