@@ -21,6 +21,11 @@ class RouterFixture : public ::testing::Test {
     }
     return catalog;
   }
+  static std::vector<ModelEntry> WithPinned(size_t model,
+                                            std::vector<ModelEntry> catalog = Catalog()) {
+    catalog[model].model.set_pinned(true);
+    return catalog;
+  }
   void Make(uint64_t capacity, uint64_t host, std::vector<ModelEntry> catalog) {
     options_.devices = {Device{"cpu", capacity, 0}};
     options_.host_budget_bytes = host;
@@ -31,6 +36,8 @@ class RouterFixture : public ::testing::Test {
     Make(capacity, host, std::move(catalog));
     h_->router->Start();
   }
+  // With its first model pinned.
+  void BeginPinned(uint64_t capacity) { Begin(capacity, 1024 * kMiB, WithPinned(0)); }
   void Settle() { h_->RunFor(5 * kSecond); }
   bool Done(const std::shared_ptr<ClientView>& client) {
     return h_->RunUntil([&] { return client->finishes > 0; });

@@ -63,9 +63,7 @@ TEST_F(RouterPins, WhoIsUnpinnedIsNotLoadedForThePin) {
 }
 
 TEST_F(RouterPins, UnpinningAFailedModelWorks) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(300 * kMiB);
   Settle();
   h_->world.rules.faults.dies_at_start = 1;
   h_->world.WorkerOf("a")->Die("test");
@@ -143,9 +141,7 @@ TEST_F(RouterPins, WhoeverPinsLeaveNoRoomIsRefusedAtOnceWhileOthersSwap) {
 }
 
 TEST_F(RouterPins, APinnedModelComesBackWhenStrangersGo) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(150 * kMiB);
   ASSERT_TRUE(h_->RunUntil([&] { return Resident("a"); }));
   h_->world.WorkerOf("a")->Die("test");
   h_->Foreign("cpu", 120 * kMiB);
@@ -161,9 +157,7 @@ TEST_F(RouterPins, APinnedModelComesBackWhenStrangersGo) {
 }
 
 TEST_F(RouterPins, APinnedModelIsNotEvictedAndTheArithmeticIsTold) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(150 * kMiB);
   Settle();
   auto client = h_->Generate("b", 1);
   ASSERT_TRUE(Done(client));
@@ -177,9 +171,7 @@ TEST_F(RouterPins, APinnedModelIsNotEvictedAndTheArithmeticIsTold) {
 
 // Nobody has to ask for it: a pin is a promise. Others are not evicted for its sake ever faster.
 TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLater) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(300 * kMiB);
   h_->world.rules.faults.grow_fails = 1;
   std::set<int64_t> tries;  // the times at which one has failed
   h_->RunUntil(
@@ -203,9 +195,7 @@ TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLater) {
 // From the third failure of a row on no resident model gives way to it, as to one that dies; for
 // ten minutes, then it is tried once more.
 TEST_F(RouterPins, OthersAreSparedByAPinnedModelThatCannotGrow) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(150 * kMiB);
   h_->world.rules.faults.grow_fails = 1;
   h_->RunFor(30 * kSecond);
   h_->world.rules.faults.grow_fails = 0;
@@ -217,9 +207,7 @@ TEST_F(RouterPins, OthersAreSparedByAPinnedModelThatCannotGrow) {
 }
 
 TEST_F(RouterPins, APinnedModelWhoseMasterCannotBeFilledIsTriedAgain) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(300 * kMiB);
   h_->world.rules.faults.fill_fails = 1;
   h_->RunFor(10 * kSecond);
   ASSERT_FALSE(Resident("a"));
@@ -228,10 +216,7 @@ TEST_F(RouterPins, APinnedModelWhoseMasterCannotBeFilledIsTriedAgain) {
 }
 
 TEST_F(RouterPins, APinnedModelComesInWhenAnotherIsUnpinned) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  catalog[1].model.set_pinned(true);
-  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Begin(150 * kMiB, 1024 * kMiB, WithPinned(1, WithPinned(0)));
   Settle();
   ASSERT_NE(Resident("a"), Resident("b"));
   const std::string in = Resident("a") ? "a" : "b", out = Resident("a") ? "b" : "a";
@@ -243,9 +228,7 @@ TEST_F(RouterPins, APinnedModelComesInWhenAnotherIsUnpinned) {
 // Nothing was read for it either, while it had no room; nor does anything else happen then.
 TEST_F(RouterPins, APinnedModelWithoutAMasterIsReadWhenThereIsRoom) {
   options_.prefetch_at_start = false;
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Make(150 * kMiB, 1024 * kMiB, catalog);
+  Make(150 * kMiB, 1024 * kMiB, WithPinned(0));
   h_->world.rules.faults.launch_fails = 1;
   h_->router->Start();
   h_->Foreign("cpu", 120 * kMiB);

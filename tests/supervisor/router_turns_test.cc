@@ -191,9 +191,7 @@ TEST_F(RouterTurnsTest, WithoutHostMemoryAVictimDrainsToItsEnd) {
 }
 
 TEST_F(RouterTurnsTest, AResidentModelIsNeverBlockedByAnothersLoad) {
-  auto catalog = Catalog();
-  catalog[0].model.set_pinned(true);
-  Begin(210 * kMiB, 1024 * kMiB, catalog);
+  BeginPinned(210 * kMiB);
   Settle();
   ASSERT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
   auto op = h_->Switch("b");
