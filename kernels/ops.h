@@ -335,7 +335,6 @@ struct CudaOptions {
   // Not 0: touches no device; good for ScratchBytes, which holds for every GPU of at most so many
   // multiprocessors.
   int32_t plan_multiprocessors = 0;
-  int32_t decode_blocks = 4;  // of a decode product, a multiprocessor
   // The bits of a row depend on that row and the keys that it sees alone: not on what else is in
   // the step, nor on how its sequence was cut into steps. Without cuBLASLt, whatever `cublas` says.
   bool batch_invariant = false;

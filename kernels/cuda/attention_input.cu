@@ -1,10 +1,11 @@
 // q = rope(norm_q(Wq norm(x) + bq)); k likewise and v into the KV pool.
 //
-// One row without q and k norms and with bf16 KV: one product that norms, rotates and stores by
-// itself; of quantized weights also few rows, normed in front. Else norm (of one row by the product
-// itself), product to float, and a last kernel: a block takes sixteen heads of a row (of few rows
-// eight), a warp one after the other: norm of the head, rotation by sines and cosines that the
-// block computes once, store. Where a row's KV goes and its sines are found while the product runs.
+// Without q and k norms and with bf16 KV: of few rows one product that norms, rotates and stores by
+// itself; of quantized weights of a batch too, normed in front. Else norm (of few rows by the
+// product itself), product to float, and a last kernel: a block takes sixteen heads of a row (of
+// few rows eight), a warp one after the other: norm of the head, rotation by sines and cosines that
+// the block computes once, store. Where a row's KV goes and its sines are found while the product
+// runs.
 
 #include <algorithm>
 
@@ -110,11 +111,11 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   if (!normed_heads && args.norm != nullptr && TakesQkv(a, context) && args.head_dim % 2 == 0 &&
       args.kv.dtype == DType::kBF16) {
     a.output = Output::kQkv;
+    ScratchCutter cut(scratch);
     if (TakesNorm(a, context)) {
       a.norm = args.norm;
       a.eps = args.eps;
     } else {
-      ScratchCutter cut(scratch);
       NormScratch s;
       s.Take(cut, args.rows.rows, hidden);
       if (!cut.ok()) return kScratchTooSmall;
@@ -122,7 +123,7 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
                                              hidden, s.normed, context));
       a.x = s.normed;
     }
-    a.output = Output::kQkv;
+    a.workspace = cut.Rest();
     a.qkv = {args.rows,
              args.q_heads,
              args.kv_heads,

@@ -12,7 +12,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/matmul_output.cuh"
+#include "kernels/cuda/batch_parts.cuh"
 #include "kernels/cuda/matmul_tile.cuh"
 
 namespace switchyard::kernels::cuda {
@@ -20,11 +20,11 @@ namespace {
 
 constexpr int kK = kStageK;
 constexpr int kPieces = kStagePieces;
-constexpr int kTogether = 8;                     // rows of gate, then of up
-constexpr int kMostSplits = 8, kLeastSteps = 4;  // a part of k is at least so many stages
+constexpr int kTogether = 8;    // rows of gate, then of up
+constexpr int kLeastSteps = 4;  // of a part of k
 
 // Weight rows of a block, and its threads: two a weight row.
-constexpr int kWideN = 128;
+constexpr int kWideN = kBatchN;
 __host__ __device__ constexpr int NarrowN(int m) { return m <= 32 ? 32 : 64; }
 __host__ __device__ constexpr int ThreadsOf(int n) { return 2 * n; }
 // m: rows of x that a block is made for. Narrow ones have twice the stages where those fit.
@@ -41,26 +41,6 @@ __device__ inline void CopyWeights(void* shared, const void* global, bool valid)
   asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
-}
-
-// Columns 2c and 2c + 1 of what a tile makes of row r: the results of two weight rows, or of two
-// of gate and two of up.
-template <Output kOutput, int kN>
-__device__ inline void StorePair(const MatmulArgs& a, int64_t tile, int64_t r, int column,
-                                 float2 first, float2 up) {
-  if constexpr (kOutput == Output::kGateUp) {
-    const int64_t width = a.n / 2, n = tile * (kN / 2) + column;
-    if (width % 2 == 0 && n < width) {
-      *reinterpret_cast<uint32_t*>(static_cast<Bf16*>(a.out) + r * width + n) =
-          Pack(GateUp(a, 0, n, first.x, up.x), GateUp(a, 0, n + 1, first.y, up.y));
-      return;
-    }
-    if (n < width) StoreGateUp(a, 0, r, n, first.x, up.x);
-    if (n + 1 < width) StoreGateUp(a, 0, r, n + 1, first.y, up.y);
-  } else {
-    const int64_t n = tile * kN + column;
-    if (n < a.n) StoreTwo<kOutput>(a, 0, r, n, first.x, first.y);
-  }
 }
 
 // parts, with k cut: f32 [splits][tiles][kM][kN]; else null.
@@ -185,47 +165,6 @@ __global__ __launch_bounds__(ThreadsOf(kN), kM > 64 ? 1 : 2) void Batched(const 
   }
 }
 
-constexpr int kAddThreads = 128;
-
-// Four weight rows of one row of x a thread.
-template <Output kOutput>
-__global__ __launch_bounds__(kAddThreads) void AddParts(const MatmulArgs a, int tiles, int m,
-                                                        int splits, const float* parts) {
-  constexpr int kN = kWideN;
-  constexpr bool kGated = kOutput == Output::kGateUp;
-  constexpr int kEach = kGated ? kN / 8 : kN / 4;  // threads a tile's row
-  GridTrigger();
-  GridWait();
-  const int64_t i = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
-  const int64_t r = i / (int64_t{tiles} * kEach), tile = i / kEach % tiles;
-  const int column = static_cast<int>(i % kEach) * 4;
-  if (r >= a.rows) return;
-  const int at = kGated ? column / 8 * 16 + column % 8 : column;
-  const float* from = parts + (tile * m + r) * kN + at;
-  float4 first = {0, 0, 0, 0}, up = {0, 0, 0, 0};
-  const auto add = [](float4& sum, const float* part) {
-    const float4 v = *reinterpret_cast<const float4*>(part);
-    sum = {sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w};
-  };
-#pragma unroll 4
-  for (int s = 0; s < splits; ++s, from += int64_t{tiles} * m * kN) {
-    add(first, from);
-    if constexpr (kGated) add(up, from + 8);
-  }
-  StorePair<kOutput, kN>(a, tile, r, column, {first.x, first.y}, {up.x, up.y});
-  StorePair<kOutput, kN>(a, tile, r, column + 2, {first.z, first.w}, {up.z, up.w});
-}
-
-// So many parts that the blocks are about as many as run at the same time; of more than 32 rows no
-// more than four where those fill the device: adding up costs too.
-int Splits(const MatmulArgs& a, int multiprocessors) {
-  const int64_t tiles = (a.n + kWideN - 1) / kWideN, slots = 2 * int64_t{multiprocessors};
-  if (tiles >= multiprocessors) return 1;
-  const int64_t least = a.rows <= 32 ? kMostSplits : 4;
-  const int64_t most = std::clamp<int64_t>(multiprocessors / tiles, least, kMostSplits);
-  return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, most));
-}
-
 // One block makes all of a result, in the order of k.
 template <Output kOutput, int kM, int kN>
 OpError RunWhole(const MatmulArgs& a, const LaunchContext& context) {
@@ -246,20 +185,14 @@ OpError Run(const MatmulArgs& a, const LaunchContext& context) {
                                            : RunWhole<kOutput, kM, kN>(a, context);
   }
   const int steps = static_cast<int>((a.k + kK - 1) / kK);
-  const int64_t part = int64_t{tiles} * kM * kN * static_cast<int64_t>(sizeof(float));
-  const int wanted = std::clamp(steps / kLeastSteps, 1, Splits(a, context.multiprocessors));
-  int splits = static_cast<int>(std::clamp<int64_t>(a.workspace.bytes / part, 1, wanted));
-  const int each = (steps + splits - 1) / splits;
-  splits = (steps + each - 1) / each;
-  if (splits == 1) return RunWhole<kOutput, kM, kN>(a, context);
-  float* parts = static_cast<float*>(a.workspace.data);
+  const BatchParts parts = PlanParts(a, kM, steps, kLeastSteps, context.multiprocessors);
+  if (parts.data == nullptr) return RunWhole<kOutput, kM, kN>(a, context);
   constexpr size_t kShared = SharedOf(kM, kN);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Batched<kOutput, kM, kN>, kShared));
-  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(tiles, splits), ThreadsOf(kN), kShared,
-                                       Batched<kOutput, kM, kN>, a, each, parts));
-  const int64_t adders = int64_t{a.rows} * tiles * (kOutput == Output::kGateUp ? kN / 8 : kN / 4);
-  return Launch(context, static_cast<unsigned>((adders + kAddThreads - 1) / kAddThreads),
-                kAddThreads, 0, AddParts<kOutput>, a, tiles, kM, splits, parts);
+  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(parts.tiles, parts.splits), ThreadsOf(kN),
+                                       kShared, Batched<kOutput, kM, kN>, a, parts.steps_each,
+                                       parts.data));
+  return AddParts(a, kM, parts, context);
 }
 
 template <Output kOutput>
@@ -271,11 +204,6 @@ OpError Run(const MatmulArgs& a, const LaunchContext& context) {
 }
 
 }  // namespace
-
-int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {
-  const int64_t m = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
-  return 2 * int64_t{multiprocessors} * m * kWideN * static_cast<int64_t>(sizeof(float));
-}
 
 OpError BatchMatmul(const MatmulArgs& a, const LaunchContext& context) {
   if (a.rows > kBatchRows) return {"more rows than the batched product takes"};

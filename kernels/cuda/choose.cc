@@ -20,24 +20,24 @@ constexpr int64_t kNoEnd = int64_t{1} << 40;
 constexpr int64_t kStreamShared = 48 << 10;
 
 // Rows of x count for each expert alone where every row has its own. Shared memory is what the
-// largest instance asks for; quant_tile.cuh and decode_matmul.cuh assert theirs.
+// largest instance asks for; quant_tile.cuh and quant_batch.cuh assert theirs.
 constexpr ProductVariant kProducts[] = {
     // kernel, name, types, multiple_k, rows, experts, shifts, norms, qkv_rows, shared, a column,
     // invariant, lowest capability
-    {ProductKernel::kStream, "stream", kBf16, 8, 1, 1, kOne, false, true, 1, kStreamShared, 2,
-     false, 80},
-    {ProductKernel::kStream, "stream", kFp8, 16, 1, 1, kOne, true, true, 1, kStreamShared, 3, false,
-     80},
-    {ProductKernel::kStream, "stream", kFourBits, 32, 1, 1, kOne, true, true, 1, kStreamShared, 3,
-     false, 80},
+    {ProductKernel::kStream, "stream", kBf16, 8, 1, kStreamMany, kOne, false, true, kStreamMany,
+     kStreamShared, 2, false, 80},
+    {ProductKernel::kStream, "stream", kFp8, 16, 1, kStreamMany, kOne, true, true, kStreamMany,
+     kStreamShared, 3, false, 80},
+    {ProductKernel::kStream, "stream", kFourBits, 32, 1, kStreamManyInt4, kOne, true, true,
+     kStreamManyInt4, kStreamShared, 3, false, 80},
     {ProductKernel::kBatch, "batch", kBf16, 8, 1, 128, Bit(ExpertRows::kNone), false, false, 0,
      99 << 10, 0, true, 80},
     {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kAnyRows, false, false, 0, 96 << 10, 0,
      true, 80},
-    {ProductKernel::kDecode, "decode", kFp8, 16, 2, 16, Bit(ExpertRows::kNone), true, false, 16,
-     72 << 10, 0, false, 80},
-    {ProductKernel::kDecode, "decode", kFourBits, 32, 2, 16, Bit(ExpertRows::kNone), true, false,
-     16, 88 << 10, 0, false, 80},
+    {ProductKernel::kQuantBatch, "quant batch", kFp8, 16, 1, 64, Bit(ExpertRows::kNone), true,
+     false, 64, 96 << 10, 0, false, 80},
+    {ProductKernel::kQuantBatch, "quant batch", kFourBits, 32, 1, 64, Bit(ExpertRows::kNone), true,
+     false, 64, 96 << 10, 0, false, 80},
     {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kAnyRows, true, false, 0,
      99 << 10, 0, true, 80},
     {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kAnyRows, true, false, 0,
@@ -75,7 +75,8 @@ bool Streams(int capability, const ProductShape& s) {
   static const char kSome = 0;
   Matrix w = {&kSome, s.dtype, s.n, s.k, s.batch, &kSome, nullptr, s.group};
   if (s.dtype == DType::kInt4) w.zeros = &kSome;
-  return PlanStream(w, s.qkv, 1, capability, 1).shared_bytes <= StreamShared(capability);
+  const int64_t rows = s.experts == ExpertRows::kNone ? s.rows : 1;
+  return PlanStream(w, rows, s.qkv, 1, capability, 1).shared_bytes <= StreamShared(capability);
 }
 
 bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
@@ -111,7 +112,7 @@ const ProductVariant* ChooseProduct(int capability, const ProductShape& shape) {
 
 bool NormsItself(int capability, const ProductShape& shape) {
   const ProductVariant* v = ChooseProduct(capability, shape);
-  return v != nullptr && v->norms && shape.rows == 1 && shape.experts == ExpertRows::kNone;
+  return v != nullptr && v->norms && shape.experts == ExpertRows::kNone;
 }
 
 const AttentionVariant* ChooseAttention(int capability, int32_t head_dim, bool invariant) {

@@ -19,12 +19,12 @@ int64_t SharedLimit(int capability);
 bool HasProgrammaticLaunch(int capability);
 
 enum class ProductKernel : uint8_t {
-  kStream,     // stream_matmul.cuh
-  kBatch,      // batch_matmul.cu
-  kDecode,     // decode_matmul.cuh
-  kTile,       // tiled_matmul.cu
-  kQuantTile,  // quant_tile.cuh
-  kGeneric,    // matmul.cu
+  kStream,      // stream_matmul.cuh
+  kBatch,       // batch_matmul.cu
+  kQuantBatch,  // quant_batch.cuh
+  kTile,        // tiled_matmul.cu
+  kQuantTile,   // quant_tile.cuh
+  kGeneric,     // matmul.cu
 };
 
 // Rows of a product with experts: none, an expert for each row, or grouped by expert.
@@ -50,7 +50,7 @@ struct ProductVariant {
   int64_t least_rows, most_rows;
   uint32_t experts;  // ExpertRows
   bool shifts;       // group sizes are powers of two, and indices have 32 bits
-  bool norms;        // norms the one row of x by itself
+  bool norms;        // norms the rows of x by itself
   int64_t qkv_rows;  // up to so many rows it rotates and stores q, k and v by itself
   int64_t shared, shared_a_column;
   // Whether a result's bits depend on its rows of w and x alone; then they are the same by all such

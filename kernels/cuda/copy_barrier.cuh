@@ -3,13 +3,9 @@
 // Barriers in shared memory that count asynchronous copies (PTX ISA, "mbarrier" and
 // "cp.async.mbarrier.arrive").
 
-#include <cstdint>
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace switchyard::kernels::cuda {
-
-__device__ inline uint32_t SharedAddress(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
 
 // An mbarrier, by its address in shared memory.
 struct CopyBarrier {

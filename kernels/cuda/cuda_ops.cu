@@ -45,10 +45,9 @@ void SampleScratch::Take(ScratchCutter& cut, int64_t rows, int64_t vocabulary) {
 int64_t CudaOps::WorkspaceBytes(int64_t rows, int64_t n, int64_t k, bool adds) const {
   const int64_t batch = BatchWorkspaceBytes(
       static_cast<int32_t>(std::min<int64_t>(rows, kBatchRows)), multiprocessors_);
-  static_assert(kDequantizedRows <= kCublasRows);
-  const bool many = cublas_ != nullptr && rows > (n > 0 ? kDequantizedRows : kCublasRows);
-  int64_t library = many ? CublasLt::kWorkspaceBytes : 0;
-  if (many && n > 0) {
+  static_assert(kDequantizedRows >= kCublasRows);
+  int64_t library = cublas_ != nullptr && rows > kCublasRows ? CublasLt::kWorkspaceBytes : 0;
+  if (cublas_ != nullptr && rows > kDequantizedRows && n > 0) {
     const int64_t bytes = n * k * static_cast<int64_t>(sizeof(__nv_bfloat16));
     int64_t front = std::min((bytes + 255) / 256 * 256, kDequantizedBytes);
     if (options_.fast_prefill && rows > kFastRows) {

@@ -47,11 +47,7 @@ class CudaOps final : public Ops {
 
  private:
   LaunchContext Context(Stream stream) const {
-    return {static_cast<cudaStream_t>(stream),
-            programmatic_,
-            multiprocessors_,
-            capability_,
-            options_.decode_blocks,
+    return {static_cast<cudaStream_t>(stream), programmatic_, multiprocessors_, capability_,
             options_.batch_invariant};
   }
   // By cuBLASLt, if it is there and takes it, else by the kernels of matmul.h.
@@ -76,7 +72,7 @@ constexpr int32_t kDenseChunk = 2048;  // of a product that fills the device wit
 // More rows than these go to cuBLASLt, if there is one.
 constexpr int32_t kCublasRows = 32, kCublasGateUpRows = 64;
 // More than these where the weights are turned into bf16 first, so many bytes at a time.
-constexpr int32_t kDequantizedRows = 16;
+constexpr int32_t kDequantizedRows = 64;
 constexpr int64_t kDequantizedBytes = int64_t{128} << 20;
 // Up to so many rows the experts run one by one, an expert of a row at a time.
 constexpr int32_t kEachExpertRows = 4;

@@ -1,4 +1,4 @@
-// logits = W norm(x[row]). One row: one kernel. More: the rows are gathered and normed first.
+// logits = W norm(x[row]). Few rows: one kernel. More: the rows are gathered and normed first.
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.cuh"

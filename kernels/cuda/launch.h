@@ -25,7 +25,6 @@ struct LaunchContext {
   bool programmatic = false;
   int multiprocessors = 132;
   int capability = 90;     // whose variants run
-  int decode_blocks = 4;   // of a decode product, a multiprocessor
   bool invariant = false;  // CudaOptions::batch_invariant
 };
 

@@ -120,9 +120,6 @@ ProductShape ShapeOf(const MatmulArgs& a, const LaunchContext& context) {
   return s;
 }
 
-// Whether an aligned word holds the scales of 256 columns.
-bool HasPairedGroups(const MatmulArgs& a) { return a.group == 128 && a.k % 256 == 0; }
-
 OpError StreamMatmul(const MatmulArgs& a, const LaunchContext& context) {
   switch (a.dtype) {
     case DType::kBF16:
@@ -138,16 +135,17 @@ OpError StreamMatmul(const MatmulArgs& a, const LaunchContext& context) {
   }
 }
 
-OpError DecodeMatmul(const MatmulArgs& a, const LaunchContext& context) {
+OpError QuantBatchMatmul(const MatmulArgs& a, const LaunchContext& context) {
   switch (a.dtype) {
     case DType::kF8E4M3:
-      return DecodeFp8Matmul(a, context);
+      return QuantBatchFp8Matmul(a, context);
     case DType::kMxfp4:
-      return DecodeMxfp4Matmul(a, context);
+      return QuantBatchMxfp4Matmul(a, context);
     case DType::kInt4:
-      return HasPairedGroups(a) ? DecodeInt4Matmul(a, context) : DecodeInt4SmallMatmul(a, context);
+      return a.group >= 128 ? QuantBatchInt4Matmul(a, context)
+                            : QuantBatchInt4SmallMatmul(a, context);
     default:
-      return {"no decode product of this type"};
+      return {"no batched product of this type"};
   }
 }
 
@@ -192,8 +190,8 @@ OpError Matmul(const MatmulArgs& a, const LaunchContext& context) {
       return StreamMatmul(a, context);
     case ProductKernel::kBatch:
       return BatchMatmul(a, context);
-    case ProductKernel::kDecode:
-      return DecodeMatmul(a, context);
+    case ProductKernel::kQuantBatch:
+      return QuantBatchMatmul(a, context);
     case ProductKernel::kTile:
       return TiledMatmul(a, context);
     case ProductKernel::kQuantTile:

@@ -4,17 +4,18 @@
 // Result (r, n) is the dot product of weight row n with x row r, then biased and stored as `output`
 // says.
 //
-//   variant   rows        weights    limit
-//   Stream    1           not f      memory: tensor cores on weights through a ring of a block
-//   Batch     2 to 128    bf16       memory: tensor cores on weights through shared memory
-//   Decode    1 to 16     quantized  memory: tensor cores on weights through rings of a thread; one
-//                                    row of experts in mxfp4, or where Stream has no room
-//   Tiled     above       any        tensor cores; quantized weights become bf16 in registers
-//   Generic   any         any        none: odd widths, f32 and f16 weights
+//   variant     rows      weights    limit
+//   Stream      1 to 8    not f      memory: tensor cores on weights through a ring of a block; of
+//                                    four bits 1 to 4 rows, of any as many as there is room for
+//   Batch       2 to 128  bf16       memory: tensor cores on weights through shared memory
+//   QuantBatch  1 to 64   quantized  instructions: weights become bf16 in registers
+//   Tiled       above     any        tensor cores; quantized weights become bf16 in registers
+//   Generic     any       any        none: odd widths, f32 and f16 weights
 //
 // Where results may not depend on the number of rows (LaunchContext::invariant), Batch and Tiled
-// take those of Stream and Decode too. Both add up a result's products in the order of k, sixteen
-// at a time, by the same instruction; where k is cut into parts they would not, so then it is not.
+// take those of Stream and QuantBatch too. Both add up a result's products in the order of k,
+// sixteen at a time, by the same instruction; where k is cut into parts they would not, so then it
+// is not.
 //
 // Of experts, every result row has its own: Stream for few rows, Tiled over rows grouped by expert.
 
@@ -57,7 +58,7 @@ struct MatmulArgs {
   const int32_t* x_row = nullptr;    // [rows] or null: which row of x
   int32_t x_divide = 1;              // else result row r reads x row r / x_divide
   int32_t rows = 0;
-  const float* norm = nullptr;  // [k]: the one row of x is normed on the way
+  const float* norm = nullptr;  // [k]: x is normed on the way
   float eps = 0;
   const void* w = nullptr;  // [n][k], of experts [E][n][k]
   DType dtype = DType::kBF16;
@@ -84,18 +85,16 @@ struct MatmulArgs {
 constexpr int kBatchRows = 128;
 constexpr int kTileRows = 128, kSmallTileRows = 64;
 
-constexpr int kDecodeRows = 16;
-
 void SetWeights(MatmulArgs& a, const Matrix& w);
 // Refuses a matrix that ops.h does not describe.
 OpError CheckWeights(const Matrix& w);
 inline bool IsPlain(DType type) { return type <= DType::kF16; }
 
-// Whether the one row of x is normed by the product itself, and whether rows go to q and the KV
+// Whether the rows of x are normed by the product itself, and whether rows go to q and the KV
 // pool straight from it.
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context);
 bool TakesQkv(const MatmulArgs& a, const LaunchContext& context);
-// Whether its one row, or each expert's, goes through Stream.
+// Whether its rows, or each expert's, go through Stream.
 bool Streams(const MatmulArgs& a, const LaunchContext& context);
 
 inline constexpr OpError kNoKernel = {"no CUDA kernel below compute capability 8.0"};
@@ -108,10 +107,10 @@ OpError StreamFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError StreamInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError StreamInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
 OpError StreamMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError DecodeFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError DecodeInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
-OpError DecodeInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
-OpError DecodeMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError QuantBatchFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError QuantBatchInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
+OpError QuantBatchInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);
+OpError QuantBatchMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledFp8Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledInt4Matmul(const MatmulArgs& a, const LaunchContext& context);
 OpError TiledInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context);

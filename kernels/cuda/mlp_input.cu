@@ -1,7 +1,7 @@
-// out = activation(Wg norm(x), Wu norm(x)). One row: one kernel, the norm folded in. More: the norm
-// first, then one product whose results meet their partner before they are stored; or cuBLASLt's,
-// which stores them all, and the activation of that. In chunks of rows, so that what lies in
-// between stays small.
+// out = activation(Wg norm(x), Wu norm(x)). Few rows: one kernel, the norm folded in. More: the
+// norm first, then one product whose results meet their partner before they are stored; or
+// cuBLASLt's, which stores them all, and the activation of that. In chunks of rows, so that what
+// lies in between stays small.
 
 #include <algorithm>
 

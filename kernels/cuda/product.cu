@@ -1,5 +1,5 @@
 // Who computes a product: cuBLASLt for bf16 weights and more than 32 rows, if the machine has it,
-// and for fp8 and int4 ones and more than 16, which become bf16 in the scratch, 128 MiB at a time
+// and for fp8 and int4 ones and more than 64, which become bf16 in the scratch, 128 MiB at a time
 // (fp8 ones stay as they are and the activations become fp8 where the model says fast_prefill);
 // else the kernels of matmul.h. On an H200 with 64 rows it reads the weights of qkv, o, down and
 // gate/up at 68, 62, 72 and 82% of the read limit, the batched kernel at 52, 49, 68 and 77%; the

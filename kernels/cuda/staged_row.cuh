@@ -1,6 +1,6 @@
 #pragma once
 
-// One row of x, normed on the way, in shared memory: what a product of one row multiplies by.
+// A row of x, normed on the way, in shared memory: what a streamed product multiplies by.
 
 #include "kernels/cuda/copy_barrier.cuh"
 #include "kernels/cuda/device.cuh"
@@ -28,12 +28,12 @@ __device__ inline uint4 LoadFresh(const uint4* at) {
   return v;
 }
 
-// One row of x on its way into shared memory, by the first `threads` threads of the block.
+// One row of x on its way into shared memory, by so many threads of the block.
 struct StagedRow {
   const uint4* x;
   const float4* norm;  // or null
   int pieces, padded;  // of eight elements; with zeros behind, a multiple of 32
-  int threads;
+  int thread, threads;
   CopyBarrier asked;  // arrived at by every warp once its first loads are under way
   uint4* to;
 
@@ -41,7 +41,7 @@ struct StagedRow {
   template <class Process>
   __device__ void Each(const Process& process) const {
     constexpr int kAhead = 4;
-    int first = threadIdx.x;
+    int first = thread;
     bool is_first = true;
     do {
       uint4 v[kAhead];

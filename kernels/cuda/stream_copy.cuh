@@ -42,19 +42,13 @@ struct StreamTeam {
   __device__ CopyBarrier Empty(int stage) const { return CopyBarrier(empty + 8 * stage); }
 };
 
-__device__ inline void StorePiece(uint32_t at, const uint4& v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z),
-               "r"(v.w)
-               : "memory");
-}
-
 // Bytes from an address anywhere within 16 bytes on: whole pieces of 16.
 __device__ inline int32_t PiecesOf(const char* from, int32_t bytes) {
   return static_cast<int32_t>((reinterpret_cast<uint64_t>(from) & 15) + bytes + 15) / 16;
 }
 
 // A warp that copies the upper (half 0) or lower eight rows of each tile.
-template <class Format, Output kOutput>
+template <class Format, Output kOutput, bool kMany>
 class StreamCopier {
  public:
   __device__ StreamCopier(const StreamArgs& s, int half, const StreamTeam& team,
@@ -105,7 +99,7 @@ class StreamCopier {
   // Where the results of a batch go: the warps that multiply would wait for what is read on the
   // way. The step's slots and positions were there before its first kernel began.
   __device__ void LookUp(int32_t first) {
-    if constexpr (kOutput == Output::kQkv) {
+    if constexpr (kOutput == Output::kQkv && !kMany) {
       const int pair = half_ * kWarp + lane_;
       static_assert(kStreamBatch * 8 == kStreamCopiers * kWarp);
       const int64_t tile = first + int64_t{pair / 8} * s_.plan.stride;

@@ -7,55 +7,18 @@
 // power of two that makes its largest element 2^13 to 2^14, so that it is rounded to 11 bits at
 // worst instead of bf16's eight.
 //
-// int4 multiplies in integers: of the right operand's eight columns one would do, so even ones have
-// the upper and odd ones the lower byte of x, which is staged in 16 bits of its chunk's largest
-// element. A nibble is a byte by one mask, or 16 times itself by another, and the sums of a chunk
-// are exact: 2 (masks) + 1/2 (product) instructions for each eight weights.
+// int4 multiplies in integers: of the right operand's eight columns even ones have the upper and
+// odd ones the lower byte of a row of x, which is staged in 16 bits of its chunk's largest element.
+// A nibble is a byte by one mask, or 16 times itself by another, and the sums of a chunk are exact:
+// 2 (masks) + 1/2 (product) instructions for each eight weights.
 
 #include "kernels/cuda/multiply_chunk.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/staged_row.cuh"
 #include "kernels/cuda/stream_plan.h"
 
 namespace switchyard::kernels::cuda {
 
-// Loads from shared memory by its own 32-bit addresses: one register each, and offsets for nothing.
-__device__ inline uint4 LoadPiece(uint32_t at) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(at)
-               : "memory");
-  return v;
-}
-template <int kBytes>
-__device__ inline uint32_t LoadWord(uint32_t at) {
-  uint32_t v;
-  if constexpr (kBytes == 4) {
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at) : "memory");
-  } else if constexpr (kBytes == 2) {
-    asm volatile("{ .reg .u16 h; ld.shared.u16 h, [%1]; cvt.u32.u16 %0, h; }"
-                 : "=r"(v)
-                 : "r"(at)
-                 : "memory");
-  } else {
-    asm volatile("{ .reg .u16 h; ld.shared.u8 h, [%1]; cvt.u32.u16 %0, h; }"
-                 : "=r"(v)
-                 : "r"(at)
-                 : "memory");
-  }
-  return v;
-}
-struct TwoWords {
-  uint32_t first, second;
-};
-__device__ inline TwoWords LoadTwoWords(uint32_t at) {
-  TwoWords v;
-  asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];"
-               : "=r"(v.first), "=r"(v.second)
-               : "r"(at)
-               : "memory");
-  return v;
-}
 // Keeps a value in a register where the compiler would compute it anew for every use.
 __device__ inline uint32_t Kept(uint32_t v) {
   asm volatile("mov.u32 %0, %0;" : "+r"(v));
@@ -116,10 +79,17 @@ __device__ inline float StageChunks(const StagedRow& row, const Store& store) {
   return squares;
 }
 
+// Where a lane finds what is known of the two rows of x whose columns of the right operand it
+// holds, of a chunk: the same, where x has one row.
+struct ChunksOfLane {
+  uint32_t first, second;
+};
+
 // With x as bf16.
 template <class Format>
 struct StreamBf16X : Format {
   static constexpr float kResult = Format::kFactor;
+  static constexpr int kColumns = 1;  // of the right operand, of a row of x
   static constexpr int kPlaneBytes = 0;
 
   __device__ static float Stage(const StagedRow& row, ChunkOfX*) {
@@ -132,11 +102,11 @@ struct StreamBf16X : Format {
     });
     return squares;
   }
-  template <class LoadX>
+  template <bool kMany, class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
-                                  const ScaleWords& high_scale, uint32_t, const LoadX& load_x,
-                                  float (&sum)[1][4]) {
-    MultiplyChunk<Format, true, 1>(
+                                  const ScaleWords& high_scale, const ChunksOfLane&,
+                                  const LoadX& load_x, float (&sum)[1][4]) {
+    MultiplyChunk<Format, !kMany, 1>(
         low, high, low_scale, high_scale, [&](int, int i) { return load_x(i); }, sum);
   }
 };
@@ -171,6 +141,7 @@ __device__ inline uint32_t HalvesOfFp8(uint32_t word, bool upper) {
 
 struct StreamFp8 : Fp8Format {
   static constexpr float kResult = kFp8HalfFactor;
+  static constexpr int kColumns = 1;
   static constexpr int kPlaneBytes = 0;
 
   __device__ static float Stage(const StagedRow& row, ChunkOfX* chunks) {
@@ -189,10 +160,10 @@ struct StreamFp8 : Fp8Format {
     };
     return StageChunks<kLanes>(row, store);
   }
-  template <class LoadX>
+  template <bool kMany, class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
-                                  const ScaleWords& high_scale, uint32_t chunk, const LoadX& load_x,
-                                  float (&sum)[1][4]) {
+                                  const ScaleWords& high_scale, const ChunksOfLane& chunks,
+                                  const LoadX& load_x, float (&sum)[1][4]) {
     float d[2][4] = {};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -201,9 +172,13 @@ struct StreamFp8 : Fp8Format {
       MultiplyHalfTile(d[i % 2], HalvesOfFp8(l, false), HalvesOfFp8(h, false), HalvesOfFp8(l, true),
                        HalvesOfFp8(h, true), i % 2 == 0 ? x.x : x.z, i % 2 == 0 ? x.y : x.w);
     }
-    const float inverse = __uint_as_float(LoadWord<4>(chunk));
-    sum[0][0] = fmaf(ChunkScale(low_scale) * inverse, d[0][0] + d[1][0], sum[0][0]);
-    sum[0][2] = fmaf(ChunkScale(high_scale) * inverse, d[0][2] + d[1][2], sum[0][2]);
+    const auto add = [&](int at, float inverse) {
+      sum[0][at] = fmaf(ChunkScale(low_scale) * inverse, d[0][at] + d[1][at], sum[0][at]);
+      sum[0][at + 2] =
+          fmaf(ChunkScale(high_scale) * inverse, d[0][at + 2] + d[1][at + 2], sum[0][at + 2]);
+    };
+    add(0, __uint_as_float(LoadWord<4>(chunks.first)));
+    if constexpr (kMany) add(1, __uint_as_float(LoadWord<4>(chunks.second)));
   }
 };
 
@@ -223,6 +198,7 @@ template <bool kZeros>
 struct StreamInt4Of : Int4Format {
   static constexpr bool kHasZeros = kZeros;
   static constexpr float kResult = 1.0f;
+  static constexpr int kColumns = 2;  // a lane's two are the two of one row
   static constexpr int kPlaneBytes = 64;
   static constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
 
@@ -255,10 +231,10 @@ struct StreamInt4Of : Int4Format {
     };
     return StageChunks<kLanes>(row, store);
   }
-  template <class LoadX>
+  template <bool kMany, class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
-                                  const ScaleWords& high_scale, uint32_t chunk, const LoadX& load_x,
-                                  float (&sum)[1][4]) {
+                                  const ScaleWords& high_scale, const ChunksOfLane& chunks,
+                                  const LoadX& load_x, float (&sum)[1][4]) {
     int32_t d[2][4] = {};
 #pragma unroll
     for (int odd = 0; odd < 2; ++odd) {
@@ -267,7 +243,7 @@ struct StreamInt4Of : Int4Format {
       MultiplyByteTile(d[odd], low.x & mask, high.x & mask, low.y & mask, high.y & mask, x.x, x.y);
       MultiplyByteTile(d[odd], low.z & mask, high.z & mask, low.w & mask, high.w & mask, x.z, x.w);
     }
-    const TwoWords of_x = LoadTwoWords(chunk);  // its unit and sum
+    const TwoWords of_x = LoadTwoWords(chunks.first);  // its unit and sum
     // 16 times the sum in integers, at most 2^31 whatever the weights.
     const auto of_row = [&](int at, const ScaleWords& s) {
       const int32_t upper = d[0][at] * 16 + d[1][at], lower = d[0][at + 1] * 16 + d[1][at + 1];

@@ -1,7 +1,7 @@
 #pragma once
 
-// Product of weights of any format with one row of x: decode of one sequence, and each chosen
-// expert's row.
+// Product of weights of any format with one row of x, or with up to eight: decode of one sequence
+// or of a few, and each chosen expert's row.
 //
 // A block has a multiprocessor for itself and two teams, which share x. A team streams tiles of 16
 // weight rows through a ring of its own in shared memory: two warps copy, up to 1024 bytes of each
@@ -50,7 +50,8 @@ __device__ inline void Init(StreamBarriers& b, const StreamPlan& p) {
   CopyBarrier(b.x_asked).Init(p.teams * kStreamWarps);
 }
 
-template <class Format, Output kOutput>
+// kMany: x has several rows.
+template <class Format, Output kOutput, bool kMany>
 __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
                              1) void Stream(const __grid_constant__ StreamArgs s) {
   // A row's copies write whole sectors: 16 bytes off, they took 14% more time.
@@ -77,8 +78,8 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
                            SharedAddress(barriers.targets_ready[index])};
   if (copier >= 0) {  // reads nothing that the kernel in front writes
     GridTrigger();
-    StreamCopier<Format, kOutput>(s, copier % kStreamCopiers, team, CopyBarrier(barriers.x_asked),
-                                  expert)
+    StreamCopier<Format, kOutput, kMany>(s, copier % kStreamCopiers, team,
+                                         CopyBarrier(barriers.x_asked), expert)
         .Run();
     return;
   }
@@ -88,19 +89,21 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
       Touch(a.norm + i);
     }
   }
-  StreamResult<kOutput> result;
+  StreamResult<kOutput, kMany> result;
   result.LookUp(s, expert, team.first_tile);
   GridWait();
   if (experts) GridTrigger();
-  result.LoadBefore(a, row);
-  StreamMultiplier<Format, kOutput> multiplier(s, reinterpret_cast<char*>(shared), team, expert);
+  result.LoadBefore(a, kMany ? result.Column() : row);
+  StreamMultiplier<Format, kOutput, kMany> multiplier(s, reinterpret_cast<char*>(shared), team,
+                                                      expert);
   const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_asked), squares);
   multiplier.Run(row, factor, result);
 }
 
 template <class Format, Output kOutput>
 OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
-  const auto kernel = Stream<Format, kOutput>;
+  const bool many = s.m.expert == nullptr && s.m.rows > 1;
+  const auto kernel = many ? Stream<Format, kOutput, true> : Stream<Format, kOutput, false>;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, s.plan.shared_bytes));
   const dim3 grid(s.plan.blocks, s.m.expert != nullptr ? s.m.rows : 1);
   return Launch(context, grid, s.plan.teams * kStreamTeamThreads, s.plan.shared_bytes, kernel, s);
@@ -109,8 +112,10 @@ OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
 template <class Format>
 OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const Matrix w = {a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group};
-  const StreamArgs s = {a, PlanStream(w, a.output == Output::kQkv, a.expert != nullptr ? a.rows : 1,
-                                      context.capability, context.multiprocessors)};
+  const bool experts = a.expert != nullptr;
+  const StreamArgs s = {
+      a, PlanStream(w, experts ? 1 : a.rows, a.output == Output::kQkv, experts ? a.rows : 1,
+                    context.capability, context.multiprocessors)};
   switch (a.output) {
     case Output::kBf16:
       return RunStream<Format, Output::kBf16>(s, context);

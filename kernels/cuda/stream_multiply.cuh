@@ -51,7 +51,7 @@ struct TileScales {
   }
 };
 
-template <class Format, Output kOutput>
+template <class Format, Output kOutput, bool kMany>
 class StreamMultiplier {
  public:
   __device__ StreamMultiplier(const StreamArgs& s, char* shared, const StreamTeam& team,
@@ -65,57 +65,68 @@ class StreamMultiplier {
         t_(threadIdx.x % 4),
         stage_bytes_(kStreamRows * (s.plan.segment + kStreamRowPad)),
         row_(Kept(team.shared + g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16)),
-        x_(Kept(
-            Address(s.plan.x_at + warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes + t_ * 16))),
-        chunk_(Kept(Address(s.plan.chunks_at + warp_ * static_cast<int>(sizeof(ChunkOfX))))),
+        x_(Kept(Address(s.plan.x_at + XRow(g_ / Format::kColumns) * s.plan.x_stride +
+                        warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes + t_ * 16))),
+        chunks_{Kept(ChunkAddress(kMany ? t_ * 2 / Format::kColumns : 0)),
+                kMany ? Kept(ChunkAddress((t_ * 2 + 1) / Format::kColumns)) : 0},
         full_(Kept(team.full)),
         empty_(Kept(team.empty)) {}
 
-  // x of the row into shared memory, by all teams; what every result is multiplied by.
+  // x into shared memory, by all teams, of several rows each by its part of the threads; what the
+  // thread's results are multiplied by.
   __device__ float Stage(int64_t row, CopyBarrier x_asked, float* squares) {
     const MatmulArgs& a = s_.m;
     const StreamPlan& p = s_.plan;
     const int threads = p.teams * kStreamWarps * kWarp;
-    const StagedRow staged = {reinterpret_cast<const uint4*>(a.x + InputRow(a, row) * a.k),
-                              reinterpret_cast<const float4*>(a.norm),
-                              static_cast<int>(a.k / 8),
-                              p.x_pieces,
-                              threads,
-                              x_asked,
-                              reinterpret_cast<uint4*>(shared_ + p.x_at)};
-    const float own =
-        WarpSum(Format::Stage(staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at)));
-    if (threadIdx.x % kWarp == 0) squares[threadIdx.x / kWarp] = own;
+    const int each = threads / (!kMany ? 1 : a.rows > 4 ? 8 : a.rows > 2 ? 4 : 2);
+    const int of_part = kMany ? static_cast<int>(threadIdx.x) / each : 0;
+    if (!kMany || of_part < a.rows) {
+      const int64_t from = InputRow(a, kMany ? of_part : row);
+      const StagedRow staged = {reinterpret_cast<const uint4*>(a.x + from * a.k),
+                                reinterpret_cast<const float4*>(a.norm),
+                                static_cast<int>(a.k / 8),
+                                p.x_pieces,
+                                static_cast<int>(threadIdx.x) - of_part * each,
+                                each,
+                                x_asked,
+                                reinterpret_cast<uint4*>(shared_ + p.x_at + of_part * p.x_stride)};
+      const float own = WarpSum(Format::Stage(
+          staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at + of_part * p.chunks_stride)));
+      if (threadIdx.x % kWarp == 0) squares[threadIdx.x / kWarp] = own;
+    } else if (threadIdx.x % kWarp == 0) {
+      x_asked.Arrive();
+    }
     MultipliersSync(threads);
     float factor = Format::kResult;
     if (a.norm != nullptr) {
+      const int first = kMany ? XRow(StreamResult<kOutput, kMany>::Column()) * (each / kWarp) : 0;
       float total = 0;
-      for (int i = 0; i < threads / kWarp; ++i) total += squares[i];
+      for (int i = 0; i < each / kWarp; ++i) total += squares[first + i];
       factor *= rsqrtf(__fdividef(total, static_cast<float>(static_cast<int32_t>(a.k))) + a.eps);
     }
     return factor;
   }
 
-  __device__ void Run(int64_t row, float factor, StreamResult<kOutput>& result) {
+  __device__ void Run(int64_t row, float factor, StreamResult<kOutput, kMany>& result) {
     const StreamPlan& p = s_.plan;
     float* partial =
         reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes + p.partial_at);
     int32_t slot = 0, of_batch = 0;
     [[maybe_unused]] uint32_t batch = 0;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
-      MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * 16);
+      MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * kResultColumns * 16);
       slot = slot + 1 < p.slots ? slot + 1 : 0;
       const bool last = tile + p.stride >= p.tiles;
-      if (++of_batch < kStreamBatch && !last) continue;
+      if (++of_batch < StreamResult<kOutput, kMany>::kBatch && !last) continue;
       TeamSync(team_.index);
-      if constexpr (kOutput == Output::kQkv) {
+      if constexpr (kOutput == Output::kQkv && !kMany) {
         team_.TargetsReady(batch).Wait(batch / 2 % 2);
         result.TakeTarget(team_.Targets(s_.plan, batch++));
       }
-      result.Store(s_.m, expert_, row, partial, factor);
+      result.Store(s_.m, expert_, kMany ? result.Column() : row, partial, factor);
       if (last) return;
       result.LookUp(s_, expert_, tile + p.stride);
-      result.LoadBefore(s_.m, row);
+      result.LoadBefore(s_.m, kMany ? result.Column() : row);
       of_batch = 0;
       TeamSync(team_.index);
     }
@@ -123,6 +134,7 @@ class StreamMultiplier {
 
  private:
   static constexpr int kPieces = Format::kLaneK / 8;  // of x, for one of the weights
+  static constexpr int kResultColumns = StreamResult<kOutput, kMany>::kColumns;
 
   __device__ void MultiplyTileOf(int32_t tile, int32_t slot, float* partial) {
     const StreamPlan& p = s_.plan;
@@ -141,7 +153,21 @@ class StreamMultiplier {
       }
       stage_.Next(p.stages);
     }
-    if (t_ == 0) partial[g_] = sum[0][0], partial[g_ + 8] = sum[0][2];
+    LeaveSums(sum[0], partial);
+  }
+
+  __device__ void LeaveSums(const float (&sum)[4], float* partial) const {
+    const auto leave = [&](int column, float low, float high) {
+      partial[column * 16 + g_] = low, partial[column * 16 + g_ + 8] = high;
+    };
+    if constexpr (!kMany) {
+      if (t_ == 0) leave(0, sum[0], sum[2]);
+    } else if constexpr (Format::kColumns == 2) {
+      leave(t_, sum[0], sum[2]);
+    } else {
+      leave(2 * t_, sum[0], sum[2]);
+      leave(2 * t_ + 1, sum[1], sum[3]);
+    }
   }
 
   // The warp's columns of a stage, 64 bytes of each row at a time; `bytes` from its first one on.
@@ -150,7 +176,7 @@ class StreamMultiplier {
                                   float (&sum)[1][4]) {
     constexpr int kChunks = kStreamSegment / kStreamWarps / 64, kStep = kStreamWarps * 64;
     const uint32_t row = row_ + stage_.stage * stage_bytes_;
-    const uint32_t x = x_ + at * kPieces, of_x = chunk_ + at / 64 * sizeof(ChunkOfX);
+    const uint32_t x = x_ + at * kPieces, of_x = at / 64 * sizeof(ChunkOfX);
     const uint32_t first = at / 64 + warp_;  // chunk of the row
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
@@ -174,13 +200,20 @@ class StreamMultiplier {
         if (threadIdx.x % kWarp == 0) CopyBarrier(empty_ + 8 * stage_.stage).Arrive();
       }
       if (!kWhole && c * kStep >= bytes) continue;
-      Format::Multiply(
+      const uint32_t chunk = of_x + c * kStreamWarps * static_cast<int>(sizeof(ChunkOfX));
+      Format::template Multiply<kMany>(
           low, high, low_scale, high_scale,
-          of_x + c * kStreamWarps * static_cast<int>(sizeof(ChunkOfX)),
+          ChunksOfLane{chunks_.first + chunk, chunks_.second + chunk},
           [&](int i) { return LoadPiece(x + c * kStep * kPieces + i * 64); }, sum);
     }
   }
 
+  // A row of x that is there.
+  __device__ int XRow(int column) const { return kMany ? min(column, s_.m.rows - 1) : 0; }
+  __device__ uint32_t ChunkAddress(int column) const {
+    return Address(s_.plan.chunks_at + XRow(column) * s_.plan.chunks_stride +
+                   warp_ * static_cast<int>(sizeof(ChunkOfX)));
+  }
   __device__ uint32_t Address(int32_t offset) const { return SharedAddress(shared_) + offset; }
 
   const StreamArgs& s_;
@@ -189,9 +222,9 @@ class StreamMultiplier {
   const int64_t expert_;
   const int warp_, g_, t_;
   const int32_t stage_bytes_;
-  const uint32_t row_;    // the lane's first piece of the first stage
-  const uint32_t x_;      // what it multiplies
-  const uint32_t chunk_;  // the warp's first of x
+  const uint32_t row_;         // the lane's first piece of the first stage
+  const uint32_t x_;           // what it multiplies
+  const ChunksOfLane chunks_;  // the warp's first ones
   const uint32_t full_, empty_;
   StreamStage stage_;
 };

@@ -43,7 +43,7 @@ bool Whole(const void* data, int64_t row_bytes) {
 // A row's bytes begin anywhere within 16.
 int64_t AlignedStride(int64_t bytes) { return bytes == 0 ? 0 : RoundUp(bytes, 16) + 16; }
 
-void PlaceShared(StreamPlan& p, const Matrix& w, bool targets) {
+void PlaceShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets) {
   const int64_t chunk_pieces = 4 * PieceColumns(w.dtype) / 8;  // of x
   const int64_t chunks = int64_t{p.segments} * p.segment / (4 * kPieceBytes);
   p.x_pieces = static_cast<int32_t>(RoundUp(chunks * chunk_pieces, kLanes));
@@ -54,17 +54,21 @@ void PlaceShared(StreamPlan& p, const Matrix& w, bool targets) {
     offset = static_cast<int32_t>(at);
     at += RoundUp(bytes, kAligned);
   };
-  place(p.x_at, int64_t{p.x_pieces} * kPieceBytes);
+  // Neighbouring rows lie in other banks.
+  p.x_stride = static_cast<int32_t>(p.x_pieces * kPieceBytes + (rows > 1 ? kStreamRowPad : 0));
+  place(p.x_at, rows * p.x_stride);
   const bool whole = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4;
-  place(p.chunks_at, whole ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
+  p.chunks_stride = static_cast<int32_t>(whole ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
+  place(p.chunks_at, rows * p.chunks_stride);
   const int64_t teams_at = at;
   p.teams_at = static_cast<int32_t>(at);
   int32_t ring;
   place(ring, int64_t{p.stages} * kStreamRows * (p.segment + kStreamRowPad));
   place(p.scales_at, int64_t{p.slots} * kStreamRows * p.scale_stride);
   place(p.zeros_at, int64_t{p.slots} * kStreamRows * p.zero_stride);
-  place(p.partial_at, int64_t{kStreamBatch} * kStreamWarps * kStreamRows * sizeof(float));
-  place(p.targets_at, targets ? 2 * kTargetBytes : 0);
+  const int64_t sums = rows > 1 ? kStreamBatchMany * kStreamMany : kStreamBatch;  // of 16, a warp
+  place(p.partial_at, sums * kStreamWarps * kStreamRows * static_cast<int64_t>(sizeof(float)));
+  place(p.targets_at, targets && rows == 1 ? 2 * kTargetBytes : 0);
   for (int32_t* offset : {&p.scales_at, &p.zeros_at, &p.partial_at, &p.targets_at}) {
     *offset -= p.teams_at;
   }
@@ -72,11 +76,11 @@ void PlaceShared(StreamPlan& p, const Matrix& w, bool targets) {
   p.shared_bytes = static_cast<int32_t>(teams_at + p.teams * int64_t{p.team_bytes});
 }
 
-void FitShared(StreamPlan& p, const Matrix& w, bool targets, int64_t limit) {
+void FitShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets, int64_t limit) {
   for (p.teams = kStreamTeams; p.teams > 0; --p.teams) {
     const int least = p.teams > 1 ? kEnoughStages : 2;
     for (p.stages = kStreamStages; p.stages >= least; --p.stages) {
-      PlaceShared(p, w, targets);
+      PlaceShared(p, w, rows, targets);
       if (p.shared_bytes <= limit) return;
     }
   }
@@ -87,7 +91,7 @@ void FitShared(StreamPlan& p, const Matrix& w, bool targets, int64_t limit) {
 
 int64_t StreamShared(int capability) { return SharedLimit(capability) - kStatic; }
 
-StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capability,
+StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entries, int capability,
                       int multiprocessors) {
   StreamPlan p;
   p.tiles = static_cast<int32_t>(Parts(w.n, kStreamRows));
@@ -100,7 +104,7 @@ StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capabi
   p.zero_bytes = static_cast<int32_t>(w.zeros != nullptr ? w.k / w.group : 0);
   p.zero_stride = static_cast<int32_t>(AlignedStride(p.zero_bytes));
   p.whole_scales = Whole(w.scales, p.scale_bytes) && Whole(w.zeros, p.zero_bytes);
-  FitShared(p, w, targets, StreamShared(capability));
+  FitShared(p, w, rows, targets, StreamShared(capability));
   const int64_t share = multiprocessors / std::max<int64_t>(entries, 1);
   p.blocks = static_cast<int32_t>(std::clamp<int64_t>(share, 1, Parts(p.tiles, p.teams)));
   p.stride = p.blocks * p.teams;

@@ -1,7 +1,7 @@
 #pragma once
 
-// How a product of one row streams its weights through shared memory (stream_matmul.cuh), as plain
-// data.
+// How a product of one row, or of a few, streams its weights through shared memory
+// (stream_matmul.cuh), as plain data.
 
 #include <cstdint>
 
@@ -18,6 +18,9 @@ constexpr int kStreamSegment = 1024;  // bytes of a weight row in a stage, at mo
 constexpr int kStreamStages = 8;      // at most
 constexpr int kStreamRowPad = 64;     // bytes behind each row in a stage: two rows, other banks
 constexpr int kStreamBatch = 8;       // tiles whose sums are added up at once
+constexpr int kStreamMany = 8;        // rows of x, at most; of int4, whose rows take two columns:
+constexpr int kStreamManyInt4 = 4;
+constexpr int kStreamBatchMany = 4;  // tiles whose sums are added up at once, where x has several
 constexpr int kTargetBytes = kStreamBatch * 8 * 32;  // of where a batch's pairs go
 
 struct StreamPlan {
@@ -29,6 +32,7 @@ struct StreamPlan {
   int32_t stages = 0;                         // of each team's ring
   int32_t early = 0;                          // of them are filled before x has been asked for
   int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind the row
+  int32_t x_stride = 0, chunks_stride = 0;    // bytes of a row of x, and of what is known of it
   int32_t scale_bytes = 0, zero_bytes = 0;    // of a row
   int32_t scale_stride = 0, zero_stride = 0;  // of a row in shared memory
   bool whole_scales = false;                  // every row's begin at a multiple of 16 bytes
@@ -41,10 +45,10 @@ struct StreamPlan {
   int32_t shared_bytes = 0;
 };
 
-// Of a matrix whose x has one row; `targets`: results go to q and KV; `entries`: chosen experts,
-// each with its row of x, or 1. A plan that the capability has no room for says so by its size:
-// more than StreamShared of it.
-StreamPlan PlanStream(const Matrix& w, bool targets, int64_t entries, int capability,
+// Of a matrix whose x has so many rows; `targets`: results go to q and KV; `entries`: chosen
+// experts, each with its row of x, or 1. A plan that the capability has no room for says so by its
+// size: more than StreamShared of it.
+StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entries, int capability,
                       int multiprocessors);
 int64_t StreamShared(int capability);
 

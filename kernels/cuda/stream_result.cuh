@@ -12,27 +12,38 @@ namespace switchyard::kernels::cuda {
 // Of a team's threads that multiply.
 __device__ inline int TeamThread() { return threadIdx.x % (kStreamWarps * kWarp); }
 
-// What a thread needs, beside the sums, to store a pair of results of a batch of tiles.
-template <Output kOutput>
+// What a thread needs, beside the sums, to store a pair of results of a batch of tiles, of one row
+// of x.
+template <Output kOutput, bool kMany>
 struct StreamResult {
+  static constexpr int kBatch = kMany ? kStreamBatchMany : kStreamBatch;
+  static constexpr int kPairs = kBatch * 8, kColumns = kMany ? kStreamMany : 1;
+  static_assert(kPairs * kColumns <= kStreamWarps * kWarp);
   TileRows rows = {-1, -1};
   QkvTarget target = {};
   float low_bias = 0, high_bias = 0;
   Bf16 low_before, high_before;  // what the results are added to, as it lies there
 
-  // Reads what no kernel writes: biases.
+  // Which row of x, of several.
+  __device__ static int Column() { return TeamThread() / kPairs; }
+
+  // Reads what no kernel writes: biases, and of several rows where a step's rows go.
   __device__ void LookUp(const StreamArgs& s, int64_t expert, int32_t first) {
-    const int pair = TeamThread();
+    const int pair = TeamThread() % kPairs;
     const int64_t tile = first + int64_t{pair / 8} * s.plan.stride;
     rows = {-1, -1};
-    if (pair >= kStreamBatch * 8 || tile >= s.plan.tiles) return;
+    if (Column() >= (kMany ? s.m.rows : 1) || tile >= s.plan.tiles) return;
     rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
+    if constexpr (kOutput == Output::kQkv && kMany) {
+      if (rows.low < 0) return;
+      target = TargetOfPair(s.m, static_cast<int32_t>(tile) * 8 + pair % 8, Column());
+    }
     if constexpr (kOutput == Output::kBf16) {
       if (rows.low >= 0) low_bias = Biased(s.m, expert, rows.low, 0);
       if (rows.high >= 0) high_bias = Biased(s.m, expert, rows.high, 0);
     }
   }
-  // What a warp that copies has looked up.
+  // What a warp that copies has looked up, of one row.
   __device__ void TakeTarget(uint32_t targets) {
     if (rows.low < 0) return;
     const uint32_t at = targets + TeamThread() * static_cast<int>(sizeof(QkvTarget));
@@ -53,10 +64,14 @@ struct StreamResult {
   __device__ void Store(const MatmulArgs& a, int64_t expert, int64_t row, const float* partial,
                         float factor) const {
     if (rows.low < 0) return;
-    const float* from = partial + TeamThread() / 8 * (kStreamWarps * 16) + TeamThread() % 8;
+    const int pair = TeamThread() % kPairs;
+    const float* from =
+        partial + pair / 8 * (kStreamWarps * kColumns * 16) + Column() * 16 + pair % 8;
     float low = 0, high = 0;
 #pragma unroll
-    for (int i = 0; i < kStreamWarps; ++i) low += from[i * 16], high += from[i * 16 + 8];
+    for (int i = 0; i < kStreamWarps; ++i) {
+      low += from[i * kColumns * 16], high += from[i * kColumns * 16 + 8];
+    }
     low *= factor;
     high *= factor;
     if constexpr (kOutput == Output::kGateUp) {

@@ -10,10 +10,13 @@ struct Shape {
   int32_t rows;
   int64_t n, k;
 };
-const Shape kShapes[] = {{1, 1, 16},    {1, 6, 96},     {1, 130, 2880},  {1, 34, 4096},
-                         {2, 7, 48},    {3, 70, 40},    {5, 130, 1056},  {8, 34, 2880},
-                         {9, 64, 256},  {16, 100, 640}, {17, 31, 160},   {40, 66, 1056},
-                         {64, 130, 17}, {130, 9, 2624}, {270, 200, 512}, {65, 136, 1056}};
+const Shape kShapes[] = {{1, 1, 16},      {1, 6, 96},     {1, 130, 2880},  {1, 34, 4096},
+                         {2, 7, 48},      {3, 70, 40},    {5, 130, 1056},  {8, 34, 2880},
+                         {9, 64, 256},    {16, 100, 640}, {17, 31, 160},   {40, 66, 1056},
+                         {64, 130, 17},   {130, 9, 2624}, {270, 200, 512}, {65, 136, 1056},
+                         {2, 34, 14336},  {3, 130, 4096}, {4, 40, 28672},  {4, 6000, 160},
+                         {6, 40, 8192},   {8, 6000, 288}, {7, 272, 4096},  {12, 300, 2880},
+                         {33, 130, 2880}, {64, 300, 1088}};
 
 class GpuQuantTest : public GpuTest,
                      public ::testing::WithParamInterface<std::tuple<Shape, QuantCase>> {
@@ -142,9 +145,10 @@ class GpuQuantOpsTest : public GpuTest, public ::testing::WithParamInterface<Qua
 
 TEST_P(GpuQuantOpsTest, AttentionInput) {
   constexpr int32_t kDim = 64, kQ = 6, kKv = 2;
-  const int64_t width = (kQ + 2 * kKv) * kDim, hidden = QuantWidth(format_, 300);
+  const int64_t width = (kQ + 2 * kKv) * kDim, hidden = QuantWidth(format_, 1300);
   const std::vector<TestSequence> batches[] = {
-      {{300, 1}}, {{0, 3}, {31, 1}}, {{7, 9}}, {{0, 37}, {255, 1}, {19, 9}}, {{0, 131}}};
+      {{300, 1}}, {{9, 1}, {0, 2}}, {{0, 3}, {31, 1}}, {{7, 9}}, {{0, 37}, {255, 1}, {19, 9}},
+      {{0, 131}}};
   for (const auto& sequences : batches) {
     for (const bool heads : {false, true}) {
       TestStep step(random_, sequences, kKv, kDim, DType::kBF16, 1);

@@ -77,12 +77,12 @@ TEST(ChooseTest, TypesWithFastKernelsGetThem) {
 }
 
 TEST(ChooseTest, WhatRotatesIsChosenForFewRowsOnly) {
-  ProductShape s{DType::kInt4, 128, 6144, 4096, 1, 16};
+  ProductShape s{DType::kInt4, 128, 6144, 4096, 1, 64};
   s.qkv = true;
-  EXPECT_EQ(ChooseProduct(90, s)->kernel, ProductKernel::kDecode);
+  EXPECT_EQ(ChooseProduct(90, s)->kernel, ProductKernel::kQuantBatch);
   s.rows = 1;
   EXPECT_EQ(ChooseProduct(90, s)->kernel, ProductKernel::kStream);
-  s.rows = 17;
+  s.rows = 65;
   EXPECT_EQ(ChooseProduct(90, s), nullptr);
 }
 
