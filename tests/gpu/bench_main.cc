@@ -60,7 +60,7 @@ void Decode(double limit, cudaStream_t stream) {
 void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
   const auto ops = kernels::MakeCudaOps({}, nullptr);
   std::printf("%s\n", format.name);
-  for (const int32_t batch : {2, 8, 16, 32, 48, 64, 96, 128}) {
+  for (const int32_t batch : {2, 3, 4, 8, 16, 32, 64, 128}) {
     Chain chain(kLlama8B, AllOf(format), batch, batch, 1024, stream);
     const auto seconds = [&](const Parts& parts) {
       return MedianSeconds(stream, 10, true, [&] { chain.Launch(*ops, parts); });
@@ -75,7 +75,8 @@ void Batches(const WeightFormat& format, double limit, cudaStream_t stream) {
         100 * (bytes + chain.KvBytes()) / step / limit, attention * 1e6,
         100 * chain.KvBytes() / attention / limit);
     for (const Named& op : kOps) {
-      if (batch == 64) std::printf("  %-22s %8.1f us\n", op.name, seconds(op.parts) * 1e6);
+      if (batch == 4 || batch == 16 || batch == 64)
+        std::printf("  %-22s %8.1f us\n", op.name, seconds(op.parts) * 1e6);
     }
   }
 }
