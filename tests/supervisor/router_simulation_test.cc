@@ -146,6 +146,7 @@ class Simulation {
       FakeWorker* worker = h.world.WorkerOf(entry.model.name());
       if (worker != nullptr && worker->wedged()) worker->Die("mended");
     }
+    h.RunFor(kSecond);  // that is seen, or its model would be taken for resident
     if (std::string wrong = PinsAreKept(); !wrong.empty()) return wrong;
     // And everything still works; what had been given up, when an operator asks again.
     for (const ModelEntry& entry : catalog_) {
