@@ -24,6 +24,7 @@ absl::StatusOr<std::unique_ptr<EngineRun>> EngineRun::Start(const Settings& sett
   model.set_context_length(static_cast<uint32_t>(settings.context_length));
   model.set_max_sequences(static_cast<uint32_t>(settings.max_sequences));
   model.set_prefill_chunk(static_cast<uint32_t>(settings.prefill_chunk));
+  worker::SelectDevice(settings.device);
   ASSIGN_OR_RETURN(worker::Backend backend, worker::OpenBackend(settings.device, settings.threads));
   run->ops_ = std::move(backend.ops);
   run->device_ = std::move(backend.device);

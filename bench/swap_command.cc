@@ -103,6 +103,7 @@ absl::StatusOr<double> MeasureUpload(worker::Device& device, const Buffer& from,
 }
 
 absl::Status MeasureOnGpu() {
+  worker::SelectDevice(options.device);
   ASSIGN_OR_RETURN(worker::Backend backend, worker::OpenBackend(options.device, 1));
   worker::Device& device = *backend.device;
   const Buffer master(options.mebibytes << 20);

@@ -36,10 +36,13 @@ absl::Status Refused(const std::string& device, kernels::OpError error) {
 
 bool HaveCuda() { return true; }
 
+void SelectDevice(const std::string& device) {
+  if (device != "cpu") SelectCudaDevice(device);
+}
+
 absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads,
                                     const v1::Model& model) {
   if (device == "cpu") return Backend{MakeCpuDevice(threads), kernels::MakeCpuOps(threads)};
-  SelectCudaDevice(device);
   kernels::OpError error;
   std::unique_ptr<kernels::Ops> ops = kernels::MakeCudaOps(OptionsOf(model), &error);
   if (ops == nullptr) return Refused(device, error);
@@ -60,6 +63,8 @@ absl::StatusOr<std::unique_ptr<kernels::Ops>> PlanningOps(const std::string& dev
 #else
 
 bool HaveCuda() { return false; }
+
+void SelectDevice(const std::string&) {}
 
 absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads, const v1::Model&) {
   if (device != "cpu") {

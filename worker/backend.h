@@ -18,9 +18,12 @@ struct Backend {
   std::unique_ptr<Device> device;
   std::unique_ptr<kernels::Ops> ops;
 };
-// `device`: "cpu" or a GPU's UUID; once in a process where it is a GPU's, before there are threads.
-// `threads`: of `cpu`, at least 1. FAILED_PRECONDITION names what the GPU or the driver
-// lacks. No context is made and no memory taken yet. `model`: whose options choose the kernels.
+// `device`: "cpu" or a GPU's UUID. Where it is a GPU's: once in a process, and before there are
+// threads, whose environment changes.
+void SelectDevice(const std::string& device);
+// The device that was selected. `threads`: of `cpu`, at least 1. FAILED_PRECONDITION names what the
+// GPU or the driver lacks. No context is made and no memory taken yet. `model`: whose options
+// choose the kernels.
 absl::StatusOr<Backend> OpenBackend(const std::string& device, int threads,
                                     const v1::Model& model = {});
 

@@ -107,9 +107,11 @@ absl::Status RunPlan(const Options& options) {
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
   const bool confined = EnterSandbox(options);
+  SelectDevice(options.device);
   WatchDeathPipe(UniqueFd(kDeathPipe));
 
   Flag ended;
+  std::unique_ptr<const OpenedModel> model;  // outlives who reads its checkpoint ahead
   std::unique_ptr<Session> session;
   Service service({.message = [&](const v1::ToWorker& message) { session->Handle(message); },
                    .closed = [&] { ended.Set(); }});
@@ -123,7 +125,7 @@ absl::Status RunServe(const Options& options) {
   if (!opened.ok()) return confined ? MaybeConfinedTooMuch(opened.status()) : opened.status();
   Backend backend = *std::move(opened);
   WarnOfSlowPrefill(options, *backend.ops, confined);
-  ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kServe));
+  ASSIGN_OR_RETURN(model, Open(options, OpenFor::kServe));
   session =
       std::make_unique<Session>(Session::Parts{.model = *model,
                                                .device = std::move(backend.device),

@@ -44,8 +44,8 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   if (args.norm != nullptr) s.Take(cut, chunk, hidden);
   if (!cut.ok()) return kScratchTooSmall;
   Bf16* gate_up = nullptr;
-  const int32_t few = IsPlain(a.dtype) ? kCublasGateUpRows : kDequantizedRows;
-  if (cublas_ != nullptr && args.rows > few && width % 8 == 0) {
+  static_assert(kCublasGateUpRows == kDequantizedRows);
+  if (cublas_ != nullptr && args.rows > kCublasGateUpRows && width % 8 == 0) {
     gate_up = cut.TakeIfRoom<Bf16>(chunk * a.n);
   }
   a.workspace = cut.Rest();

@@ -8,7 +8,7 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int64_t kPieceBytes = 16, kLanes = 32;
-// A block has two teams where each has so many stages.
+// A block has two teams, and x several rows, where there is room for so many stages of each.
 constexpr int kEnoughStages = 3;
 constexpr int kEarlyStages = 4, kHurriedStages = 2;
 constexpr int64_t kChunkOfX = 16;
@@ -78,7 +78,7 @@ void PlaceShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets) {
 
 void FitShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets, int64_t limit) {
   for (p.teams = kStreamTeams; p.teams > 0; --p.teams) {
-    const int least = p.teams > 1 ? kEnoughStages : 2;
+    const int least = p.teams > 1 || rows > 1 ? kEnoughStages : 2;
     for (p.stages = kStreamStages; p.stages >= least; --p.stages) {
       PlaceShared(p, w, rows, targets);
       if (p.shared_bytes <= limit) return;

@@ -43,7 +43,6 @@ __device__ inline float HalfOf(uint32_t word, uint32_t i) {
 struct ScaleWords {
   uint32_t scale = 0, zero = 0;
   uint32_t scale_at = 0, zero_at = 0;
-  int piece = 0;
 };
 
 struct Bf16Format {
@@ -87,7 +86,7 @@ struct Fp8Format {
 };
 
 // A nibble in the fraction of bf16's 128 is 128 + q; what is subtracted is exact as well. Groups of
-// 128 in even numbers a row: a word then holds the scales of both pieces.
+// 128 or more.
 struct Int4Format {
   static constexpr int kLaneK = 32, kWords = 1, kScaleBytes = 2;
   static constexpr bool kChunkScale = true, kHasZeros = true;
@@ -100,7 +99,9 @@ struct Int4Format {
   }
   __device__ static uint32_t Zero(const ScaleWords& s) { return ByteOf(s.zero, s.zero_at % 4); }
   __device__ static Lane Prepare(const ScaleWords& s) { return {Zero(s) * 0x10001u | 0xc300c300u}; }
-  __device__ static float ChunkScale(const ScaleWords& s) { return HalfOf(s.scale, s.piece); }
+  __device__ static float ChunkScale(const ScaleWords& s) {
+    return HalfOf(s.scale, s.scale_at / 2 % 2);
+  }
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
     const uint32_t word = WordOf(v, i);
 #pragma unroll
@@ -124,7 +125,7 @@ struct Int4SmallFormat {
     return Int4Format::RowElement(a, expert, row);
   }
   __device__ static Lane Prepare(const ScaleWords& s) {
-    return {Int4Format::Prepare(s).minus_zero, HalfOf(s.scale, s.scale_at / 2 % 2)};
+    return {Int4Format::Prepare(s).minus_zero, Int4Format::ChunkScale(s)};
   }
   __device__ static float ChunkScale(const ScaleWords&) { return 1.0f; }
   __device__ static void Unpack(const uint4& v, int i, Lane lane, uint32_t (&pair)[4]) {
