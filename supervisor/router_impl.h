@@ -182,7 +182,6 @@ class Router::Impl {
   void OnMaster(ModelRecord& model, const v1::MasterStatus& status);
   void NoteFilling(ModelRecord& model, uint64_t done);
   void WatchMaster(ModelRecord& model);
-  void GiveUpLoad(ModelRecord& model, const std::string& why);
   void FinishPrefetches(ModelRecord& model, const absl::Status& status);
 
   // router_leases.cc

@@ -66,20 +66,22 @@ void Router::Impl::WatchLease(ModelRecord& model) {
   const bool copies = model.lease.motion == Motion::kGrow && !model.host.streamed &&
                       LeaseOf(model).held.fixed >= model.needs.fixed;
   const Nanos longest =
-      copies ? LongestStandstill(model.failures.standstills, kLeaseStuck) : kLeaseStuck;
+      copies ? LongestStandstill(model.failures.stuck_growths, kLeaseStuck) : kLeaseStuck;
   const std::string name = model.name();
   const uint64_t steps = model.worker.heartbeat.steps();
   const Nanos proved_at = model.probe.proved_at;
-  Arm(model.lease.watch, longest - kSecondLook, [this, name, steps, proved_at, longest] {
+  Arm(model.lease.watch, longest - kSecondLook, [this, name, steps, proved_at, longest, copies] {
     ModelRecord& late = *Find(name);
     const bool gets_on = late.probe.proved_at > proved_at || Suspends(late) ||
                          !StandsStill(steps, late.worker.heartbeat);
     const bool follows =
         late.lease.motion == Motion::kGrow && late.master.phase == MasterSlot::Phase::kFilling;
     if ((Drains(late) && gets_on) || follows) return WatchLease(late);
-    Arm(late.lease.watch, kSecondLook, [this, name, longest] {
-      GiveUpLoad(*Find(name),
-                 absl::StrCat("hung: did not follow its lease for ", longest / kSecond, " s"));
+    Arm(late.lease.watch, kSecondLook, [this, name, longest, copies] {
+      ModelRecord& stuck = *Find(name);
+      if (copies) ++stuck.failures.stuck_growths;
+      KillUnhealthy(stuck,
+                    absl::StrCat("hung: did not follow its lease for ", longest / kSecond, " s"));
     });
   });
 }
@@ -176,7 +178,7 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   const bool swap = device.swap && device.swap->model == model.name() && device.swap->growing;
   if (lease.held.Covers(lease.granted)) {
     NoteRate(model);
-    model.failures.standstills = 0;
+    if (lease.held.weights > model.lease.before.weights) model.failures.stuck_growths = 0;
     if (!swap) return;
     ++model.loads;
     FinishSwap(device);

@@ -160,19 +160,16 @@ void Router::Impl::WatchMaster(ModelRecord& model) {
   const bool gets_on = !model.host.streamed && master.phase != MasterPhase::kDropping &&
                        (master.phase != MasterPhase::kFilling || master.done < model.needs.image);
   const Nanos longest =
-      gets_on ? LongestStandstill(model.failures.standstills, kMasterStuck) : kMasterStuck;
+      gets_on ? LongestStandstill(model.failures.stuck_fills, kMasterStuck) : kMasterStuck;
   const std::string name = model.name();
-  Arm(model.master.watch, longest - kSecondLook, [this, name, longest] {
-    Arm(Find(name)->master.watch, kSecondLook, [this, name, longest] {
-      GiveUpLoad(*Find(name), absl::StrCat("hung: made no progress with its master for ",
-                                           longest / kSecond, " s"));
+  Arm(model.master.watch, longest - kSecondLook, [this, name, longest, gets_on] {
+    Arm(Find(name)->master.watch, kSecondLook, [this, name, longest, gets_on] {
+      ModelRecord& stuck = *Find(name);
+      if (gets_on) ++stuck.failures.stuck_fills;
+      KillUnhealthy(stuck, absl::StrCat("hung: made no progress with its master for ",
+                                        longest / kSecond, " s"));
     });
   });
-}
-
-void Router::Impl::GiveUpLoad(ModelRecord& model, const std::string& why) {
-  ++model.failures.standstills;
-  KillUnhealthy(model, why);
 }
 
 void Router::Impl::DropMaster(ModelRecord& model) {
@@ -238,7 +235,7 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       master.soon = false;
       master.done = model.needs.image;
       model.failures.stands = false;
-      model.failures.standstills = 0;
+      model.failures.stuck_fills = 0;
       FinishPrefetches(model, absl::OkStatus());
       return;
     case v1::MasterStatus::DROPPED:

@@ -119,7 +119,8 @@ struct FailureLog {
   int in_a_row = 0;  // with no request finished in between
   int delays = 0;    // what the back-off has grown by; a finished request does not take it back
   int silent_starts = 0;  // workers in a row that were given up without a sign of life
-  int standstills = 0;    // loads in a row that got nowhere
+  int stuck_fills = 0;    // of its master, in a row, that got nowhere
+  int stuck_growths = 0;  // of its weights on the device: a master that is there says nothing of it
   bool failed = false;    // given up, but for a probe now and then, until an operator asks again
   bool stands = false;    // `last` is what is wrong now
   Nanos not_before = 0;

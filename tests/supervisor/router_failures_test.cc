@@ -176,6 +176,41 @@ TEST_F(RouterFailures, AFillThatStandsStillForLongComesInTheEnd) {
   EXPECT_LT(h_->StatusOf("a").restarts(), static_cast<uint32_t>(kFailuresUntilFailed));
 }
 
+// Nor is anything wrong with these: their devices take long for what the master has.
+TEST_F(RouterFailures, AGrowthThatStandsStillForLongComesInTheEnd) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.bytes_per_second = 40.0 * kMiB / 50;  // half of what is missing at a time
+  absl::Status status = Ask();
+  while (absl::IsUnavailable(status)) status = Ask();
+  EXPECT_EQ(status, absl::OkStatus());
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
+// A lease that shrinks has the longest patience already: that it stood still says nothing of loads.
+TEST_F(RouterFailures, AShrinkThatStandsStillMakesNobodyWaitForTheNextLoad) {
+  Begin(150 * kMiB, 85 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  h_->world.WorkerOf("a")->Wedge();
+  ASSERT_TRUE(Done(op));
+  ASSERT_EQ(h_->StatusOf("a").restarts(), 1u);
+  ASSERT_EQ(Prefetch("a"), absl::OkStatus());
+  h_->world.rules.bytes_per_second = 8.0 * kMiB;
+  auto waits = h_->Generate("a", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.WorkerOf("a")->held().weights > 0; }));
+  h_->world.rules.faults.stalls = 1;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 2; }));
+  h_->world.rules.faults.stalls = 0;
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("did not follow its lease for 20 s"),
+            std::string::npos)
+      << h_->StatusOf("a").last_failure();
+  ASSERT_TRUE(Done(waits));
+}
+
 // While weights come from a slow disk, a step waits for them; afterwards it has as long as any.
 TEST_F(RouterFailures, AStepThatWaitsForAGrowthDoesNotHang) {
   Begin(300 * kMiB);
