@@ -135,7 +135,7 @@ struct FailureLog {
   }
   // An operator asks: everything is tried again, at once.
   void Forgive(Nanos now) {
-    in_a_row = delays = 0;
+    in_a_row = delays = silent_starts = stuck_fills = stuck_growths = 0;
     failed = false;
     not_before = now;
   }

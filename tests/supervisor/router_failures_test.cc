@@ -110,6 +110,22 @@ TEST_F(RouterFailures, OneThatSaysNothingForLongAsItStartsComesInTheEnd) {
   EXPECT_LT(h_->StatusOf("a").restarts(), static_cast<uint32_t>(kFailuresUntilFailed));
 }
 
+TEST_F(RouterFailures, AnOperatorsLoadForgivesSilentStarts) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.hangs_at_launch = 1;
+  Kill();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 2; }));
+  // As the harness does: whoever is forgiven has the patience of the first.
+  h_->world.silent_starts.clear();
+  auto op = h_->Switch("a", false);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 3; }));
+  h_->world.rules.faults.hangs_at_launch = 0;
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("since it was started, for 10 s"),
+            std::string::npos)
+      << h_->StatusOf("a").last_failure();
+}
+
 TEST_F(RouterFailures, OneThatLivesMayTakeItsTimeToStart) {
   rules_.start = 119 * kSecond;
   Begin(300 * kMiB);
@@ -209,6 +225,22 @@ TEST_F(RouterFailures, AShrinkThatStandsStillMakesNobodyWaitForTheNextLoad) {
             std::string::npos)
       << h_->StatusOf("a").last_failure();
   ASSERT_TRUE(Done(waits));
+}
+
+// It is tried as if nothing had been.
+TEST_F(RouterFailures, AnOperatorsLoadForgivesLoadsThatGotNowhere) {
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.stalls = 1;
+  auto waits = h_->Generate("a", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }));
+  auto op = h_->Switch("a", false);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 2; }));
+  h_->world.rules.faults.stalls = 0;
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("no progress with its master for 20 s"),
+            std::string::npos)
+      << h_->StatusOf("a").last_failure();
 }
 
 // While weights come from a slow disk, a step waits for them; afterwards it has as long as any.
