@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 
 namespace switchyard::supervisor {
 
@@ -87,6 +88,12 @@ void Router::Impl::Arm(Alarm& alarm, Nanos delay, std::function<void()> fire) {
     fire();
     Pump();
   });
+}
+
+// What is not so any more when it judges was only late: see kSecondLook.
+void Router::Impl::ArmTwice(Alarm& alarm, Nanos delay, std::function<void()> judge) {
+  Arm(alarm, delay - kSecondLook,
+      [this, &alarm, judge = std::move(judge)] { Arm(alarm, kSecondLook, judge); });
 }
 
 ModelRecord* Router::Impl::Find(const std::string& name) {

@@ -70,19 +70,16 @@ void Router::Impl::WatchLease(ModelRecord& model) {
   const std::string name = model.name();
   const uint64_t steps = model.worker.heartbeat.steps();
   const Nanos proved_at = model.probe.proved_at;
-  Arm(model.lease.watch, longest - kSecondLook, [this, name, steps, proved_at, longest, copies] {
+  ArmTwice(model.lease.watch, longest, [this, name, steps, proved_at, longest, copies] {
     ModelRecord& late = *Find(name);
     const bool gets_on = late.probe.proved_at > proved_at || Suspends(late) ||
                          !StandsStill(steps, late.worker.heartbeat);
     const bool follows =
         late.lease.motion == Motion::kGrow && late.master.phase == MasterSlot::Phase::kFilling;
     if ((Drains(late) && gets_on) || follows) return WatchLease(late);
-    Arm(late.lease.watch, kSecondLook, [this, name, longest, copies] {
-      ModelRecord& stuck = *Find(name);
-      if (copies) ++stuck.failures.stuck_growths;
-      KillUnhealthy(stuck,
-                    absl::StrCat("hung: did not follow its lease for ", longest / kSecond, " s"));
-    });
+    if (copies) ++late.failures.stuck_growths;
+    KillUnhealthy(late,
+                  absl::StrCat("hung: did not follow its lease for ", longest / kSecond, " s"));
   });
 }
 

@@ -162,13 +162,11 @@ void Router::Impl::WatchMaster(ModelRecord& model) {
   const Nanos longest =
       gets_on ? LongestStandstill(model.failures.stuck_fills, kMasterStuck) : kMasterStuck;
   const std::string name = model.name();
-  Arm(model.master.watch, longest - kSecondLook, [this, name, longest, gets_on] {
-    Arm(Find(name)->master.watch, kSecondLook, [this, name, longest, gets_on] {
-      ModelRecord& stuck = *Find(name);
-      if (gets_on) ++stuck.failures.stuck_fills;
-      KillUnhealthy(stuck, absl::StrCat("hung: made no progress with its master for ",
-                                        longest / kSecond, " s"));
-    });
+  ArmTwice(model.master.watch, longest, [this, name, longest, gets_on] {
+    ModelRecord& stuck = *Find(name);
+    if (gets_on) ++stuck.failures.stuck_fills;
+    KillUnhealthy(stuck, absl::StrCat("hung: made no progress with its master for ",
+                                      longest / kSecond, " s"));
   });
 }
 

@@ -192,15 +192,13 @@ void Router::Impl::OnSignOfStart(ModelRecord& model) {
 void Router::Impl::WatchSilence(ModelRecord& model) {
   const std::string name = model.name();
   const Nanos longest = LongestSilence(model.worker.spoke, model.failures.silent_starts);
-  Arm(model.worker.watch, longest - kSecondLook, [this, name, longest] {
-    Arm(Find(name)->worker.watch, kSecondLook, [this, name, longest] {
-      ModelRecord& silent = *Find(name);
-      const bool spoke = silent.worker.spoke;
-      if (!spoke) ++silent.failures.silent_starts;
-      KillUnhealthy(silent, absl::StrCat(spoke ? "hung: no heartbeat for "
-                                               : "no sign of life since it was started, for ",
-                                         longest / kSecond, " s"));
-    });
+  ArmTwice(model.worker.watch, longest, [this, name, longest] {
+    ModelRecord& silent = *Find(name);
+    const bool spoke = silent.worker.spoke;
+    if (!spoke) ++silent.failures.silent_starts;
+    KillUnhealthy(silent, absl::StrCat(spoke ? "hung: no heartbeat for "
+                                             : "no sign of life since it was started, for ",
+                                       longest / kSecond, " s"));
   });
 }
 

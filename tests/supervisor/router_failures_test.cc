@@ -203,6 +203,26 @@ TEST_F(RouterFailures, AGrowthThatStandsStillForLongComesInTheEnd) {
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
 }
 
+// Between the two looks at a lease it gets on: it was the supervisor that read nothing before.
+TEST_F(RouterFailures, ALeaseThatGetsOnAfterTheFirstLookIsLeftAlone) {
+  Begin(150 * kMiB, 85 * kMiB);  // no room to pause into
+  Settle();
+  auto busy = h_->Generate("a", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  FakeWorker* worker = h_->world.WorkerOf("a");
+  h_->RunFor(58 * kSecond);
+  worker->Wedge();
+  h_->RunFor(61'200 * kMillisecond);
+  worker->Unwedge();
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  EXPECT_EQ(busy->finishes, 0);
+  h_->Cancel(busy);
+  EXPECT_TRUE(Done(op));
+}
+
 // A lease that shrinks has the longest patience already: that it stood still says nothing of loads.
 TEST_F(RouterFailures, AShrinkThatStandsStillMakesNobodyWaitForTheNextLoad) {
   Begin(150 * kMiB, 85 * kMiB);
