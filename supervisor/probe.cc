@@ -29,10 +29,13 @@ Nanos ProbeAfter(Nanos interval, double jitter) {
   return interval - static_cast<Nanos>(static_cast<double>(interval) * jitter / 4);
 }
 
-bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last) {
-  if (last.steps() != steps_before) return false;
+bool InAStep(const v1::Heartbeat& last) {
   const auto longest = static_cast<uint64_t>(LongestStep(last.step_predicted_ns()));
-  return last.step_running_ns() == 0 || last.step_running_ns() > longest;
+  return last.step_running_ns() > 0 && last.step_running_ns() <= longest;
+}
+
+bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last) {
+  return last.steps() == steps_before && !InAStep(last);
 }
 
 }  // namespace switchyard::supervisor

@@ -38,6 +38,9 @@ class Unproved {
 // the interval, so that models which came together are not probed together.
 Nanos ProbeAfter(Nanos interval, double jitter);
 
+// Whether, by what it last said, a worker is in a step that may still take its time.
+bool InAStep(const v1::Heartbeat& last);
+
 // Whether a probe that has had no answer for LongestStep is given up: no step has ended since the
 // worker had finished `steps_before` of them, and none runs that may still take its time.
 bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last);

@@ -191,7 +191,7 @@ class Router::Impl {
   void SetLease(ModelRecord& model, const Bytes& target, Motion motion, bool pause = false,
                 uint64_t host_kv = 0);
   void ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker);
-  void WatchLease(ModelRecord& model);
+  void WatchLease(ModelRecord& model, std::optional<uint64_t> excused = {});
   bool ReserveForPause(ModelRecord& model);
   void TryPause(ModelRecord& model);
   void OnLease(ModelRecord& model, const v1::LeaseStatus& status);

@@ -61,22 +61,29 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
 // Not settling is being stuck, unless sequences are draining and get on, or a growth follows a
 // master that is being filled, which has a watch of its own. Weights of a master come all the time,
 // or hang; what else a worker does for its lease it does not tell of: a device is opened with the
-// fixed bytes, sequences move out.
-void Router::Impl::WatchLease(ModelRecord& model) {
+// fixed bytes, a pool is made, sequences move out. It tells of anything between two steps only, so
+// a step that may still take its time is an excuse, and so is the one after it. `excused`: what the
+// worker had finished of them when the first excuse was made.
+void Router::Impl::WatchLease(ModelRecord& model, std::optional<uint64_t> excused) {
+  const LeaseEntry entry = LeaseOf(model);
   const bool copies = model.lease.motion == Motion::kGrow && !model.host.streamed &&
-                      LeaseOf(model).held.fixed >= model.needs.fixed;
+                      entry.held.fixed >= model.needs.fixed &&
+                      entry.granted.weights > entry.held.weights;
   const Nanos longest =
       copies ? LongestStandstill(model.failures.stuck_growths, kLeaseStuck) : kLeaseStuck;
   const std::string name = model.name();
   const uint64_t steps = model.worker.heartbeat.steps();
   const Nanos proved_at = model.probe.proved_at;
-  ArmTwice(model.lease.watch, longest, [this, name, steps, proved_at, longest, copies] {
+  ArmTwice(model.lease.watch, longest, [=, this] {
     ModelRecord& late = *Find(name);
     const bool gets_on = late.probe.proved_at > proved_at || Suspends(late) ||
                          !StandsStill(steps, late.worker.heartbeat);
     const bool follows =
         late.lease.motion == Motion::kGrow && late.master.phase == MasterSlot::Phase::kFilling;
     if ((Drains(late) && gets_on) || follows) return WatchLease(late);
+    const v1::Heartbeat& beat = late.worker.heartbeat;
+    const uint64_t first = excused.value_or(beat.steps());
+    if (InAStep(beat) && beat.steps() <= first + 1) return WatchLease(late, first);
     if (copies) ++late.failures.stuck_growths;
     KillUnhealthy(late,
                   absl::StrCat("hung: did not follow its lease for ", longest / kSecond, " s"));

@@ -203,6 +203,51 @@ TEST_F(RouterFailures, AGrowthThatStandsStillForLongComesInTheEnd) {
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
 }
 
+// Only a pool grows: what that takes, a worker does not tell of.
+TEST_F(RouterFailures, AGrowthWithoutWeightsMayTakeLonger) {
+  Begin(195 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b"}) ASSERT_TRUE(Done(h_->Switch(name)));
+  h_->world.rules.faults.stalls = 1;
+  auto waits = h_->Generate("a", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }));
+  h_->world.rules.faults.stalls = 0;
+  ASSERT_TRUE(Done(waits));
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("did not follow its lease for 60 s"),
+            std::string::npos)
+      << h_->StatusOf("a").last_failure();
+}
+
+// On a cpu the first prompt may, and may begin before all weights are there.
+TEST_F(RouterFailures, AStepThatTakesLongWhileItsLeaseGrowsDoesNotHang) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.bytes_per_second = 40.0 * kMiB;
+  auto op = h_->Switch("a");
+  FakeWorker* worker = h_->world.WorkerOf("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return worker->held().weights > 0; }));
+  worker->StepFor(40 * kSecond);
+  ASSERT_TRUE(Done(op));
+  EXPECT_EQ(op->status, absl::OkStatus());
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterFailures, StepsAreNoExcuseForEverForALeaseThatStandsStill) {
+  Begin(150 * kMiB);
+  Settle();
+  for (const char* name : {"a", "b"}) ASSERT_TRUE(Done(h_->Switch(name)));
+  h_->world.rules.faults.stalls = 1;
+  auto waits = h_->Generate("a", 2);
+  const Nanos then = h_->world.timers.Now();
+  while (h_->StatusOf("a").restarts() == 0 && h_->world.timers.Now() - then < 600 * kSecond) {
+    if (FakeWorker* worker = h_->world.WorkerOf("a")) worker->StepFor(15 * kSecond);
+    h_->RunFor(15 * kSecond);
+  }
+  h_->world.rules.faults.stalls = 0;
+  EXPECT_LT(h_->world.timers.Now() - then, 90 * kSecond);
+  EXPECT_TRUE(Done(waits));
+}
+
 // Between the two looks at a lease it gets on: it was the supervisor that read nothing before.
 TEST_F(RouterFailures, ALeaseThatGetsOnAfterTheFirstLookIsLeftAlone) {
   Begin(150 * kMiB, 85 * kMiB);  // no room to pause into

@@ -106,6 +106,10 @@ void FakeWorker::Beat() {
   beat.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));
   beat.set_steps(steps_);
   beat.set_busy_ns(static_cast<uint64_t>(busy_));
+  if (const Nanos now = world_->timers.Now(); now < long_step_until_) {
+    beat.set_step_running_ns(static_cast<uint64_t>(now - long_step_from_));
+    beat.set_step_predicted_ns(static_cast<uint64_t>(long_step_until_ - long_step_from_));
+  }
   // A block is a byte.
   beat.set_kv_blocks_used(
       std::min(held_.kv, beat.running() * std::max<uint64_t>(needs_.kv_smallest / 8, 1)));
@@ -285,6 +289,12 @@ void FakeWorker::Reject(uint64_t id, absl::StatusCode code, const char* why) {
   message.mutable_rejected()->set_code(static_cast<int>(code));
   message.mutable_rejected()->set_message(why);
   Reply(std::move(message));
+}
+
+void FakeWorker::StepFor(Nanos length) {
+  long_step_from_ = world_->timers.Now();
+  long_step_until_ = long_step_from_ + length;
+  After(length, [this] { ++steps_; });
 }
 
 void FakeWorker::Wake() {

@@ -72,6 +72,8 @@ class FakeWorker {
   Nanos silence() const;
   bool spoke() const { return spoke_; }
   void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
+  // One step that takes this long, as predicted; what it does for its lease it tells between steps.
+  void StepFor(Nanos length);
   void Unwedge() {
     wedged_ = false;
     Wake();
@@ -133,6 +135,8 @@ class FakeWorker {
   bool settled_ = true;
   bool following_ = false;
   bool stepping_ = false;
+  Nanos long_step_from_ = 0;
+  Nanos long_step_until_ = 0;
   Nanos busy_ = 0;  // all steps so far
   uint64_t steps_ = 0;
   Nanos grows_since_ = 0;

@@ -37,7 +37,7 @@ void FakeWorker::Follow() {
   if (const double rate = world_->rules.bytes_per_second; rate > 0 && NextPiece() > 0) {
     takes = static_cast<Nanos>(static_cast<double>(NextPiece()) / rate * kSecond) + 1;
   }
-  After(takes, [this] {
+  After(std::max(takes, long_step_until_ - world_->timers.Now()), [this] {
     following_ = false;
     if (settled_) return;
     if (!Whole(target_) && Count(Sequence::State::kRunning) > 0) {
