@@ -7,10 +7,14 @@
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/turns.h"
 
 namespace switchyard::supervisor {
 namespace {
 
+// For the answer to one whose time has been used up by others before it. The shortest turn has room
+// for that, or two workers that run no step and take such turns would never be found out.
+constexpr Nanos kLastChance = kLeastTurn / 2;
 constexpr Nanos kLeastWait = 100 * kMillisecond;  // for the answer to any one probe
 // A probe is judged in two looks, as a heartbeat is: what came while the supervisor itself stood
 // still is read between the two.
@@ -110,16 +114,15 @@ bool Router::Impl::QueuesForALook(const ModelRecord& model) const {
 }
 
 // It is judged when it, and those that were stopped before it, have had the time of a step. If
-// those had all of it, that is now: since they were looked at, the lease has gone and come, and
-// whatever the worker said before has been read. (Turns may be too short for any look within one of
-// them.)
+// those had all of it, that is soon, and in one look: since they were looked at, the lease has gone
+// and come, and whatever the worker said before has been read.
 void Router::Impl::WatchProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
   const v1::Heartbeat& beat = model.worker.heartbeat;
   if (probe.unanswered == 0) probe.steps = beat.steps();
   probe.watched_at = Now();
   const Nanos longest = LongestStep(beat.step_predicted_ns());
-  if (probe.unanswered >= longest) return LookAtProbe(model, 0, 0);
+  if (probe.unanswered >= longest) return LookAtProbe(model, kLastChance, 0);
   const Nanos left = std::max(longest - probe.unanswered, kLeastWait);
   const Nanos last = std::min(kLastLook, left / 2);
   LookAtProbe(model, left - last, last);

@@ -23,6 +23,29 @@ class RouterProbes : public RouterFixture {
     h_->router->Tokenize(request, [this](absl::StatusOr<v1::TokenizeReply>) { ++answers_; });
   }
 
+  // Two whose workers run no step until `works_from` take the shortest turns there are. After
+  // how long the first of them has lost its worker; 0: neither has.
+  Nanos FirstLoss(Nanos works_from) {
+    options_.probe_interval = 10 * kSecond;
+    rules_.latency = kMillisecond;
+    auto catalog = Catalog();
+    for (ModelEntry& entry : catalog) entry.model.mutable_max_wait()->set_seconds(86400);
+    Begin(195 * kMiB, 1024 * kMiB, std::move(catalog));
+    Settle();
+    const Nanos began = h_->world.timers.Now();
+    const auto past = [&] { return h_->world.timers.Now() - began; };
+    FakeWorker* workers[] = {h_->world.WorkerOf("a"), h_->world.WorkerOf("b")};
+    for (FakeWorker* worker : workers) worker->Wedge();
+    auto a = h_->Generate("a", 3);
+    auto b = h_->Generate("b", 3);
+    const auto lost = [&] { return h_->StatusOf("a").restarts() + h_->StatusOf("b").restarts(); };
+    while (lost() == 0 && past() < works_from) h_->RunFor(kMillisecond);
+    if (lost() > 0) return past();
+    for (FakeWorker* worker : workers) worker->Unwedge();
+    h_->RunFor(30 * kSecond);
+    return lost() > 0 ? past() : 0;
+  }
+
   int answers_ = 0;
 };
 
@@ -134,6 +157,13 @@ TEST_F(RouterProbes, TwoThatRunNoStepsAreFoundOutHoweverShortTheirTurnsAre) {
       EXPECT_TRUE(client->status.ok()) << seed << ": " << client->status;
     }
   }
+}
+
+// Its time was used up by those before it, which were stopped; but the worker may work by now.
+TEST_F(RouterProbes, EvenTheLastProbeHasTheChanceOfAnAnswer) {
+  const Nanos lost = FirstLoss(300 * kSecond);
+  ASSERT_GT(lost, 0);
+  EXPECT_EQ(FirstLoss(lost - 30 * kMillisecond), 0);
 }
 
 TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
