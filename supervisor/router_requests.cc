@@ -110,9 +110,10 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
   }
   request.sent_at = Now();
   // Whoever decides in this round comes after this: that it has been sent asks for no other round.
-  const bool dirty = dirty_;
+  const bool dirty = dirty_, dirty_soon = dirty_soon_;
   SetStage(model, request, Stage::kSent);
   dirty_ = dirty;
+  dirty_soon_ = dirty_soon;
   Send(model, std::move(message));
   model.worker.looks.insert(request.id);
 }
