@@ -8,7 +8,9 @@
 // A worker beats from a thread of its own as soon as it has connected, before it opens its device
 // or reads its checkpoint: these may take long, and prove nothing. So a silence means the same
 // before Hello and after it. Only until the first sign it means less: a process that is being
-// started is loaded from a disk that may be slow, beside others that may have the cores.
+// started is loaded from a disk that may be slow, beside others that may have the cores. Its
+// sandbox comes before the first sign, too, and looks at the checkpoint's directory, where it
+// resolves links, and makes that of the cache: on a disk that stands still these say nothing.
 namespace switchyard::supervisor {
 
 constexpr Nanos kLongestStart = 120 * kSecond;  // until Hello, whatever signs of life there are
