@@ -15,8 +15,11 @@ _libc.ptrace.restype = ctypes.c_long
 def thread_of(pid, name):
     """The thread of this name, or None."""
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        if (task / "comm").read_text().strip() == name:
-            return int(task.name)
+        try:
+            if (task / "comm").read_text().strip() == name:
+                return int(task.name)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # one that has ended meanwhile
     return None
 
 
