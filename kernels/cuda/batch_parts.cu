@@ -8,20 +8,23 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kMostSplits = 8;
+template <Output kOutput>
+constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
+template <Output kOutput>
+constexpr int kEach = kBatchN / (kPairs<kOutput> ? 8 : 4);  // threads of a tile's row
 
 // Four weight rows, or pairs of them, of one row of x a thread.
 template <Output kOutput>
 __global__ __launch_bounds__(kThreads) void Add(const MatmulArgs a, int m, const BatchParts parts) {
   constexpr int kN = kBatchN;
-  constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
-  constexpr int kEach = kPairs ? kN / 8 : kN / 4;  // threads a tile's row
+  constexpr int kRow = kEach<kOutput>;
   GridTrigger();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const int64_t r = i / (int64_t{parts.tiles} * kEach), tile = i / kEach % parts.tiles;
-  const int column = static_cast<int>(i % kEach) * 4;
+  const int64_t r = i / (int64_t{parts.tiles} * kRow), tile = i / kRow % parts.tiles;
+  const int column = static_cast<int>(i % kRow) * 4;
   GridWait();
   if (r >= a.rows) return;
-  const int at = kPairs ? column / 8 * 16 + column % 8 : column;
+  const int at = kPairs<kOutput> ? column / 8 * 16 + column % 8 : column;
   const float* from = parts.data + (tile * m + r) * kN + at;
   float4 first = {0, 0, 0, 0}, second = {0, 0, 0, 0};
   const auto add = [](float4& sum, const float* part) {
@@ -31,7 +34,7 @@ __global__ __launch_bounds__(kThreads) void Add(const MatmulArgs a, int m, const
 #pragma unroll 4
   for (int s = 0; s < parts.splits; ++s, from += int64_t{parts.tiles} * m * kN) {
     add(first, from);
-    if constexpr (kPairs) add(second, from + 8);
+    if constexpr (kPairs<kOutput>) add(second, from + 8);
   }
   if constexpr (kOutput == Output::kQkv) {
     const float low[4] = {first.x, first.y, first.z, first.w};
@@ -51,8 +54,7 @@ __global__ __launch_bounds__(kThreads) void Add(const MatmulArgs a, int m, const
 
 template <Output kOutput>
 OpError Run(const MatmulArgs& a, int m, const BatchParts& parts, const LaunchContext& context) {
-  constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
-  const int64_t adders = int64_t{a.rows} * parts.tiles * (kPairs ? kBatchN / 8 : kBatchN / 4);
+  const int64_t adders = int64_t{a.rows} * parts.tiles * kEach<kOutput>;
   return Launch(context, static_cast<unsigned>((adders + kThreads - 1) / kThreads), kThreads, 0,
                 Add<kOutput>, a, m, parts);
 }
@@ -83,17 +85,8 @@ BatchParts PlanParts(const MatmulArgs& a, int m, int steps, int least, int multi
 
 OpError AddParts(const MatmulArgs& a, int m, const BatchParts& parts,
                  const LaunchContext& context) {
-  switch (a.output) {
-    case Output::kBf16:
-      return Run<Output::kBf16>(a, m, parts, context);
-    case Output::kF32:
-      return Run<Output::kF32>(a, m, parts, context);
-    case Output::kGateUp:
-      return Run<Output::kGateUp>(a, m, parts, context);
-    case Output::kQkv:
-      return Run<Output::kQkv>(a, m, parts, context);
-  }
-  return {"no such output"};
+  return ForOutput(a.output,
+                   [&](auto output) { return Run<decltype(output)::value>(a, m, parts, context); });
 }
 
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {

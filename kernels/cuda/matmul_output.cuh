@@ -2,10 +2,28 @@
 
 // How a product's results are stored, the same for every variant.
 
+#include <type_traits>
+
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/matmul.h"
 
 namespace switchyard::kernels::cuda {
+
+// run(std::integral_constant<Output, ...>()) of the output that it is.
+template <class Run>
+OpError ForOutput(Output output, const Run& run) {
+  switch (output) {
+    case Output::kBf16:
+      return run(std::integral_constant<Output, Output::kBf16>());
+    case Output::kF32:
+      return run(std::integral_constant<Output, Output::kF32>());
+    case Output::kGateUp:
+      return run(std::integral_constant<Output, Output::kGateUp>());
+    case Output::kQkv:
+      return run(std::integral_constant<Output, Output::kQkv>());
+  }
+  return {"no such output"};
+}
 
 // Row `row` of x that result row r multiplies.
 __device__ inline int64_t InputRow(const MatmulArgs& a, int64_t r) {

@@ -13,8 +13,8 @@
 // Bound by instructions: of fp8 and 1 KiB of weights 160 in all with 8 rows, of which 80 widen the
 // weights, and 300 with 64 rows, at half an instruction a cycle and scheduler. Tried: products on
 // one sum four apart instead of one after the other, fewer parts of k, longer ones (no change).
-// The kernel before it, with x from the caches, was 7% ahead for fp8 with 9 to 16 rows, and behind
-// for all else.
+// The kernel before it, with x from the caches, was 7% ahead for fp8 with 9 to 16 rows, and level
+// or behind for all else.
 
 #include <algorithm>
 
@@ -305,17 +305,9 @@ OpError RunQuantBatch(const MatmulArgs& a, const LaunchContext& context) {
 
 template <class Format>
 OpError RunQuantBatch(const MatmulArgs& a, const LaunchContext& context) {
-  switch (a.output) {
-    case Output::kBf16:
-      return RunQuantBatch<Format, Output::kBf16>(a, context);
-    case Output::kF32:
-      return RunQuantBatch<Format, Output::kF32>(a, context);
-    case Output::kGateUp:
-      return RunQuantBatch<Format, Output::kGateUp>(a, context);
-    case Output::kQkv:
-      return RunQuantBatch<Format, Output::kQkv>(a, context);
-  }
-  return {"no such output"};
+  return ForOutput(a.output, [&](auto output) {
+    return RunQuantBatch<Format, decltype(output)::value>(a, context);
+  });
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -116,17 +116,9 @@ OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const StreamArgs s = {
       a, PlanStream(w, experts ? 1 : a.rows, a.output == Output::kQkv, experts ? a.rows : 1,
                     context.capability, context.multiprocessors)};
-  switch (a.output) {
-    case Output::kBf16:
-      return RunStream<Format, Output::kBf16>(s, context);
-    case Output::kF32:
-      return RunStream<Format, Output::kF32>(s, context);
-    case Output::kGateUp:
-      return RunStream<Format, Output::kGateUp>(s, context);
-    case Output::kQkv:
-      return RunStream<Format, Output::kQkv>(s, context);
-  }
-  return {"no such output"};
+  return ForOutput(a.output, [&](auto output) {
+    return RunStream<Format, decltype(output)::value>(s, context);
+  });
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -47,6 +47,15 @@ class KilledTest(unittest.TestCase):
                  "nothing to be stuck")
 
 
+def five_and_one(s, chance):
+    """Five voices by chance, and the sixth, which is never evicted for them, so it goes on."""
+    five = chance.sample(VOICES, 5)
+    sixth = next(v for v in VOICES if v not in five)
+    s.control.Pin(control.PinRequest(model=sixth, pinned=True))
+    s.switch(sixth)
+    return five, sixth
+
+
 class StoppedTest(unittest.TestCase):
     # No heartbeat for 5 s; if it was told to end meanwhile, for room, 5 s from then.
     NOTICED = 10.5
@@ -62,11 +71,7 @@ class StoppedTest(unittest.TestCase):
         rounds.note(slowest_noticed_s=round(worst, 2))
 
     def stop_five(self, s, chance, expected):
-        stopped = chance.sample(VOICES, 5)
-        # The sixth is never evicted for them, so it goes on.
-        running = next(v for v in VOICES if v not in stopped)
-        s.control.Pin(control.PinRequest(model=running, pinned=True))
-        s.switch(running)
+        stopped, running = five_and_one(s, chance)
         pids = {v: s.model(v).worker_pid for v in stopped}
         # One of them in the middle of a load, and one while it streams.
         asleep = [m.name for m in s.status().models if not m.resident_bytes and m.name in stopped]
@@ -104,10 +109,7 @@ class StoppedAtStartTest(unittest.TestCase):
         rounds.note(slowest_noticed_s=round(worst, 2), before_any_sign=unheard)
 
     def stop_five(self, s, chance, expected):
-        victims = chance.sample(VOICES, 5)
-        running = next(v for v in VOICES if v not in victims)
-        s.control.Pin(control.PinRequest(model=running, pinned=True))
-        s.switch(running)
+        victims, running = five_and_one(s, chance)
         killed = {v: s.model(v).worker_pid for v in victims}
         for pid in killed.values():
             hit(pid, signal.SIGKILL)

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "tests/support/router_harness.h"
@@ -44,6 +46,40 @@ class RouterFixture : public ::testing::Test {
   }
   bool Done(const std::shared_ptr<OperatorView>& op) {
     return h_->RunUntil([&] { return op->finishes > 0; });
+  }
+  // Kills the worker of `a` and waits until it has been noticed.
+  void Kill() {
+    const uint32_t before = h_->StatusOf("a").restarts();
+    ASSERT_TRUE(h_->RunUntil([&] { return h_->world.WorkerOf("a") != nullptr; }));
+    h_->world.WorkerOf("a")->Die("test");
+    ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() > before; }));
+  }
+  absl::Status Ask() {
+    auto client = h_->Generate("a", 2);
+    return Done(client) ? client->status : absl::DeadlineExceededError("no answer");
+  }
+  absl::Status Prefetch(const std::string& model) {
+    auto status = std::make_shared<std::optional<absl::Status>>();
+    h_->router->Prefetch(model, [status](const absl::StatusOr<v1::PrefetchReply>& reply) {
+      *status = reply.status();
+    });
+    h_->RunUntil([&] { return status->has_value(); });
+    return status->value_or(absl::DeadlineExceededError("no answer"));
+  }
+  // `a` answers for long and is to leave to `b`; there is no room to pause into.
+  struct Drain {
+    std::shared_ptr<ClientView> busy;
+    std::shared_ptr<OperatorView> op;
+  };
+  Drain DrainLong() {
+    Begin(150 * kMiB, 85 * kMiB);
+    Settle();
+    Drain drain;
+    drain.busy = h_->Generate("a", 100'000);
+    EXPECT_TRUE(h_->RunUntil([&] { return drain.busy->tokens > 0; }));
+    drain.op = h_->Switch("b");
+    EXPECT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+    return drain;
   }
   void TearDown() override {
     if (h_ == nullptr) return;

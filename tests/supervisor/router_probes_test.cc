@@ -112,12 +112,7 @@ TEST_F(RouterProbes, AClientsRequestFindsItOutAsWell) {
 // It cannot be probed, since it starts nothing new, nor paused, for want of host memory.
 TEST_F(RouterProbes, OneThatDrainsWithoutRunningStepsIsFoundOut) {
   options_.probe_interval = 10 * kSecond;
-  Begin(150 * kMiB, 85 * kMiB);
-  Settle();
-  auto busy = h_->Generate("a", 100'000);
-  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
-  auto op = h_->Switch("b");
-  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  const auto [busy, op] = DrainLong();
   h_->world.WorkerOf("a")->Wedge();
   EXPECT_TRUE(Done(op));
   EXPECT_TRUE(op->status.ok()) << op->status;
