@@ -5,7 +5,7 @@
 // its own: every fourth (second, where heads are 256 wide) sixteen keys, which arrive by cp.async
 // in the warp's own ring of three tiles (four, where heads are 64 wide), without a barrier of the
 // block until the warps merge at the end. fp8 tiles are widened in shared memory. All keys but the
-// newest are asked for before the kernel in front has ended. A second kernel merges the parts.
+// newest one are asked for before the kernel in front has ended. A second kernel merges the parts.
 // Bound by memory: the parts are as many as fill the device, whatever the context.
 
 #include <algorithm>
@@ -137,6 +137,32 @@ __host__ __device__ constexpr int WarpPieces() {
   return StagesOf(kDim) * 2 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
 }
 
+// The newest key and value, which the kernel in front writes: into a row of a warp's tile.
+template <int kDim, bool kFp8>
+class NewestRow {
+ public:
+  using Tile = DecodeTile<kDim, kFp8>;
+  using Element = typename Tile::Element;
+
+  __device__ NewestRow(const KvView& kv, const OnlyRow& only, int32_t kv_head)
+      : key_(KvRowOf<Element>(kv, kv.key_offset, only.slot, only.position, kv_head, kDim)),
+        value_(key_ + (kv.value_offset - kv.key_offset) / static_cast<int64_t>(sizeof(Element))) {}
+
+  __device__ void Copy(int row, uint4* tile) const {
+    constexpr int kStep = 16 / sizeof(Element);
+#pragma unroll
+    for (int i = threadIdx.x % kWarp; i < 2 * Tile::kPieces; i += kWarp) {
+      const bool is_key = i < Tile::kPieces;
+      const int piece = i % Tile::kPieces;
+      CopyAsync(Tile::At(is_key ? tile : tile + Tile::kHalf, row, piece),
+                (is_key ? key_ : value_) + piece * kStep, true);
+    }
+  }
+
+ private:
+  const Element *key_, *value_;
+};
+
 template <int kDim, bool kFp8>
 __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionArgs a, int groups,
                                                                 float* scratch) {
@@ -160,20 +186,28 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
   const int32_t own = part.low + warp * kTileKeys;
   const int count = own < part.high ? (part.high - own + kKeys - 1) / kKeys : 0;
   const auto stage_of = [&](int i) { return ring + i % kStages * 2 * Tile::kHalf; };
-  const auto copy = [&](int i) {
+  const auto copy = [&](int i, int32_t end) {
     if (i < count) {
-      Tile::Copy(a.kv, only.slot, kv_head, own + i * kKeys, first_key, part.high, lane,
-                 stage_of(i));
+      Tile::Copy(a.kv, only.slot, kv_head, own + i * kKeys, first_key, end, lane, stage_of(i));
     }
     CopyCommit();
   };
-  // Only the newest key and value are the kernel's in front.
-  const bool newest = part.high > only.position;
-  if (newest) GridWait();
+  // Only the newest key and value are the kernel's in front; a warp whose last tile has them, and
+  // is asked for before the wait, adds them after it.
+  const int32_t newest_row = only.position - (own + (count - 1) * kKeys);
+  const bool adds_newest = part.high > only.position && newest_row >= 0 && newest_row < kTileKeys &&
+                           count > 0 && count < kStages;
+  const NewestRow<kDim, kFp8> newest(a.kv, only, kv_head);
 #pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) copy(i);
-  if (!newest) GridWait();
+  for (int i = 0; i < kStages - 1; ++i) copy(i, min(part.high, only.position));
+  GridWait();
   GridTrigger();
+  if (adds_newest) {
+    CopyWait<0>();  // zeros came in their place
+    __syncwarp();
+    newest.Copy(newest_row, stage_of(count - 1));
+    CopyCommit();
+  }
   uint32_t query[kDim / 16][4];
   LoadQueries<kDim>(
       static_cast<const Bf16*>(a.q) + (int64_t{only.row} * a.q_heads + first_head) * kDim, heads,
@@ -186,8 +220,12 @@ __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionA
   const Sight sight[1][2] = {{{first_key - 1, part.high - 1}, {first_key - 1, part.high - 1}}};
   for (int i = 0; i < count; ++i) {
     __syncwarp();  // the tile before is read
-    copy(i + kStages - 1);
-    CopyWait<kStages - 1>();
+    copy(i + kStages - 1, part.high);
+    if (adds_newest) {
+      CopyWait<0>();
+    } else {
+      CopyWait<kStages - 1>();
+    }
     __syncwarp();
     uint4* keys = stage_of(i);
     if constexpr (kFp8) {

@@ -44,10 +44,16 @@ TEST_P(GpuAttentionTest, AttentionInputWithoutCublas) {
 }
 
 void GpuAttentionTest::CheckAttention(DType kv) {
+  std::vector<TestSequence> many;  // fewer parts each, short and long
+  for (int32_t i = 0; i < 70; ++i) many.push_back({i == 3 ? 1100 : i * 7 % 150, 1});
   const std::vector<TestSequence> batches[] = {{{0, 1}},
+                                               {{511, 1}},
                                                {{0, 37}, {255, 1}, {256, 2}, {19, 9}, {63, 1}},
                                                {{2300, 3}, {0, 131}, {77, 140}},
-                                               {{4200, 1}, {0, 1}, {64, 1}}};
+                                               {{4200, 1}, {0, 1}, {64, 1}},
+                                               {{2047, 1}, {2048, 1}},
+                                               {many.begin(), many.begin() + 20},
+                                               many};
   for (const auto& sequences : batches) {
     TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, kv, 3);
     DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));

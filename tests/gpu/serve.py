@@ -23,10 +23,11 @@ PROMPTS = {
 }
 TOKENS = 48
 MARGIN = 0.15  # of log-probabilities; bf16 moves them by a few hundredths
-# Where a router finds two experts nearly as good, bf16 may take the other one, alone or in a batch: joyce's are
-# 0.0023 apart in layer 2 at token 21, chesterton's 0.0014 at token 1.
+# Where a router finds two experts nearly as good, bf16 may take the other one, alone or in a batch, and a
+# log-probability moves by up to whole nats: joyce's are 0.0023 apart in layer 2 at token 21 (0.17), chesterton's
+# 0.0014 at token 1 (0.27) and 0.0003 in two layers at token 30 (1.15).
 MIXTURES = {"joyce", "chesterton", "whitman"}
-FAR_TOKENS, FAR_MARGIN = 2, 0.5
+FAR_TOKENS, FAR_MARGIN = 2, 2.0
 FAILED = []
 
 
@@ -97,12 +98,12 @@ def agree(name, cpu, answer, note=""):
     """What cpu says of the answer's tokens: how likely each is, and how far behind its best one."""
     said = cpu.said_of(name, answer)
     ours = [entry["logprob"] for entry in answer["logprobs"]]
-    if not check(len(said) == len(ours) == TOKENS, f"{name}{note}: {len(ours)} tokens"):
-        return
+    if not len(said) == len(ours) == TOKENS:
+        return check(False, f"{name}{note}: {len(ours)} tokens, of which cpu says {len(said)}")
     off = [max(abs(logprob - own), best - logprob) for (logprob, best), own in zip(said, ours)]
     far = {i: round(by, 3) for i, by in enumerate(off) if not by < MARGIN}  # nor a NaN
     allowed = not far or (name in MIXTURES and len(far) <= FAR_TOKENS and all(by < FAR_MARGIN for by in far.values()))
-    check(allowed, f"{name}{note}: {TOKENS} tokens, off from cpu's by {max(off):.3f}" + (f", far at {far}" if far else ""))
+    return check(allowed, f"{name}{note}: {TOKENS} tokens, off from cpu's by {max(off):.3f}" + (f", far at {far}" if far else ""))
 
 
 def worker_pids(server):
