@@ -217,7 +217,7 @@ struct MoeRouteArgs {
 };
 
 // out (+)= sum over the K chosen experts of weight * (down_e activation(gate_up_e x)), added in the
-// order of ids, whatever else is in the batch.
+// order of ids, whatever else is in the batch; then the shared expert's, which every row takes.
 struct MoeExpertsArgs {
   int32_t rows = 0;
   const void* x = nullptr;              // act [rows][H]
@@ -228,6 +228,9 @@ struct MoeExpertsArgs {
   const float* gate_up_bias = nullptr;  // [E][2 I] or null
   Matrix down;                          // [E][H][I]
   const float* down_bias = nullptr;     // [E][H] or null
+  Matrix shared_gate_up;                // [2 Is][H]; without data: no shared expert
+  Matrix shared_down;                   // [H][Is]
+  void* shared_inner = nullptr;         // act [rows][Is] of a shared expert, may be overwritten
   Activation activation = Activation::kSilu;
   bool accumulate = false;
   void* out = nullptr;  // act [rows][H]

@@ -15,6 +15,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/vectors.h"
+#include "kernels/shared_expert.h"
 
 namespace switchyard::kernels {
 
@@ -109,7 +110,7 @@ OpError CpuOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream s
       }
     }
   });
-  return {};
+  return AddSharedExpert(*this, args, scratch, stream);
 }
 
 }  // namespace switchyard::kernels

@@ -23,8 +23,9 @@ void NormScratch::Take(ScratchCutter& cut, int64_t rows, int64_t hidden) {
 void MoeScratch::Take(ScratchCutter& cut, int64_t rows, int64_t chosen, int64_t experts,
                       int64_t intermediate, int64_t hidden) {
   const int64_t entries = std::min<int64_t>(rows, kRowChunk) * chosen;
-  inner = cut.Take<__nv_bfloat16>(entries * intermediate);
-  down = cut.Take<float>(entries * hidden);
+  const int64_t shared = std::min<int64_t>(rows, kSharedEntryRows);
+  inner = cut.Take<__nv_bfloat16>((entries + shared) * intermediate);
+  down = cut.Take<float>((entries + shared) * hidden);
   entry = cut.Take<int32_t>(entries);
   tiles = static_cast<int32_t>(entries / kSmallTileRows + std::min(experts, entries));
   tile_expert = cut.Take<int32_t>(tiles);

@@ -76,6 +76,9 @@ constexpr int32_t kDequantizedRows = 64;
 constexpr int64_t kDequantizedBytes = int64_t{128} << 20;
 // Up to so many rows the experts run one by one, an expert of a row at a time.
 constexpr int32_t kEachExpertRows = 4;
+// Up to so many the shared expert is one more entry of each: of more rows every entry has too few
+// blocks.
+constexpr int32_t kSharedEntryRows = 2;
 constexpr int32_t kMostExperts = 1024;
 
 // Cuts one scratch buffer into arrays at multiples of 256 bytes; without a buffer it only counts.
@@ -122,8 +125,8 @@ struct NormScratch {
   void Take(ScratchCutter& cut, int64_t rows, int64_t hidden);
 };
 struct MoeScratch {
-  __nv_bfloat16* inner = nullptr;  // [chunk K][I]
-  float* down = nullptr;           // [chunk K][H]
+  __nv_bfloat16* inner = nullptr;  // [chunk K][I]; of few rows K + 1 each
+  float* down = nullptr;           // [chunk K][H], likewise
   int32_t* entry = nullptr;        // [chunk K] sorted by expert
   int32_t* tile_expert = nullptr;  // [tiles]
   int32_t* tile_first = nullptr;

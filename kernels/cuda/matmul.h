@@ -53,6 +53,15 @@ struct ExpertTiles {
   int32_t rows = 0;  // of a tile, at most
 };
 
+// One more expert, of the shape and format of the others and without a bias: of every `every`
+// result rows the last is its.
+struct SharedExpert {
+  const void* w = nullptr;  // [n][k]
+  const void* scales = nullptr;
+  const void* zeros = nullptr;
+  int32_t every = 0;  // 0: there is none
+};
+
 struct MatmulArgs {
   const __nv_bfloat16* x = nullptr;  // [rows][k]
   const int32_t* x_row = nullptr;    // [rows] or null: which row of x
@@ -67,7 +76,8 @@ struct MatmulArgs {
   const void* zeros = nullptr;
   int32_t group = 0;
   int32_t group_shift = 0;          // of a group that is a power of two
-  const int32_t* expert = nullptr;  // [rows] or null
+  const int32_t* expert = nullptr;  // [rows] or null; none for a row of the shared expert
+  SharedExpert shared;              // for Stream
   // The kernel in front is a product of the same experts by Stream: they may be read before it
   // ends.
   bool experts_known = false;

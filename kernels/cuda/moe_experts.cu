@@ -5,11 +5,15 @@
 // that only the chosen experts' bytes are read. More: entries are grouped by expert on the device
 // and go through tiles of 64 or 128 rows of one expert. Either way an entry's down result lies on
 // its own until the last kernel adds them in the order of ids, whatever else is in the batch.
+//
+// A shared expert of the others' shape and format is one more entry of each of few rows: two
+// products less, with the delays of their chain. Else it is computed by itself.
 
 #include <algorithm>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/shared_expert.h"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -62,8 +66,9 @@ __global__ __launch_bounds__(kMostExperts) void GroupByExpert(const int32_t* ids
   for (int32_t i = e; i < entries; i += kMostExperts) s.entry[atomicAdd(&count[ids[i]], 1)] = i;
 }
 
+// `each`: entries of a row, the chosen ones and perhaps the shared expert's.
 __global__ __launch_bounds__(kThreads) void AddChosen(const MoeExpertsArgs a, int32_t first_row,
-                                                      const float* down) {
+                                                      int32_t each, const float* down) {
   GridTrigger();
   GridWait();
   const int64_t hidden = a.down.n, n = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -72,18 +77,17 @@ __global__ __launch_bounds__(kThreads) void AddChosen(const MoeExpertsArgs a, in
   Bf16* out = static_cast<Bf16*>(a.out) + row * hidden + n;
   float sum = a.accumulate ? __bfloat162float(*out) : 0.0f;
   const float* weights = a.weights + row * a.chosen;
-  down += int64_t{blockIdx.y} * a.chosen * hidden + n;
-  for (int first = 0; first < a.chosen; first += kAtOnce) {
+  down += int64_t{blockIdx.y} * each * hidden + n;
+  for (int first = 0; first < each; first += kAtOnce) {
     float weight[kAtOnce], part[kAtOnce];
 #pragma unroll
     for (int c = 0; c < kAtOnce; ++c) {
-      const bool is = first + c < a.chosen;
-      weight[c] = is ? weights[first + c] : 0.0f;
-      part[c] = is ? down[(first + c) * hidden] : 0.0f;
+      weight[c] = first + c < a.chosen ? weights[first + c] : 1.0f;
+      part[c] = first + c < each ? down[(first + c) * hidden] : 0.0f;
     }
 #pragma unroll
     for (int c = 0; c < kAtOnce; ++c) {
-      if (first + c < a.chosen) sum = fmaf(weight[c], part[c], sum);
+      if (first + c < each) sum = fmaf(weight[c], part[c], sum);
     }
   }
   *out = __float2bfloat16_rn(sum);
@@ -101,6 +105,43 @@ int32_t TileRowsOf(const MoeExpertsArgs& a, int64_t entries) {
                                                                                  : kSmallTileRows;
 }
 
+bool SameForm(const Matrix& expert, const Matrix& shared) {
+  return shared.n == expert.n && shared.k == expert.k && shared.dtype == expert.dtype &&
+         shared.group == expert.group && (shared.zeros == nullptr) == (expert.zeros == nullptr) &&
+         Aligned(shared.data) && Aligned(shared.scales) && Aligned(shared.zeros);
+}
+
+// Whether the shared expert can be one more of a row's entries, as far as its weights go.
+bool TakesShared(const MoeExpertsArgs& a) {
+  return a.shared_gate_up.data != nullptr && a.rows <= kSharedEntryRows &&
+         SameForm(a.gate_up, a.shared_gate_up) && SameForm(a.down, a.shared_down) &&
+         a.gate_up_bias == nullptr && a.down_bias == nullptr;
+}
+
+SharedExpert SharedOf(const Matrix& w, int32_t every) { return {w.data, w.scales, w.zeros, every}; }
+
+MatmulArgs GateUpOf(const MoeExpertsArgs& a, const MoeScratch& s) {
+  MatmulArgs in;
+  in.x = static_cast<const Bf16*>(a.x);
+  in.x_divide = a.chosen;
+  SetWeights(in, a.gate_up);
+  in.bias = a.gate_up_bias;
+  in.output = Output::kGateUp;
+  in.activation = a.activation;
+  in.out = s.inner;
+  return in;
+}
+
+MatmulArgs DownOf(const MoeExpertsArgs& a, const MoeScratch& s) {
+  MatmulArgs out;
+  out.x = s.inner;
+  SetWeights(out, a.down);
+  out.bias = a.down_bias;
+  out.output = Output::kF32;
+  out.out = s.down;
+  return out;
+}
+
 }  // namespace
 
 OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream stream) {
@@ -112,41 +153,39 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
   s.Take(cut, args.rows, args.chosen, experts, args.gate_up.n / 2, hidden);
   if (!cut.ok()) return kScratchTooSmall;
 
-  MatmulArgs in;
-  in.x_divide = args.chosen;
-  SetWeights(in, args.gate_up);
-  in.bias = args.gate_up_bias;
-  in.output = Output::kGateUp;
-  in.activation = args.activation;
-  in.out = s.inner;
-  MatmulArgs out;
-  out.x = s.inner;
-  SetWeights(out, args.down);
-  out.bias = args.down_bias;
-  out.output = Output::kF32;
-  out.out = s.down;
+  MatmulArgs in = GateUpOf(args, s), out = DownOf(args, s);
+  bool shared = false;
   for (int32_t first = 0; first < args.rows; first += kRowChunk) {
     const int32_t rows = std::min(kRowChunk, args.rows - first), entries = rows * args.chosen;
     const int32_t* ids = args.ids + int64_t{first} * args.chosen;
     in.x = static_cast<const Bf16*>(args.x) + first * hidden;
     in.rows = out.rows = entries;
-    const bool grouped = GroupsExperts(args, rows);
-    const int32_t tile_rows = TileRowsOf(args, entries);
     in.expert = out.expert = ids;
-    out.experts_known = !grouped && Streams(in, context);
+    const bool grouped = GroupsExperts(args, rows);
+    const bool streams = !grouped && Streams(in, context);
+    out.experts_known = streams;
     if (grouped) {
+      const int32_t tile_rows = TileRowsOf(args, entries);
       SWITCHYARD_RETURN_IF_OP_ERROR(
           Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, tile_rows, s));
       in.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles, tile_rows};
       out.tiles = in.tiles;
     }
+    shared = streams && Streams(out, context) && TakesShared(args);
+    const int32_t each = args.chosen + (shared ? 1 : 0);
+    if (shared) {
+      in.rows = out.rows = rows * each;
+      in.x_divide = each;
+      in.shared = SharedOf(args.shared_gate_up, each);
+      out.shared = SharedOf(args.shared_down, each);
+    }
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(in, context));
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(out, context));
     const dim3 grid(static_cast<unsigned>((hidden + kThreads - 1) / kThreads), rows);
     SWITCHYARD_RETURN_IF_OP_ERROR(
-        Launch(context, grid, kThreads, 0, AddChosen, args, first, s.down));
+        Launch(context, grid, kThreads, 0, AddChosen, args, first, each, s.down));
   }
-  return {};
+  return shared ? OpError{} : AddSharedExpert(*this, args, scratch, stream);
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -15,6 +15,21 @@ struct StreamArgs {
   StreamPlan plan;
 };
 
+// The matrix that a block multiplies by: number `expert` of those at w.
+struct StreamWeights {
+  const void *w, *scales, *zeros;
+  int64_t expert;
+};
+__device__ inline bool IsShared(const MatmulArgs& a, int32_t row) {
+  return a.shared.every > 0 && (row + 1) % a.shared.every == 0;
+}
+__device__ inline StreamWeights WeightsOf(const MatmulArgs& a, int32_t row) {
+  if (a.expert == nullptr) return {a.w, a.scales, a.zeros, 0};
+  if (IsShared(a, row)) return {a.shared.w, a.shared.scales, a.shared.zeros, 0};
+  const int32_t before = a.shared.every > 0 ? row / a.shared.every : 0;  // rows without an id
+  return {a.w, a.scales, a.zeros, a.expert[row - before]};
+}
+
 // The stages of the ring, one after the other, with the parity of their barriers.
 struct StreamStage {
   int32_t stage = 0;
@@ -52,11 +67,11 @@ template <class Format, Output kOutput, bool kMany>
 class StreamCopier {
  public:
   __device__ StreamCopier(const StreamArgs& s, int half, const StreamTeam& team,
-                          CopyBarrier x_asked, int64_t expert)
+                          CopyBarrier x_asked, const StreamWeights& weights)
       : s_(s),
         team_(team),
         x_asked_(x_asked),
-        expert_(expert),
+        weights_(weights),
         half_(half),
         lane_(threadIdx.x % kWarp) {}
 
@@ -120,8 +135,8 @@ class StreamCopier {
 
   // Where the lane's rows begin; `row`: of lane % 8.
   __device__ void FindRows(int64_t row) {
-    const uint64_t own = reinterpret_cast<uint64_t>(s_.m.w) +
-                         static_cast<uint64_t>(expert_ * s_.m.n + row) * s_.plan.row_bytes;
+    const uint64_t own = reinterpret_cast<uint64_t>(weights_.w) +
+                         static_cast<uint64_t>(weights_.expert * s_.m.n + row) * s_.plan.row_bytes;
 #pragma unroll
     for (int i = 0; i < 8 / kAtOnce; ++i) {
       from_[i] = reinterpret_cast<const char*>(
@@ -148,12 +163,12 @@ class StreamCopier {
   // Of the lane's row, but four lanes copy each.
   __device__ void CopyScales(int64_t row, int32_t slot) const {
     const StreamPlan& p = s_.plan;
-    const int64_t element = Format::RowElement(s_.m, expert_, row);
+    const int64_t element = Format::RowElement(s_.m, weights_.expert, row);
     const int32_t to = slot * kStreamRows + half_ * 8 + lane_ % 8;
-    CopyRow(static_cast<const char*>(s_.m.scales) + element * Format::kScaleBytes, p.scale_bytes,
-            team_.shared + p.scales_at + to * p.scale_stride);
+    CopyRow(static_cast<const char*>(weights_.scales) + element * Format::kScaleBytes,
+            p.scale_bytes, team_.shared + p.scales_at + to * p.scale_stride);
     if (Format::kHasZeros && p.zero_bytes > 0) {
-      CopyRow(static_cast<const char*>(s_.m.zeros) + element, p.zero_bytes,
+      CopyRow(static_cast<const char*>(weights_.zeros) + element, p.zero_bytes,
               team_.shared + p.zeros_at + to * p.zero_stride);
     }
   }
@@ -166,7 +181,7 @@ class StreamCopier {
   const StreamArgs& s_;
   const StreamTeam& team_;
   const CopyBarrier x_asked_;
-  const int64_t expert_;
+  const StreamWeights weights_;
   const int half_, lane_;
   const char* from_[8 / kAtOnce];
   StreamStage stage_;

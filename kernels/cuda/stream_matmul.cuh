@@ -65,8 +65,9 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   // A product of experts lets the next kernel begin only when its own wait is over: that one may
   // then read the choice of experts before its own.
   const bool experts = a.expert != nullptr;
-  if (experts && !a.experts_known) GridWait();
-  const int64_t row = blockIdx.y, expert = experts ? a.expert[row] : 0;
+  const int32_t row = static_cast<int32_t>(blockIdx.y);
+  if (experts && !a.experts_known && !IsShared(a, row)) GridWait();
+  const StreamWeights weights = WeightsOf(a, row);
 
   const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
   const int index = copier >= 0 ? copier / kStreamCopiers : warp / kStreamWarps;
@@ -79,7 +80,7 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   if (copier >= 0) {  // reads nothing that the kernel in front writes
     GridTrigger();
     StreamCopier<Format, kOutput, kMany>(s, copier % kStreamCopiers, team,
-                                         CopyBarrier(barriers.x_asked), expert)
+                                         CopyBarrier(barriers.x_asked), weights)
         .Run();
     return;
   }
@@ -90,12 +91,12 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
     }
   }
   StreamResult<kOutput, kMany> result;
-  result.LookUp(s, expert, team.first_tile);
+  result.LookUp(s, weights.expert, team.first_tile);
   GridWait();
   if (experts) GridTrigger();
   result.LoadBefore(a, kMany ? result.Column() : row);
   StreamMultiplier<Format, kOutput, kMany> multiplier(s, reinterpret_cast<char*>(shared), team,
-                                                      expert);
+                                                      weights);
   const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_asked), squares);
   multiplier.Run(row, factor, result);
 }

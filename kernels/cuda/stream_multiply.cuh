@@ -31,13 +31,15 @@ struct TileScales {
     }
   }
   // Rows are copied as they lie within 16 bytes.
-  __device__ void MoveTo(const MatmulArgs& a, int64_t expert, const TileRows& rows) {
+  __device__ void MoveTo(const MatmulArgs& a, const StreamWeights& weights, const TileRows& rows) {
 #pragma unroll
     for (int half = 0; half < 2 && Format::kWords > 0; ++half) {
       const int64_t element =
-          Format::RowElement(a, expert, max(half == 0 ? rows.low : rows.high, 0));
-      scale[half] += (reinterpret_cast<uint64_t>(a.scales) + element * Format::kScaleBytes) & 15;
-      if (Format::kHasZeros) zero[half] += (reinterpret_cast<uint64_t>(a.zeros) + element) & 15;
+          Format::RowElement(a, weights.expert, max(half == 0 ? rows.low : rows.high, 0));
+      scale[half] +=
+          (reinterpret_cast<uint64_t>(weights.scales) + element * Format::kScaleBytes) & 15;
+      if (Format::kHasZeros)
+        zero[half] += (reinterpret_cast<uint64_t>(weights.zeros) + element) & 15;
     }
   }
 
@@ -55,11 +57,11 @@ template <class Format, Output kOutput, bool kMany>
 class StreamMultiplier {
  public:
   __device__ StreamMultiplier(const StreamArgs& s, char* shared, const StreamTeam& team,
-                              int64_t expert)
+                              const StreamWeights& weights)
       : s_(s),
         shared_(shared),
         team_(team),
-        expert_(expert),
+        weights_(weights),
         warp_(threadIdx.x / kWarp % kStreamWarps),
         g_(threadIdx.x % kWarp / 4),
         t_(threadIdx.x % 4),
@@ -123,9 +125,9 @@ class StreamMultiplier {
         team_.TargetsReady(batch).Wait(batch / 2 % 2);
         result.TakeTarget(team_.Targets(s_.plan, batch++));
       }
-      result.Store(s_.m, expert_, kMany ? result.Column() : row, partial, factor);
+      result.Store(s_.m, weights_.expert, kMany ? result.Column() : row, partial, factor);
       if (last) return;
-      result.LookUp(s_, expert_, tile + p.stride);
+      result.LookUp(s_, weights_.expert, tile + p.stride);
       result.LoadBefore(s_.m, kMany ? result.Column() : row);
       of_batch = 0;
       TeamSync(team_.index);
@@ -140,7 +142,7 @@ class StreamMultiplier {
     const StreamPlan& p = s_.plan;
     TileScales<Format> scales(p, team_.shared, slot, g_);
     if (Format::kWords > 0 && !p.whole_scales) {
-      scales.MoveTo(s_.m, expert_, RowsOfTile<kOutput>(s_.m, tile, g_));
+      scales.MoveTo(s_.m, weights_, RowsOfTile<kOutput>(s_.m, tile, g_));
     }
     float sum[1][4] = {};
     for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
@@ -219,7 +221,7 @@ class StreamMultiplier {
   const StreamArgs& s_;
   char* const shared_;
   const StreamTeam& team_;
-  const int64_t expert_;
+  const StreamWeights weights_;
   const int warp_, g_, t_;
   const int32_t stage_bytes_;
   const uint32_t row_;         // the lane's first piece of the first stage

@@ -165,31 +165,16 @@ void Chain::LaunchMixture(kernels::Ops& ops, const Parts& parts, int32_t i) {
                              .gate_up_bias = l.gate_up_bias,
                              .down = l.experts_down,
                              .down_bias = l.down_bias,
+                             .shared_gate_up = l.shared_gate_up,
+                             .shared_down = l.shared_down,
+                             .shared_inner = inner_,
                              .activation = shape_.activation,
                              .accumulate = !shape_.post_norms,
                              .out = BranchTarget()},
                             scratch_, stream_),
              "MoeExperts");
   }
-  if (parts.shared && m.shared_inner > 0) LaunchShared(ops, l);
   LaunchPostNorm(ops, parts, l.post_mlp_norm);
-}
-
-void Chain::LaunchShared(kernels::Ops& ops, const RandomLayer& l) {
-  Launched(ops.MlpInput({.rows = rows_,
-                         .x = normed_,
-                         .gate_up = l.shared_gate_up,
-                         .activation = shape_.activation,
-                         .out = inner_},
-                        scratch_, stream_),
-           "MlpInput (shared)");
-  Launched(ops.Linear({.rows = rows_,
-                       .x = inner_,
-                       .w = l.shared_down,
-                       .accumulate = true,
-                       .out = BranchTarget()},
-                      scratch_, stream_),
-           "Linear (shared)");
 }
 
 void Chain::LaunchPostNorm(kernels::Ops& ops, const Parts& parts, const float* norm) {
@@ -225,8 +210,8 @@ double Chain::SumOfLayers(const Parts& parts,
     if (parts.route) sum += of(l.router);
     if (parts.experts) {
       sum += (of(l.experts_gate_up) + of(l.experts_down)) / m.experts * m.chosen;
+      if (m.shared_inner > 0) sum += of(l.shared_gate_up) + of(l.shared_down);
     }
-    if (parts.shared) sum += of(l.shared_gate_up) + of(l.shared_down);
   }
   return sum;
 }

@@ -27,8 +27,8 @@ class Chain {
   struct Parts {
     bool embed = false, attention_input = false, attention = false, output = false;
     bool post_norms = false;
-    bool mlp = false, down = false;                       // of dense layers
-    bool route = false, experts = false, shared = false;  // of mixtures
+    bool mlp = false, down = false;       // of dense layers
+    bool route = false, experts = false;  // of mixtures; experts: a shared one, too
     bool head = false, sample = false;
   };
   static Parts Products() {
@@ -38,7 +38,6 @@ class Chain {
             .down = true,
             .route = true,
             .experts = true,
-            .shared = true,
             .head = true};
   }
   static Parts Step() {
@@ -68,7 +67,6 @@ class Chain {
   void LaunchAttention(kernels::Ops& ops, const Parts& parts, int32_t i);
   void LaunchDense(kernels::Ops& ops, const Parts& parts, int32_t i);
   void LaunchMixture(kernels::Ops& ops, const Parts& parts, int32_t i);
-  void LaunchShared(kernels::Ops& ops, const RandomLayer& l);
   void LaunchPostNorm(kernels::Ops& ops, const Parts& parts, const float* norm);
   void* BranchTarget() const { return shape_.post_norms ? branch_ : x_; }
   kernels::KvView KvOf(int32_t i) const;

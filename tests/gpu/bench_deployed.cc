@@ -28,7 +28,6 @@ struct Kind {
 
 std::vector<Kind> KindsOf(const Shape& s) {
   const int32_t dense = DenseLayers(s), mixtures = s.layers - dense;
-  const int32_t shared = s.mixture.shared_inner > 0 ? mixtures : 0;
   return {{"AttentionInput", s.layers, {.attention_input = true}},
           {"Attention", s.layers, {.attention = true}},
           {"Linear (o)", s.layers, {.output = true}},
@@ -37,7 +36,6 @@ std::vector<Kind> KindsOf(const Shape& s) {
           {"Linear (down)", dense, {.down = true}},
           {"MoeRoute", mixtures, {.route = true}},
           {"MoeExperts", mixtures, {.experts = true}},
-          {"shared expert", shared, {.shared = true}},
           {"Head", 1, {.head = true}},
           {"Embed, Sample", 1, {.embed = true, .sample = true}}};
 }

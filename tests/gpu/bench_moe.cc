@@ -19,12 +19,15 @@ struct MoeShape {
   WeightFormat format;
   int32_t hidden, inner, experts, chosen, layers;  // fewer layers than the model has: it is a rate
   kernels::Activation activation;
+  bool shared = false;  // a shared expert of the same size, part of the experts' op
 };
 const MoeShape kMoeShapes[] = {
     {"Qwen3-30B-A3B, bf16", kBf16Weights, 2048, 768, 128, 8, 12, kernels::Activation::kSilu},
     {"gpt-oss-120b, mxfp4", kMxfp4Weights, 2880, 2880, 128, 4, 12,
      kernels::Activation::kSwigluClamped},
-    {"GLM-4.5-Air, int4", kInt4Weights, 4096, 1408, 128, 8, 12, kernels::Activation::kSilu}};
+    {"GLM-4.5-Air, int4", kInt4Weights, 4096, 1408, 128, 8, 12, kernels::Activation::kSilu},
+    {"GLM-4.5-Air, int4, with its shared expert", kInt4Weights, 4096, 1408, 128, 8, 12,
+     kernels::Activation::kSilu, true}};
 
 template <class T>
 T* Upload(std::vector<void*>& owned, const std::vector<T>& values) {
@@ -37,6 +40,7 @@ T* Upload(std::vector<void*>& owned, const std::vector<T>& values) {
 
 struct Layer {
   Matrix router, gate_up, down;
+  Matrix shared_gate_up, shared_down;  // without data: there is none
 };
 
 void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, double read_limit,
@@ -45,6 +49,7 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
   const int64_t x_count = int64_t{rows} * m.hidden;
   uint16_t* x = Upload(owned, std::vector<uint16_t>(x_count));
   uint16_t* normed = Upload(owned, std::vector<uint16_t>(x_count));
+  uint16_t* shared_inner = Upload(owned, std::vector<uint16_t>(int64_t{rows} * m.inner));
   uint16_t* out = Upload(owned, std::vector<uint16_t>(x_count));
   FillRandom(x, x_count, 1.0f, 3, stream);
   FillRandom(normed, x_count, 1.0f, 4, stream);
@@ -62,6 +67,8 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
     }
     const int64_t distinct = std::set<int32_t>(chosen.begin(), chosen.end()).size();
     read += (MatrixBytes(layers[l].gate_up) + MatrixBytes(layers[l].down)) / m.experts * distinct;
+    if (m.shared)
+      read += MatrixBytes(layers[l].shared_gate_up) + MatrixBytes(layers[l].shared_down);
     ids.push_back(Upload(owned, chosen));
   }
   kernels::ScratchShape shape;
@@ -69,7 +76,8 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
   shape.hidden = m.hidden;
   shape.experts = m.experts;
   shape.chosen = m.chosen;
-  shape.expert_intermediate = m.inner;
+  shape.expert_intermediate = shape.intermediate = m.inner;
+  shape.quantized = m.shared;
   kernels::Scratch scratch;
   scratch.bytes = ops.ScratchBytes(shape);
   scratch.data = Upload(owned, std::vector<char>(scratch.bytes));
@@ -98,6 +106,9 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
         a.chosen = m.chosen;
         a.gate_up = layers[l].gate_up;
         a.down = layers[l].down;
+        a.shared_gate_up = layers[l].shared_gate_up;
+        a.shared_down = layers[l].shared_down;
+        a.shared_inner = shared_inner;
         a.activation = m.activation;
         a.accumulate = true;
         a.out = out;
@@ -125,10 +136,15 @@ void Experts(double read_limit, cudaStream_t stream) {
     for (int i = 0; i < m.layers; ++i) {
       layers.push_back({pool.Take(kBf16Weights, m.experts, m.hidden),
                         pool.Take(m.format, 2 * m.inner, m.hidden, m.experts),
-                        pool.Take(m.format, m.hidden, m.inner, m.experts)});
+                        pool.Take(m.format, m.hidden, m.inner, m.experts),
+                        {},
+                        {}});
+      if (!m.shared) continue;
+      layers.back().shared_gate_up = pool.Take(m.format, 2 * m.inner, m.hidden);
+      layers.back().shared_down = pool.Take(m.format, m.hidden, m.inner);
     }
     std::printf("%s\n", m.name);
-    for (const int32_t rows : {1, 4, 16, 64}) {
+    for (const int32_t rows : {1, 2, 4, 16, 64}) {
       Report(m, rows, layers, read_limit, *ops, stream);
     }
   }

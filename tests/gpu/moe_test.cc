@@ -29,6 +29,9 @@ const Case kCases[] = {
     {128, 9, 3, Routing::kSigmoidGroups, 3, 2, true, 2.5f, 2880, 16},
     {129, 9, 3, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 2880, 16},
     {3, 4, 2, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 12296, 16},
+    {1, 10, 8, Routing::kSigmoidGroups, 1, 1, true, 1.0f, 1096, 712},
+    {2, 10, 8, Routing::kSigmoidGroups, 1, 1, true, 1.0f, 1096, 712},
+    {2, 5, 3, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 264, 1160},
 };
 
 class GpuMoeTest : public GpuTest, public ::testing::WithParamInterface<Case> {
@@ -172,6 +175,65 @@ TEST_P(GpuMoeTest, Experts) {
     ASSERT_STREQ(ops_->MoeExperts(args, scratch, nullptr).message, nullptr);
     // The activations between the products are rounded; up to eight experts add up.
     ExpectNear(expected, out.GetFloats(), 4 * kDotOfRounded, kBf16Epsilon, "experts");
+  }
+}
+
+// Of the others' size, when it may be one more of a row's entries, and of another.
+TEST_P(GpuMoeTest, SharedExpert) {
+  const Case& c = case_;
+  const auto matrix = [&](int64_t n, int64_t k, int64_t batch) {
+    return RandomMatrix(random_, DType::kBF16, n, k, batch, 1 / std::sqrt(static_cast<float>(k)));
+  };
+  const TestMatrix gate_up = matrix(2 * c.intermediate, c.hidden, c.experts);
+  const TestMatrix down = matrix(c.hidden, c.intermediate, c.experts);
+  DeviceMatrix device_gate_up(gate_up), device_down(down);
+  const std::vector<float> x = RandomBf16(random_, c.rows * c.hidden);
+  const std::vector<float> weights = RandomVector(random_, c.rows * c.chosen, 0.5f);
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < c.rows * c.chosen; ++i) ids.push_back(i * 7 % c.experts);
+  DeviceBf16 device_x(x);
+  DeviceArray<float> device_weights(weights);
+  DeviceArray<int32_t> device_ids(ids);
+  for (const int32_t inner : {c.intermediate, c.intermediate + 24}) {
+    const TestMatrix shared_gate_up = matrix(2 * inner, c.hidden, 1);
+    const TestMatrix shared_down = matrix(c.hidden, inner, 1);
+    DeviceMatrix device_shared_gate_up(shared_gate_up), device_shared_down(shared_down);
+    DeviceBf16 shared_inner(c.rows * inner);
+    ScratchShape need = Need();
+    need.intermediate = inner;
+    DeviceScratch scratch(*ops_, need);
+    std::vector<float> expected = RandomBf16(random_, c.rows * c.hidden);
+    std::vector<float> before = expected;
+    MoeExpertsArgs args;
+    args.rows = c.rows;
+    args.x = x.data();
+    args.ids = ids.data();
+    args.weights = weights.data();
+    args.chosen = c.chosen;
+    args.gate_up = gate_up.matrix;
+    args.down = down.matrix;
+    args.shared_gate_up = shared_gate_up.matrix;
+    args.shared_down = shared_down.matrix;
+    args.accumulate = true;
+    args.out = expected.data();
+    ASSERT_TRUE(reference_->MoeExperts(args, {}, nullptr).ok());
+    args.x = device_x.data();
+    args.ids = device_ids.data();
+    args.weights = device_weights.data();
+    args.gate_up = device_gate_up.matrix;
+    args.down = device_down.matrix;
+    args.shared_gate_up = device_shared_gate_up.matrix;
+    args.shared_down = device_shared_down.matrix;
+    args.shared_inner = shared_inner.data();
+    std::vector<std::vector<float>> actual;
+    for (int time = 0; time < 2; ++time) {
+      DeviceBf16 out(before);
+      args.out = out.data();
+      ASSERT_STREQ(ops_->MoeExperts(args, scratch, nullptr).message, nullptr);
+      actual.push_back(out.GetFloats());
+    }
+    ExpectNear(expected, actual[0], 4 * kDotOfRounded, 2 * kBf16Epsilon, "experts");
+    EXPECT_EQ(actual[0], actual[1]);
   }
 }
 

@@ -137,7 +137,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GpuQuantTest,
 
 class GpuQuantOpsTest : public GpuTest, public ::testing::WithParamInterface<QuantCase> {
  protected:
-  void CheckMoeExperts();
+  void CheckMoeExperts(bool shared);
 
   const QuantCase format_ = GetParam();
   Random random_{7};
@@ -257,20 +257,28 @@ TEST_P(GpuQuantOpsTest, MoeRoute) {
   }
 }
 
-TEST_P(GpuQuantOpsTest, MoeExperts) { CheckMoeExperts(); }
+TEST_P(GpuQuantOpsTest, MoeExperts) { CheckMoeExperts(false); }
+TEST_P(GpuQuantOpsTest, SharedExpert) { CheckMoeExperts(true); }
 TEST_P(GpuQuantOpsTest, InvariantMoeExperts) {
   MakeInvariant();
-  CheckMoeExperts();
+  CheckMoeExperts(false);
+}
+TEST_P(GpuQuantOpsTest, InvariantSharedExpert) {
+  MakeInvariant();
+  CheckMoeExperts(true);
 }
 
-void GpuQuantOpsTest::CheckMoeExperts() {
+// With biases, or with a shared expert.
+void GpuQuantOpsTest::CheckMoeExperts(bool shared) {
   constexpr int32_t kExperts = 6, kChosen = 3;
-  const int64_t hidden = QuantWidth(format_, 300), inner = QuantWidth(format_, 70);
-  for (const int32_t rows : {1, 4, 5, 20, 150}) {
-    const QuantMatrix gate_up(random_, format_, 2 * inner, hidden, kExperts,
-                              1 / std::sqrt(static_cast<float>(hidden)));
-    const QuantMatrix down(random_, format_, hidden, inner, kExperts,
-                           1 / std::sqrt(static_cast<float>(inner)));
+  const int64_t hidden = QuantWidth(format_, 300), inner = QuantWidth(format_, shared ? 410 : 70);
+  const float hidden_spread = 1 / std::sqrt(static_cast<float>(hidden));
+  const float inner_spread = 1 / std::sqrt(static_cast<float>(inner));
+  const QuantMatrix shared_gate_up(random_, format_, 2 * inner, hidden, 1, hidden_spread);
+  const QuantMatrix shared_down(random_, format_, hidden, inner, 1, inner_spread);
+  for (const int32_t rows : {1, 2, 4, 5, 20, 150}) {
+    const QuantMatrix gate_up(random_, format_, 2 * inner, hidden, kExperts, hidden_spread);
+    const QuantMatrix down(random_, format_, hidden, inner, kExperts, inner_spread);
     const std::vector<float> x = RandomBf16(random_, rows * hidden);
     const std::vector<float> bias = RandomVector(random_, 2 * inner * kExperts);
     const std::vector<float> down_bias = RandomVector(random_, hidden * kExperts);
@@ -287,8 +295,10 @@ void GpuQuantOpsTest::CheckMoeExperts() {
     need.hidden = static_cast<int32_t>(hidden);
     need.experts = kExperts;
     need.chosen = kChosen;
-    need.expert_intermediate = static_cast<int32_t>(inner);
+    need.expert_intermediate = need.intermediate = static_cast<int32_t>(inner);
+    need.quantized = shared;
     DeviceScratch scratch(*ops_, need);
+    DeviceBf16 shared_inner(rows * inner);
     std::vector<float> expected = RandomBf16(random_, rows * hidden);
     DeviceBf16 out(expected);
     MoeExpertsArgs args;
@@ -298,9 +308,13 @@ void GpuQuantOpsTest::CheckMoeExperts() {
     args.weights = weights.data();
     args.chosen = kChosen;
     args.gate_up = gate_up.plain();
-    args.gate_up_bias = bias.data();
+    args.gate_up_bias = shared ? nullptr : bias.data();
     args.down = down.plain();
-    args.down_bias = down_bias.data();
+    args.down_bias = shared ? nullptr : down_bias.data();
+    if (shared) {
+      args.shared_gate_up = shared_gate_up.plain();
+      args.shared_down = shared_down.plain();
+    }
     args.activation = Activation::kSwigluClamped;
     args.accumulate = true;
     args.out = expected.data();
@@ -309,12 +323,18 @@ void GpuQuantOpsTest::CheckMoeExperts() {
     args.ids = device_ids.data();
     args.weights = device_weights.data();
     args.gate_up = gate_up.quantized();
-    args.gate_up_bias = device_bias.data();
+    args.gate_up_bias = shared ? nullptr : device_bias.data();
     args.down = down.quantized();
-    args.down_bias = device_down_bias.data();
+    args.down_bias = shared ? nullptr : device_down_bias.data();
+    if (shared) {
+      args.shared_gate_up = shared_gate_up.quantized();
+      args.shared_down = shared_down.quantized();
+      args.shared_inner = shared_inner.data();
+    }
     args.out = out.data();
     ASSERT_STREQ(ops_->MoeExperts(args, scratch, nullptr).message, nullptr);
-    ExpectNear(expected, out.GetFloats(), 6 * kDotOfRounded, kBf16Epsilon, "experts");
+    ExpectNear(expected, out.GetFloats(), (shared ? 8 : 6) * kDotOfRounded, kBf16Epsilon,
+               "experts");
   }
 }
 

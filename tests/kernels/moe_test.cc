@@ -138,6 +138,45 @@ TEST_P(MoeTest, Experts) {
   }
 }
 
+TEST_P(MoeTest, SharedExpert) {
+  const Case& c = case_;
+  const auto matrix = [&](int64_t n, int64_t k, int64_t batch) {
+    return RandomMatrix(random_, DType::kBF16, n, k, batch, 0.3f);
+  };
+  const TestMatrix gate_up = matrix(2 * intermediate_, hidden_, c.experts);
+  const TestMatrix down = matrix(hidden_, intermediate_, c.experts);
+  const std::vector<float> x = RandomVector(random_, c.rows * hidden_);
+  const std::vector<float> weights = RandomVector(random_, c.rows * c.chosen, 0.5f);
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < c.rows * c.chosen; ++i) ids.push_back(i % c.experts);
+  for (const int32_t inner : {intermediate_, 53}) {
+    const TestMatrix shared_gate_up = matrix(2 * inner, hidden_, 1);
+    const TestMatrix shared_down = matrix(hidden_, inner, 1);
+    ScratchShape need = Need();
+    need.intermediate = inner;
+    TestScratch scratch(*ops_, need);
+    std::vector<float> shared_inner(c.rows * inner);
+    std::vector<float> actual = RandomVector(random_, c.rows * hidden_), expected = actual;
+    MoeExpertsArgs args;
+    args.rows = c.rows;
+    args.x = x.data();
+    args.ids = ids.data();
+    args.weights = weights.data();
+    args.chosen = c.chosen;
+    args.gate_up = gate_up.matrix;
+    args.down = down.matrix;
+    args.shared_gate_up = shared_gate_up.matrix;
+    args.shared_down = shared_down.matrix;
+    args.shared_inner = shared_inner.data();
+    args.accumulate = inner != intermediate_;
+    args.out = actual.data();
+    ASSERT_TRUE(ops_->MoeExperts(args, scratch, nullptr).ok());
+    args.out = expected.data();
+    ASSERT_TRUE(reference_->MoeExperts(args, {}, nullptr).ok());
+    ExpectClose(expected, actual, 1e-4, "experts");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, MoeTest,
                          ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Values(1, 3)));
 

@@ -86,28 +86,45 @@ void ReferenceMoeRoute(const MoeRouteArgs& a) {
   }
 }
 
+namespace {
+
+// activation(gate_up_e x), biased.
+std::vector<double> Inner(const Matrix& gate_up, const float* bias, Activation activation,
+                          int64_t e, const std::vector<double>& x) {
+  const int64_t intermediate = gate_up.n / 2;
+  std::vector<double> inner(intermediate);
+  for (int64_t i = 0; i < intermediate; ++i) {
+    double gate = ReferenceDot(gate_up, e, i, x.data());
+    double up = ReferenceDot(gate_up, e, intermediate + i, x.data());
+    if (bias != nullptr) {
+      gate += bias[e * 2 * intermediate + i];
+      up += bias[e * 2 * intermediate + intermediate + i];
+    }
+    inner[i] = ReferenceActivation(activation, gate, up);
+  }
+  return inner;
+}
+
+}  // namespace
+
 void ReferenceMoeExperts(const MoeExpertsArgs& a) {
-  const int64_t hidden = a.gate_up.k, intermediate = a.gate_up.n / 2;
+  const int64_t hidden = a.gate_up.k;
   for (int64_t t = 0; t < a.rows; ++t) {
     const std::vector<double> x = Widen(static_cast<const float*>(a.x) + t * hidden, hidden);
     std::vector<double> sum(hidden);
     for (int64_t c = 0; c < a.chosen; ++c) {
       const int64_t e = a.ids[t * a.chosen + c];
-      std::vector<double> inner(intermediate);
-      for (int64_t i = 0; i < intermediate; ++i) {
-        double gate = ReferenceDot(a.gate_up, e, i, x.data());
-        double up = ReferenceDot(a.gate_up, e, intermediate + i, x.data());
-        if (a.gate_up_bias != nullptr) {
-          gate += a.gate_up_bias[e * 2 * intermediate + i];
-          up += a.gate_up_bias[e * 2 * intermediate + intermediate + i];
-        }
-        inner[i] = ReferenceActivation(a.activation, gate, up);
-      }
+      const std::vector<double> inner = Inner(a.gate_up, a.gate_up_bias, a.activation, e, x);
       for (int64_t n = 0; n < hidden; ++n) {
         const double y = ReferenceDot(a.down, e, n, inner.data()) +
                          (a.down_bias != nullptr ? a.down_bias[e * hidden + n] : 0);
         sum[n] += a.weights[t * a.chosen + c] * y;
       }
+    }
+    if (a.shared_gate_up.data != nullptr) {
+      const std::vector<double> inner = Inner(a.shared_gate_up, nullptr, a.activation, 0, x);
+      for (int64_t n = 0; n < hidden; ++n)
+        sum[n] += ReferenceDot(a.shared_down, 0, n, inner.data());
     }
     for (int64_t n = 0; n < hidden; ++n) {
       float& out = static_cast<float*>(a.out)[t * hidden + n];

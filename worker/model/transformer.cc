@@ -122,12 +122,14 @@ absl::Status Transformer::MixtureMlp(int32_t i, const Step& step, kernels::Strea
                                             .gate_up_bias = w.experts_gate_up_bias,
                                             .down = w.experts_down,
                                             .down_bias = w.experts_down_bias,
+                                            .shared_gate_up = w.shared_gate_up,
+                                            .shared_down = w.shared_down,
+                                            .shared_inner = act_.mlp,
                                             .activation = arch_.activation,
                                             .accumulate = !arch_.post_norms,
                                             .out = BranchTarget()},
                                            act_.scratch, stream),
                            "MoeExperts"));
-  if (arch_.moe.shared_intermediate > 0) RETURN_IF_ERROR(SharedExpert(w, step, stream));
   return AddBranch(w.post_mlp_norm, step, stream);
 }
 
@@ -152,25 +154,6 @@ absl::Status Transformer::Route(const LayerWeights& w, const Step& step, kernels
                                  .weights = act_.expert_weights},
                                 act_.scratch, stream),
                   "MoeRoute");
-}
-
-// The expert that every row takes, added to the chosen ones.
-absl::Status Transformer::SharedExpert(const LayerWeights& w, const Step& step,
-                                       kernels::Stream stream) {
-  RETURN_IF_ERROR(Launched(ops_.MlpInput({.rows = step.rows.rows,
-                                          .x = act_.hidden,
-                                          .gate_up = w.shared_gate_up,
-                                          .activation = arch_.activation,
-                                          .out = act_.mlp},
-                                         act_.scratch, stream),
-                           "MlpInput"));
-  return Launched(ops_.Linear({.rows = step.rows.rows,
-                               .x = act_.mlp,
-                               .w = w.shared_down,
-                               .accumulate = true,
-                               .out = BranchTarget()},
-                              act_.scratch, stream),
-                  "Linear");
 }
 
 // Where a block's output goes: straight onto the residual, or aside to be normed first.

@@ -82,7 +82,6 @@ class Transformer {
   absl::Status DenseMlp(int32_t i, const Step& step, kernels::Stream stream);
   absl::Status MixtureMlp(int32_t i, const Step& step, kernels::Stream stream);
   absl::Status Route(const LayerWeights& w, const Step& step, kernels::Stream stream);
-  absl::Status SharedExpert(const LayerWeights& w, const Step& step, kernels::Stream stream);
   // A block ends with Project (or the experts) to BranchTarget, then AddBranch.
   void* BranchTarget() const;
   absl::Status Project(const void* x, const kernels::Matrix& w, const float* bias, const Step& step,
