@@ -76,9 +76,9 @@ constexpr int32_t kDequantizedRows = 64;
 constexpr int64_t kDequantizedBytes = int64_t{128} << 20;
 // Up to so many rows the experts run one by one, an expert of a row at a time.
 constexpr int32_t kEachExpertRows = 4;
-// Up to so many the shared expert is one more entry of each: of more rows every entry has too few
-// blocks.
-constexpr int32_t kSharedEntryRows = 2;
+// Up to so many the shared expert is one more entry of each; products of their own read it once for
+// all rows.
+constexpr int32_t kSharedEntryRows = 4;
 constexpr int32_t kMostExperts = 1024;
 
 // Cuts one scratch buffer into arrays at multiples of 256 bytes; without a buffer it only counts.

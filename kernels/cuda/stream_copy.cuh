@@ -15,19 +15,25 @@ struct StreamArgs {
   StreamPlan plan;
 };
 
-// The matrix that a block multiplies by: number `expert` of those at w.
-struct StreamWeights {
-  const void *w, *scales, *zeros;
-  int64_t expert;
-};
+// The expert whose matrix a block multiplies by, or kShared.
+constexpr int32_t kShared = -1;
 __device__ inline bool IsShared(const MatmulArgs& a, int32_t row) {
   return a.shared.every > 0 && (row + 1) % a.shared.every == 0;
 }
-__device__ inline StreamWeights WeightsOf(const MatmulArgs& a, int32_t row) {
-  if (a.expert == nullptr) return {a.w, a.scales, a.zeros, 0};
-  if (IsShared(a, row)) return {a.shared.w, a.shared.scales, a.shared.zeros, 0};
+__device__ inline int32_t ExpertOf(const MatmulArgs& a, int32_t row) {
+  if (IsShared(a, row)) return kShared;
   const int32_t before = a.shared.every > 0 ? row / a.shared.every : 0;  // rows without an id
-  return {a.w, a.scales, a.zeros, a.expert[row - before]};
+  return a.expert[row - before];
+}
+struct StreamWeights {
+  const char *w, *scales, *zeros;
+  int64_t expert;  // of those that begin there
+};
+__device__ inline StreamWeights WeightsOf(const MatmulArgs& a, int32_t expert) {
+  const bool shared = expert == kShared;
+  return {static_cast<const char*>(shared ? a.shared.w : a.w),
+          static_cast<const char*>(shared ? a.shared.scales : a.scales),
+          static_cast<const char*>(shared ? a.shared.zeros : a.zeros), shared ? 0 : expert};
 }
 
 // The stages of the ring, one after the other, with the parity of their barriers.
@@ -42,10 +48,10 @@ struct StreamStage {
 // A team's part of a block: eight warps that multiply, and two that copy for them.
 struct StreamTeam {
   int index;
-  int32_t first_tile;
-  uint32_t shared;         // its part of shared memory
-  uint32_t full, empty;    // a barrier for each stage
-  uint32_t targets_ready;  // two barriers: where even and odd batches go is known
+  int32_t first_tile, stride;  // its tiles
+  uint32_t shared;             // its part of shared memory
+  uint32_t full, empty;        // a barrier for each stage
+  uint32_t targets_ready;      // two barriers: where even and odd batches go is known
 
   __device__ CopyBarrier Full(int stage) const { return CopyBarrier(full + 8 * stage); }
   __device__ CopyBarrier TargetsReady(uint32_t batch) const {
@@ -67,11 +73,11 @@ template <class Format, Output kOutput, bool kMany>
 class StreamCopier {
  public:
   __device__ StreamCopier(const StreamArgs& s, int half, const StreamTeam& team,
-                          CopyBarrier x_asked, const StreamWeights& weights)
+                          CopyBarrier x_asked, int32_t expert)
       : s_(s),
         team_(team),
         x_asked_(x_asked),
-        weights_(weights),
+        expert_(expert),
         half_(half),
         lane_(threadIdx.x % kWarp) {}
 
@@ -79,7 +85,7 @@ class StreamCopier {
     const StreamPlan& p = s_.plan;
     int32_t slot = 0, early = p.early, of_batch = 0;
     bool refill = false;
-    for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
+    for (int32_t tile = team_.first_tile; tile < p.tiles; tile += team_.stride) {
       const TileRows rows = RowsOfTile<kOutput>(s_.m, tile, lane_ % 8);
       const int64_t row = max(half_ == 0 ? rows.low : rows.high, 0);
       FindRows(row);
@@ -117,7 +123,7 @@ class StreamCopier {
     if constexpr (kOutput == Output::kQkv && !kMany) {
       const int pair = half_ * kWarp + lane_;
       static_assert(kStreamBatch * 8 == kStreamCopiers * kWarp);
-      const int64_t tile = first + int64_t{pair / 8} * s_.plan.stride;
+      const int64_t tile = first + int64_t{pair / 8} * team_.stride;
       QkvTarget target = {};
       if (tile < s_.plan.tiles && RowsOfTile<kOutput>(s_.m, tile, pair % 8).low >= 0) {
         target = TargetOfPair(s_.m, static_cast<int32_t>(tile * 8 + pair % 8), 0);
@@ -135,8 +141,9 @@ class StreamCopier {
 
   // Where the lane's rows begin; `row`: of lane % 8.
   __device__ void FindRows(int64_t row) {
-    const uint64_t own = reinterpret_cast<uint64_t>(weights_.w) +
-                         static_cast<uint64_t>(weights_.expert * s_.m.n + row) * s_.plan.row_bytes;
+    const StreamWeights weights = WeightsOf(s_.m, expert_);
+    const uint64_t own = reinterpret_cast<uint64_t>(weights.w) +
+                         static_cast<uint64_t>(weights.expert * s_.m.n + row) * s_.plan.row_bytes;
 #pragma unroll
     for (int i = 0; i < 8 / kAtOnce; ++i) {
       from_[i] = reinterpret_cast<const char*>(
@@ -163,12 +170,13 @@ class StreamCopier {
   // Of the lane's row, but four lanes copy each.
   __device__ void CopyScales(int64_t row, int32_t slot) const {
     const StreamPlan& p = s_.plan;
-    const int64_t element = Format::RowElement(s_.m, weights_.expert, row);
+    const StreamWeights weights = WeightsOf(s_.m, expert_);
+    const int64_t element = Format::RowElement(s_.m, weights.expert, row);
     const int32_t to = slot * kStreamRows + half_ * 8 + lane_ % 8;
-    CopyRow(static_cast<const char*>(weights_.scales) + element * Format::kScaleBytes,
-            p.scale_bytes, team_.shared + p.scales_at + to * p.scale_stride);
+    CopyRow(weights.scales + element * Format::kScaleBytes, p.scale_bytes,
+            team_.shared + p.scales_at + to * p.scale_stride);
     if (Format::kHasZeros && p.zero_bytes > 0) {
-      CopyRow(static_cast<const char*>(weights_.zeros) + element, p.zero_bytes,
+      CopyRow(weights.zeros + element, p.zero_bytes,
               team_.shared + p.zeros_at + to * p.zero_stride);
     }
   }
@@ -181,7 +189,7 @@ class StreamCopier {
   const StreamArgs& s_;
   const StreamTeam& team_;
   const CopyBarrier x_asked_;
-  const StreamWeights weights_;
+  const int32_t expert_;
   const int half_, lane_;
   const char* from_[8 / kAtOnce];
   StreamStage stage_;

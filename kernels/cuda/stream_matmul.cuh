@@ -64,15 +64,19 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   __syncthreads();
   // A product of experts lets the next kernel begin only when its own wait is over: that one may
   // then read the choice of experts before its own.
-  const bool experts = a.expert != nullptr;
-  const int32_t row = static_cast<int32_t>(blockIdx.y);
+  const bool experts = !kMany && a.expert != nullptr;
+  const int32_t block = static_cast<int32_t>(blockIdx.x);
+  const EntryBlocks own =
+      experts ? BlocksOfEntry(block, p.blocks, a.rows) : EntryBlocks{0, 0, p.blocks};
+  const int32_t row = own.entry;
   if (experts && !a.experts_known && !IsShared(a, row)) GridWait();
-  const StreamWeights weights = WeightsOf(a, row);
+  const int32_t expert = experts ? ExpertOf(a, row) : 0;
 
   const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
   const int index = copier >= 0 ? copier / kStreamCopiers : warp / kStreamWarps;
   const StreamTeam team = {index,
-                           static_cast<int32_t>(blockIdx.x) + index * p.blocks,
+                           block - own.first + index * own.count,
+                           own.count * p.teams,
                            SharedAddress(shared) + p.teams_at + index * p.team_bytes,
                            SharedAddress(barriers.full[index]),
                            SharedAddress(barriers.empty[index]),
@@ -80,7 +84,7 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   if (copier >= 0) {  // reads nothing that the kernel in front writes
     GridTrigger();
     StreamCopier<Format, kOutput, kMany>(s, copier % kStreamCopiers, team,
-                                         CopyBarrier(barriers.x_asked), weights)
+                                         CopyBarrier(barriers.x_asked), expert)
         .Run();
     return;
   }
@@ -91,12 +95,12 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
     }
   }
   StreamResult<kOutput, kMany> result;
-  result.LookUp(s, weights.expert, team.first_tile);
+  result.LookUp(s, expert, team.first_tile, team.stride);
   GridWait();
   if (experts) GridTrigger();
   result.LoadBefore(a, kMany ? result.Column() : row);
   StreamMultiplier<Format, kOutput, kMany> multiplier(s, reinterpret_cast<char*>(shared), team,
-                                                      weights);
+                                                      expert);
   const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_asked), squares);
   multiplier.Run(row, factor, result);
 }
@@ -106,8 +110,8 @@ OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
   const bool many = s.m.expert == nullptr && s.m.rows > 1;
   const auto kernel = many ? Stream<Format, kOutput, true> : Stream<Format, kOutput, false>;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, s.plan.shared_bytes));
-  const dim3 grid(s.plan.blocks, s.m.expert != nullptr ? s.m.rows : 1);
-  return Launch(context, grid, s.plan.teams * kStreamTeamThreads, s.plan.shared_bytes, kernel, s);
+  return Launch(context, s.plan.blocks, s.plan.teams * kStreamTeamThreads, s.plan.shared_bytes,
+                kernel, s);
 }
 
 template <class Format>

@@ -31,7 +31,8 @@ struct TileScales {
     }
   }
   // Rows are copied as they lie within 16 bytes.
-  __device__ void MoveTo(const MatmulArgs& a, const StreamWeights& weights, const TileRows& rows) {
+  __device__ void MoveTo(const MatmulArgs& a, int32_t expert, const TileRows& rows) {
+    const StreamWeights weights = WeightsOf(a, expert);
 #pragma unroll
     for (int half = 0; half < 2 && Format::kWords > 0; ++half) {
       const int64_t element =
@@ -57,16 +58,15 @@ template <class Format, Output kOutput, bool kMany>
 class StreamMultiplier {
  public:
   __device__ StreamMultiplier(const StreamArgs& s, char* shared, const StreamTeam& team,
-                              const StreamWeights& weights)
+                              int32_t expert)
       : s_(s),
         shared_(shared),
         team_(team),
-        weights_(weights),
+        expert_(expert),
         warp_(threadIdx.x / kWarp % kStreamWarps),
         g_(threadIdx.x % kWarp / 4),
         t_(threadIdx.x % 4),
-        stage_bytes_(kStreamRows * (s.plan.segment + kStreamRowPad)),
-        row_(Kept(team.shared + g_ * (stage_bytes_ / kStreamRows) + warp_ * 64 + t_ * 16)),
+        row_(Kept(team.shared + g_ * (s.plan.segment + kStreamRowPad) + warp_ * 64 + t_ * 16)),
         x_(Kept(Address(s.plan.x_at + XRow(g_ / Format::kColumns) * s.plan.x_stride +
                         warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes + t_ * 16))),
         chunks_{Kept(ChunkAddress(kMany ? t_ * 2 / Format::kColumns : 0)),
@@ -76,7 +76,7 @@ class StreamMultiplier {
 
   // x into shared memory, by all teams, of several rows each by its part of the threads; what the
   // thread's results are multiplied by.
-  __device__ float Stage(int64_t row, CopyBarrier x_asked, float* squares) {
+  __device__ float Stage(int32_t row, CopyBarrier x_asked, float* squares) {
     const MatmulArgs& a = s_.m;
     const StreamPlan& p = s_.plan;
     const int threads = p.teams * kStreamWarps * kWarp;
@@ -109,25 +109,25 @@ class StreamMultiplier {
     return factor;
   }
 
-  __device__ void Run(int64_t row, float factor, StreamResult<kOutput, kMany>& result) {
+  __device__ void Run(int32_t row, float factor, StreamResult<kOutput, kMany>& result) {
     const StreamPlan& p = s_.plan;
     float* partial =
         reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes + p.partial_at);
     int32_t slot = 0, of_batch = 0;
     [[maybe_unused]] uint32_t batch = 0;
-    for (int32_t tile = team_.first_tile; tile < p.tiles; tile += p.stride) {
+    for (int32_t tile = team_.first_tile; tile < p.tiles; tile += team_.stride) {
       MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * kResultColumns * 16);
       slot = slot + 1 < p.slots ? slot + 1 : 0;
-      const bool last = tile + p.stride >= p.tiles;
+      const bool last = tile + team_.stride >= p.tiles;
       if (++of_batch < StreamResult<kOutput, kMany>::kBatch && !last) continue;
       TeamSync(team_.index);
       if constexpr (kOutput == Output::kQkv && !kMany) {
         team_.TargetsReady(batch).Wait(batch / 2 % 2);
         result.TakeTarget(team_.Targets(s_.plan, batch++));
       }
-      result.Store(s_.m, weights_.expert, kMany ? result.Column() : row, partial, factor);
+      result.Store(s_.m, expert_, kMany ? result.Column() : row, partial, factor);
       if (last) return;
-      result.LookUp(s_, weights_.expert, tile + p.stride);
+      result.LookUp(s_, expert_, tile + team_.stride, team_.stride);
       result.LoadBefore(s_.m, kMany ? result.Column() : row);
       of_batch = 0;
       TeamSync(team_.index);
@@ -142,7 +142,7 @@ class StreamMultiplier {
     const StreamPlan& p = s_.plan;
     TileScales<Format> scales(p, team_.shared, slot, g_);
     if (Format::kWords > 0 && !p.whole_scales) {
-      scales.MoveTo(s_.m, weights_, RowsOfTile<kOutput>(s_.m, tile, g_));
+      scales.MoveTo(s_.m, expert_, RowsOfTile<kOutput>(s_.m, tile, g_));
     }
     float sum[1][4] = {};
     for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
@@ -177,7 +177,7 @@ class StreamMultiplier {
   __device__ void MultiplySegment(uint32_t at, int32_t bytes, const TileScales<Format>& scales,
                                   float (&sum)[1][4]) {
     constexpr int kChunks = kStreamSegment / kStreamWarps / 64, kStep = kStreamWarps * 64;
-    const uint32_t row = row_ + stage_.stage * stage_bytes_;
+    const uint32_t row = row_ + stage_.stage * s_.plan.stage_bytes;
     const uint32_t x = x_ + at * kPieces, of_x = at / 64 * sizeof(ChunkOfX);
     const uint32_t first = at / 64 + warp_;  // chunk of the row
 #pragma unroll
@@ -188,7 +188,7 @@ class StreamMultiplier {
       if (!kWhole) low = high = make_uint4(0, 0, 0, 0);
       if (inside) {
         low = LoadPiece(row + c * kStep);
-        high = LoadPiece(row + c * kStep + stage_bytes_ / 2);
+        high = LoadPiece(row + c * kStep + s_.plan.stage_bytes / 2);
       }
       if (Format::kWords > 0 && (kWhole || c * kStep < bytes)) {
         const uint32_t lane = Format::kChunkScale || !inside ? 0 : t_;
@@ -221,9 +221,8 @@ class StreamMultiplier {
   const StreamArgs& s_;
   char* const shared_;
   const StreamTeam& team_;
-  const StreamWeights weights_;
+  const int32_t expert_;
   const int warp_, g_, t_;
-  const int32_t stage_bytes_;
   const uint32_t row_;         // the lane's first piece of the first stage
   const uint32_t x_;           // what it multiplies
   const ChunksOfLane chunks_;  // the warp's first ones

@@ -63,7 +63,8 @@ void PlaceShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets) {
   const int64_t teams_at = at;
   p.teams_at = static_cast<int32_t>(at);
   int32_t ring;
-  place(ring, int64_t{p.stages} * kStreamRows * (p.segment + kStreamRowPad));
+  p.stage_bytes = kStreamRows * (p.segment + kStreamRowPad);
+  place(ring, int64_t{p.stages} * p.stage_bytes);
   place(p.scales_at, int64_t{p.slots} * kStreamRows * p.scale_stride);
   place(p.zeros_at, int64_t{p.slots} * kStreamRows * p.zero_stride);
   const int64_t sums = rows > 1 ? kStreamBatchMany * kStreamMany : kStreamBatch;  // of 16, a warp
@@ -105,11 +106,10 @@ StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entri
   p.zero_stride = static_cast<int32_t>(AlignedStride(p.zero_bytes));
   p.whole_scales = Whole(w.scales, p.scale_bytes) && Whole(w.zeros, p.zero_bytes);
   FitShared(p, w, rows, targets, StreamShared(capability));
-  const int64_t share = multiprocessors / std::max<int64_t>(entries, 1);
-  p.blocks = static_cast<int32_t>(std::clamp<int64_t>(share, 1, Parts(p.tiles, p.teams)));
-  p.stride = p.blocks * p.teams;
+  p.blocks = static_cast<int32_t>(
+      std::clamp<int64_t>(multiprocessors, entries, entries * Parts(p.tiles, p.teams)));
   // What is on its way before x delays x; where a team has one tile, nothing makes up for that.
-  const bool hurried = p.tiles <= p.stride && w.dtype != DType::kBF16;
+  const bool hurried = p.tiles <= p.blocks / entries * p.teams && w.dtype != DType::kBF16;
   p.early = std::min(p.stages, hurried ? kHurriedStages : kEarlyStages);
   return p;
 }

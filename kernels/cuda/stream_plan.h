@@ -24,12 +24,11 @@ constexpr int kStreamBatchMany = 4;  // tiles whose sums are added up at once, w
 constexpr int kTargetBytes = kStreamBatch * 8 * 32;  // of where a batch's pairs go
 
 struct StreamPlan {
-  int32_t blocks = 0, teams = 0;  // of each
-  int32_t stride = 0;             // of teams: team t of block b takes tiles b + t blocks, ...
-  int32_t tiles = 0;
+  int32_t blocks = 0, teams = 0;  // of all entries; of a block
+  int32_t tiles = 0;              // of an entry: team t of its block b takes b + t blocks, ...
   int32_t row_bytes = 0;
   int32_t segment = 0, segments = 0;          // of a row; the last may be shorter
-  int32_t stages = 0;                         // of each team's ring
+  int32_t stages = 0, stage_bytes = 0;        // of each team's ring
   int32_t early = 0;                          // of them are filled before x has been asked for
   int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind the row
   int32_t x_stride = 0, chunks_stride = 0;    // bytes of a row of x, and of what is known of it
@@ -44,6 +43,24 @@ struct StreamPlan {
   int32_t scales_at = 0, zeros_at = 0, partial_at = 0, targets_at = 0;  // of a team's part
   int32_t shared_bytes = 0;
 };
+
+#ifdef __CUDACC__
+#define SWITCHYARD_ON_BOTH __host__ __device__
+#else
+#define SWITCHYARD_ON_BOTH
+#endif
+
+// Entries share the blocks as evenly as may be, so that none is left over: block `block` of
+// `blocks` is one of the `count` blocks of an entry, from `first` on.
+struct EntryBlocks {
+  int32_t entry, first, count;
+};
+SWITCHYARD_ON_BOTH inline EntryBlocks BlocksOfEntry(int32_t block, int32_t blocks,
+                                                    int32_t entries) {
+  const int32_t entry = ((block + 1) * entries - 1) / blocks;
+  const int32_t first = entry * blocks / entries;
+  return {entry, first, (entry + 1) * blocks / entries - first};
+}
 
 // Of a matrix whose x has so many rows; `targets`: results go to q and KV; `entries`: chosen
 // experts, each with its row of x, or 1. A plan that the capability has no room for says so by its

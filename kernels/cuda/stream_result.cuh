@@ -28,9 +28,9 @@ struct StreamResult {
   __device__ static int Column() { return TeamThread() / kPairs; }
 
   // Reads what no kernel writes: biases, and of several rows where a step's rows go.
-  __device__ void LookUp(const StreamArgs& s, int64_t expert, int32_t first) {
+  __device__ void LookUp(const StreamArgs& s, int32_t expert, int32_t first, int32_t stride) {
     const int pair = TeamThread() % kPairs;
-    const int64_t tile = first + int64_t{pair / 8} * s.plan.stride;
+    const int64_t tile = first + int64_t{pair / 8} * stride;
     rows = {-1, -1};
     if (Column() >= (kMany ? s.m.rows : 1) || tile >= s.plan.tiles) return;
     rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
@@ -53,15 +53,15 @@ struct StreamResult {
     reinterpret_cast<uint4*>(&target)[1] = turn;
   }
   // What kernels in front have written; used only to store.
-  __device__ void LoadBefore(const MatmulArgs& a, int64_t row) {
+  __device__ void LoadBefore(const MatmulArgs& a, int32_t row) {
     low_before = high_before = __float2bfloat16_rn(0.0f);
     if (kOutput != Output::kBf16 || !a.accumulate) return;
-    const Bf16* out = static_cast<const Bf16*>(a.out) + row * a.n;
+    const Bf16* out = static_cast<const Bf16*>(a.out) + int64_t{row} * a.n;
     if (rows.low >= 0) low_before = out[rows.low];
     if (rows.high >= 0) high_before = out[rows.high];
   }
 
-  __device__ void Store(const MatmulArgs& a, int64_t expert, int64_t row, const float* partial,
+  __device__ void Store(const MatmulArgs& a, int32_t expert, int32_t row, const float* partial,
                         float factor) const {
     if (rows.low < 0) return;
     const int pair = TeamThread() % kPairs;
@@ -79,7 +79,7 @@ struct StreamResult {
     } else if constexpr (kOutput == Output::kQkv) {
       StoreQkv(target, low, high);
     } else if constexpr (kOutput == Output::kBf16) {
-      Bf16* out = static_cast<Bf16*>(a.out) + row * a.n;
+      Bf16* out = static_cast<Bf16*>(a.out) + int64_t{row} * a.n;
       out[rows.low] = __float2bfloat16_rn(low + low_bias + __bfloat162float(low_before));
       if (rows.high >= 0)
         out[rows.high] = __float2bfloat16_rn(high + high_bias + __bfloat162float(high_before));

@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "kernels/shared_expert.h"
 #include "tests/gpu/bench_read.h"
 #include "tests/gpu/bench_weights.h"
 
@@ -14,12 +15,16 @@ namespace {
 
 using kernels::Matrix;
 
+// A shared expert of the others' size: part of the experts' op, or by itself behind it, as where it
+// is of another size.
+enum class Shared : uint8_t { kNone, kWithin, kApart };
+
 struct MoeShape {
   const char* name;
   WeightFormat format;
   int32_t hidden, inner, experts, chosen, layers;  // fewer layers than the model has: it is a rate
   kernels::Activation activation;
-  bool shared = false;  // a shared expert of the same size, part of the experts' op
+  Shared shared = Shared::kNone;
 };
 const MoeShape kMoeShapes[] = {
     {"Qwen3-30B-A3B, bf16", kBf16Weights, 2048, 768, 128, 8, 12, kernels::Activation::kSilu},
@@ -27,7 +32,9 @@ const MoeShape kMoeShapes[] = {
      kernels::Activation::kSwigluClamped},
     {"GLM-4.5-Air, int4", kInt4Weights, 4096, 1408, 128, 8, 12, kernels::Activation::kSilu},
     {"GLM-4.5-Air, int4, with its shared expert", kInt4Weights, 4096, 1408, 128, 8, 12,
-     kernels::Activation::kSilu, true}};
+     kernels::Activation::kSilu, Shared::kWithin},
+    {"GLM-4.5-Air, int4, with its shared expert apart", kInt4Weights, 4096, 1408, 128, 8, 12,
+     kernels::Activation::kSilu, Shared::kApart}};
 
 template <class T>
 T* Upload(std::vector<void*>& owned, const std::vector<T>& values) {
@@ -67,7 +74,7 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
     }
     const int64_t distinct = std::set<int32_t>(chosen.begin(), chosen.end()).size();
     read += (MatrixBytes(layers[l].gate_up) + MatrixBytes(layers[l].down)) / m.experts * distinct;
-    if (m.shared)
+    if (m.shared != Shared::kNone)
       read += MatrixBytes(layers[l].shared_gate_up) + MatrixBytes(layers[l].shared_down);
     ids.push_back(Upload(owned, chosen));
   }
@@ -77,7 +84,7 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
   shape.experts = m.experts;
   shape.chosen = m.chosen;
   shape.expert_intermediate = shape.intermediate = m.inner;
-  shape.quantized = m.shared;
+  shape.quantized = m.shared != Shared::kNone;
   kernels::Scratch scratch;
   scratch.bytes = ops.ScratchBytes(shape);
   scratch.data = Upload(owned, std::vector<char>(scratch.bytes));
@@ -106,13 +113,15 @@ void Report(const MoeShape& m, int32_t rows, const std::vector<Layer>& layers, d
         a.chosen = m.chosen;
         a.gate_up = layers[l].gate_up;
         a.down = layers[l].down;
-        a.shared_gate_up = layers[l].shared_gate_up;
-        a.shared_down = layers[l].shared_down;
-        a.shared_inner = shared_inner;
         a.activation = m.activation;
         a.accumulate = true;
         a.out = out;
-        ok(ops.MoeExperts(a, scratch, stream));
+        if (m.shared == Shared::kApart) ok(ops.MoeExperts(a, scratch, stream));
+        a.shared_gate_up = layers[l].shared_gate_up;
+        a.shared_down = layers[l].shared_down;
+        a.shared_inner = shared_inner;
+        ok(m.shared == Shared::kApart ? kernels::AddSharedExpert(ops, a, scratch, stream)
+                                      : ops.MoeExperts(a, scratch, stream));
       }
     });
   };
@@ -139,7 +148,7 @@ void Experts(double read_limit, cudaStream_t stream) {
                         pool.Take(m.format, m.hidden, m.inner, m.experts),
                         {},
                         {}});
-      if (!m.shared) continue;
+      if (m.shared == Shared::kNone) continue;
       layers.back().shared_gate_up = pool.Take(m.format, 2 * m.inner, m.hidden);
       layers.back().shared_down = pool.Take(m.format, m.hidden, m.inner);
     }
