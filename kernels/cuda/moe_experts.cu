@@ -161,6 +161,7 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
     in.x = static_cast<const Bf16*>(args.x) + first * hidden;
     in.rows = out.rows = entries;
     in.expert = out.expert = ids;
+    in.tiles = out.tiles = {};  // the last rows of many may be too few to be grouped
     const bool grouped = GroupsExperts(args, rows);
     const bool streams = !grouped && Streams(in, context);
     out.experts_known = streams;
@@ -168,8 +169,8 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
       const int32_t tile_rows = TileRowsOf(args, entries);
       SWITCHYARD_RETURN_IF_OP_ERROR(
           Launch(context, 1, kMostExperts, 0, GroupByExpert, ids, entries, tile_rows, s));
-      in.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles, tile_rows};
-      out.tiles = in.tiles;
+      in.tiles =
+          out.tiles = {s.entry, s.tile_expert, s.tile_first, s.tile_rows, s.tiles, tile_rows};
     }
     shared = streams && Streams(out, context) && TakesShared(args);
     const int32_t each = args.chosen + (shared ? 1 : 0);

@@ -24,6 +24,7 @@ const Case kCases[] = {
     {3, 6, 3, Routing::kSigmoidGroups, 6, 4, true, 1.0f},
     {70, 3, 2, Routing::kSigmoidGroups, 1, 1, true, 1.0f},
     {1100, 5, 2, Routing::kSoftmaxTopK, 1, 1, true},
+    {1026, 5, 2, Routing::kSoftmaxTopK, 1, 1, true},
     {1, 20, 4, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 4136, 24},
     {5, 20, 4, Routing::kTopKSoftmax, 1, 1, false, 1.0f, 4136, 24},
     {128, 9, 3, Routing::kSigmoidGroups, 3, 2, true, 2.5f, 2880, 16},
