@@ -217,7 +217,8 @@ struct MoeRouteArgs {
 };
 
 // out (+)= sum over the K chosen experts of weight * (down_e activation(gate_up_e x)), added in the
-// order of ids, whatever else is in the batch; then the shared expert's, which every row takes.
+// order of ids (of one row, on a GPU that need not be batch-invariant, in one that the shape
+// decides), whatever else is in the batch; then the shared expert's, which every row takes.
 struct MoeExpertsArgs {
   int32_t rows = 0;
   const void* x = nullptr;              // act [rows][H]

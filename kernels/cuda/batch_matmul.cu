@@ -215,6 +215,7 @@ OpError BatchMatmul(const MatmulArgs& a, const LaunchContext& context) {
     case Output::kGateUp:
       return Run<Output::kGateUp>(a, context);
     case Output::kQkv:
+    case Output::kChosen:
       break;
   }
   return {"no such output of several rows"};

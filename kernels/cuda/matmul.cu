@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/load_weight.cuh"
 #include "kernels/cuda/matmul_output.cuh"
+#include "kernels/cuda/stream_plan.h"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -61,6 +62,7 @@ OpError GenericMatmul(const MatmulArgs& a, const LaunchContext& context) {
     case Output::kGateUp:
       return Run<Output::kGateUp>(a, context);
     case Output::kQkv:
+    case Output::kChosen:
       break;
   }
   return {"no such output of a generic product"};
@@ -167,6 +169,11 @@ OpError QuantTileMatmul(const MatmulArgs& a, const LaunchContext& context) {
 bool Streams(const MatmulArgs& a, const LaunchContext& context) {
   const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a, context));
   return v != nullptr && v->kernel == ProductKernel::kStream;
+}
+
+bool SumsChosen(const MatmulArgs& a, const LaunchContext& context) {
+  const Matrix w = {a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group};
+  return Streams(a, context) && SumsEntries(w, a.rows, context.capability, context.multiprocessors);
 }
 
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context) {

@@ -32,6 +32,7 @@ enum class Output : uint8_t {
   kF32,     // out f32 [rows][n]; `softcap`
   kGateUp,  // n = 2 I, gate rows then up rows: out bf16 [rows][I]
   kQkv,     // few rows without q or k norm: rotated, to q and the KV pool
+  kChosen,  // of experts by Stream: out bf16 [n], the sum of all rows, weighted, in their order
 };
 
 struct QkvOutput {
@@ -81,8 +82,9 @@ struct MatmulArgs {
   // The kernel in front is a product of the same experts by Stream: they may be read before it
   // ends.
   bool experts_known = false;
-  ExpertTiles tiles;            // for Tiled with experts
-  const float* bias = nullptr;  // [n], of experts [E][n], or null
+  const float* weights = nullptr;  // of kChosen: [rows]; the shared expert's is 1
+  ExpertTiles tiles;               // for Tiled with experts
+  const float* bias = nullptr;     // [n], of experts [E][n], or null
   Output output = Output::kBf16;
   bool accumulate = false;
   float softcap = 0;
@@ -104,8 +106,10 @@ inline bool IsPlain(DType type) { return type <= DType::kF16; }
 // pool straight from it.
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context);
 bool TakesQkv(const MatmulArgs& a, const LaunchContext& context);
-// Whether its rows, or each expert's, go through Stream.
+// Whether its rows, or each expert's, go through Stream; and whether it had better sum up the
+// experts' rows, which are one row's, itself.
 bool Streams(const MatmulArgs& a, const LaunchContext& context);
+bool SumsChosen(const MatmulArgs& a, const LaunchContext& context);
 
 inline constexpr OpError kNoKernel = {"no CUDA kernel below compute capability 8.0"};
 

@@ -21,6 +21,8 @@ OpError ForOutput(Output output, const Run& run) {
       return run(std::integral_constant<Output, Output::kGateUp>());
     case Output::kQkv:
       return run(std::integral_constant<Output, Output::kQkv>());
+    case Output::kChosen:
+      break;
   }
   return {"no such output"};
 }

@@ -6,6 +6,9 @@
 // and go through tiles of 64 or 128 rows of one expert. Either way an entry's down result lies on
 // its own until the last kernel adds them in the order of ids, whatever else is in the batch.
 //
+// One row's experts are summed up by the down product itself, tile by tile, where that leaves no
+// block more to do (SumsEntries): a kernel less to wait for.
+//
 // A shared expert of the others' shape and format is one more entry of each of few rows: two
 // products less, with the delays of their chain. Else it is computed by itself.
 
@@ -142,6 +145,14 @@ MatmulArgs DownOf(const MoeExpertsArgs& a, const MoeScratch& s) {
   return out;
 }
 
+// The sum of one row's entries instead, where it belongs.
+void SumInto(MatmulArgs& out, const MoeExpertsArgs& a, int32_t row) {
+  out.output = Output::kChosen;
+  out.weights = a.weights + int64_t{row} * a.chosen;
+  out.accumulate = a.accumulate;
+  out.out = static_cast<Bf16*>(a.out) + row * a.down.n;
+}
+
 }  // namespace
 
 OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream stream) {
@@ -180,8 +191,11 @@ OpError CudaOps::MoeExperts(const MoeExpertsArgs& args, Scratch scratch, Stream 
       in.shared = SharedOf(args.shared_gate_up, each);
       out.shared = SharedOf(args.shared_down, each);
     }
+    const bool sums = streams && rows == 1 && SumsChosen(out, context);
+    if (sums) SumInto(out, args, first);
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(in, context));
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(out, context));
+    if (sums) continue;
     const dim3 grid(static_cast<unsigned>((hidden + kThreads - 1) / kThreads), rows);
     SWITCHYARD_RETURN_IF_OP_ERROR(
         Launch(context, grid, kThreads, 0, AddChosen, args, first, each, s.down));

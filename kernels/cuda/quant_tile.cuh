@@ -413,6 +413,7 @@ OpError RunQuantTile(const MatmulArgs& a, const LaunchContext& context) {
     case Output::kGateUp:
       return RunQuantTile<Tile, Output::kGateUp>(a, context);
     case Output::kQkv:
+    case Output::kChosen:
       break;
   }
   return {"no such output of several rows"};

@@ -28,14 +28,17 @@ __device__ inline uint4 LoadFresh(const uint4* at) {
   return v;
 }
 
-// One row of x on its way into shared memory, by so many threads of the block.
-struct StagedRow {
+// One row of x on its way into shared memory, by so many threads of the block; or, with kSeveral,
+// rows one after the other, each with zeros behind it.
+template <bool kSeveral>
+struct StagedRows {
   const uint4* x;
-  const float4* norm;  // or null
-  int pieces, padded;  // of eight elements; with zeros behind, a multiple of 32
+  const float4* norm;  // or null; of one row
+  int pieces, padded;  // of eight elements of a row; of all with zeros behind, a multiple of 32
   int thread, threads;
   CopyBarrier asked;  // arrived at by every warp once its first loads are under way
   uint4* to;
+  int padded_row = 0;  // of several
 
   // process(i, piece) for every piece of the thread's; all of a warp's lanes call it together.
   template <class Process>
@@ -46,10 +49,7 @@ struct StagedRow {
     do {
       uint4 v[kAhead];
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        const int i = first + j * threads;
-        v[j] = i < pieces ? LoadFresh(x + i) : make_uint4(0, 0, 0, 0);
-      }
+      for (int j = 0; j < kAhead; ++j) v[j] = Load(first + j * threads);
       if (is_first && threadIdx.x % kWarp == 0) asked.Arrive();
       is_first = false;
 #pragma unroll
@@ -58,6 +58,17 @@ struct StagedRow {
       }
       first += kAhead * threads;
     } while (first < padded);
+  }
+
+ private:
+  __device__ uint4 Load(int i) const {
+    bool inside = i < pieces;
+    if constexpr (kSeveral) {
+      const int row = i / padded_row, column = i - row * padded_row;
+      inside = i < padded && column < pieces;
+      i = row * pieces + column;
+    }
+    return inside ? LoadFresh(x + i) : make_uint4(0, 0, 0, 0);
   }
 };
 

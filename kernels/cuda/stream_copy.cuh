@@ -23,7 +23,11 @@ __device__ inline bool IsShared(const MatmulArgs& a, int32_t row) {
 __device__ inline int32_t ExpertOf(const MatmulArgs& a, int32_t row) {
   if (IsShared(a, row)) return kShared;
   const int32_t before = a.shared.every > 0 ? row / a.shared.every : 0;  // rows without an id
-  return a.expert[row - before];
+  return __ldcg(a.expert + (row - before));
+}
+// Of result row `row` of kChosen.
+__device__ inline float WeightOf(const MatmulArgs& a, int32_t row) {
+  return row >= a.rows ? 0.0f : IsShared(a, row) ? 1.0f : __ldcg(a.weights + row);
 }
 struct StreamWeights {
   const char *w, *scales, *zeros;
@@ -35,6 +39,27 @@ __device__ inline StreamWeights WeightsOf(const MatmulArgs& a, int32_t expert) {
           static_cast<const char*>(shared ? a.shared.scales : a.scales),
           static_cast<const char*>(shared ? a.shared.zeros : a.zeros), shared ? 0 : expert};
 }
+
+// What a block multiplies a tile by, one after the other: one matrix, or with kChosen those of
+// several experts, of which a lane knows one: `expert` is its own.
+template <Output kOutput>
+struct StreamPasses {
+  static constexpr bool kChosen = kOutput == Output::kChosen;
+  int32_t first = 0, end = 1, step = 1;
+  int32_t expert;
+
+  __device__ StreamPasses(const StreamPlan& p, int team, int32_t own) : expert(own) {
+    if constexpr (kChosen) {
+      first = p.split ? team : 0;
+      step = p.split ? p.teams : 1;
+      end = p.passes;
+    }
+  }
+  // By all of a warp.
+  __device__ int32_t Expert(int32_t pass) const {
+    return kChosen ? __shfl_sync(kAllLanes, expert, pass) : expert;
+  }
+};
 
 // The stages of the ring, one after the other, with the parity of their barriers.
 struct StreamStage {
@@ -77,37 +102,20 @@ class StreamCopier {
       : s_(s),
         team_(team),
         x_asked_(x_asked),
-        expert_(expert),
+        passes_(s.plan, team.index, expert),
         half_(half),
         lane_(threadIdx.x % kWarp) {}
 
   __device__ void Run() {
     const StreamPlan& p = s_.plan;
-    int32_t slot = 0, early = p.early, of_batch = 0;
-    bool refill = false;
+    early_ = p.early;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += team_.stride) {
       const TileRows rows = RowsOfTile<kOutput>(s_.m, tile, lane_ % 8);
       const int64_t row = max(half_ == 0 ? rows.low : rows.high, 0);
-      FindRows(row);
-      for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
-        if (refill || early == 0) LookUpFirst();
-        if (refill) team_.Empty(stage_.stage).Wait(stage_.parity ^ 1);
-        // The batch before the last one is stored: the ring holds no more tiles than a batch.
-        if (of_batch == kStreamBatch) LookUp(tile), of_batch = 0;
-        if (early-- == 0) x_asked_.Wait(0);
-        if (Format::kWords > 0 && at == 0) CopyScales(row, slot);
-        const int32_t bytes = min(p.segment, p.row_bytes - at);
-        if (bytes == kStreamSegment) {
-          CopyRows<true>(at, bytes);
-        } else {
-          CopyRows<false>(at, bytes);
-        }
-        team_.Full(stage_.stage).ArriveWhenCopied();
-        stage_.Next(p.stages);
-        refill |= stage_.stage == 0;
+      for (int32_t pass = passes_.first; pass < passes_.end; pass += passes_.step) {
+        CopyPass(tile, passes_.Expert(pass), row);
       }
-      slot = slot + 1 < p.slots ? slot + 1 : 0;
-      ++of_batch;
+      ++of_batch_;
     }
     LookUpFirst();
     asm volatile("cp.async.wait_all;" ::: "memory");
@@ -116,6 +124,29 @@ class StreamCopier {
  private:
   static_assert(kStreamStages <= kStreamBatch);
   static constexpr int kRowLanes = 16, kAtOnce = kWarp / kRowLanes;  // rows of an instruction
+
+  __device__ void CopyPass(int32_t tile, int32_t expert, int64_t row) {
+    const StreamPlan& p = s_.plan;
+    FindRows(expert, row);
+    for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
+      if (refill_ || early_ == 0) LookUpFirst();
+      if (refill_) team_.Empty(stage_.stage).Wait(stage_.parity ^ 1);
+      // The batch before the last one is stored: the ring holds no more tiles than a batch.
+      if (of_batch_ == kStreamBatch) LookUp(tile), of_batch_ = 0;
+      if (early_-- == 0) x_asked_.Wait(0);
+      if (Format::kWords > 0 && at == 0) CopyScales(expert, row, slot_);
+      const int32_t bytes = min(p.segment, p.row_bytes - at);
+      if (bytes == kStreamSegment) {
+        CopyRows<true>(at, bytes);
+      } else {
+        CopyRows<false>(at, bytes);
+      }
+      team_.Full(stage_.stage).ArriveWhenCopied();
+      stage_.Next(p.stages);
+      refill_ |= stage_.stage == 0;
+    }
+    slot_ = slot_ + 1 < p.slots ? slot_ + 1 : 0;
+  }
 
   // Where the results of a batch go: the warps that multiply would wait for what is read on the
   // way. The step's slots and positions were there before its first kernel began.
@@ -140,8 +171,8 @@ class StreamCopier {
   }
 
   // Where the lane's rows begin; `row`: of lane % 8.
-  __device__ void FindRows(int64_t row) {
-    const StreamWeights weights = WeightsOf(s_.m, expert_);
+  __device__ void FindRows(int32_t expert, int64_t row) {
+    const StreamWeights weights = WeightsOf(s_.m, expert);
     const uint64_t own = reinterpret_cast<uint64_t>(weights.w) +
                          static_cast<uint64_t>(weights.expert * s_.m.n + row) * s_.plan.row_bytes;
 #pragma unroll
@@ -168,9 +199,9 @@ class StreamCopier {
   }
 
   // Of the lane's row, but four lanes copy each.
-  __device__ void CopyScales(int64_t row, int32_t slot) const {
+  __device__ void CopyScales(int32_t expert, int64_t row, int32_t slot) const {
     const StreamPlan& p = s_.plan;
-    const StreamWeights weights = WeightsOf(s_.m, expert_);
+    const StreamWeights weights = WeightsOf(s_.m, expert);
     const int64_t element = Format::RowElement(s_.m, weights.expert, row);
     const int32_t to = slot * kStreamRows + half_ * 8 + lane_ % 8;
     CopyRow(weights.scales + element * Format::kScaleBytes, p.scale_bytes,
@@ -189,10 +220,12 @@ class StreamCopier {
   const StreamArgs& s_;
   const StreamTeam& team_;
   const CopyBarrier x_asked_;
-  const int32_t expert_;
+  const StreamPasses<kOutput> passes_;
   const int half_, lane_;
   const char* from_[8 / kAtOnce];
   StreamStage stage_;
+  bool refill_ = false;
+  int32_t slot_ = 0, early_ = 0, of_batch_ = 0;
   uint32_t batch_ = 0;  // the next one to be looked up
 };
 

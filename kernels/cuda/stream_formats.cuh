@@ -64,8 +64,8 @@ __device__ inline T OverLanes(T v, const Add& add) {
 
 // x chunk by chunk of kLanes pieces: store(i, v, largest) stores piece i of a chunk whose largest
 // element is that. Returns the sum of the thread's squares.
-template <int kLanes, class Store>
-__device__ inline float StageChunks(const StagedRow& row, const Store& store) {
+template <int kLanes, class Rows, class Store>
+__device__ inline float StageChunks(const Rows& row, const Store& store) {
   float squares = 0;
   row.Each([&](int i, const uint4& piece) {
     float v[8];
@@ -92,7 +92,8 @@ struct StreamBf16X : Format {
   static constexpr int kColumns = 1;  // of the right operand, of a row of x
   static constexpr int kPlaneBytes = 0;
 
-  __device__ static float Stage(const StagedRow& row, ChunkOfX*) {
+  template <class Rows>
+  __device__ static float Stage(const Rows& row, ChunkOfX*) {
     float squares = 0;
     row.Each([&](int i, uint4 piece) {
       if (row.norm != nullptr && i < row.pieces) {
@@ -144,7 +145,8 @@ struct StreamFp8 : Fp8Format {
   static constexpr int kColumns = 1;
   static constexpr int kPlaneBytes = 0;
 
-  __device__ static float Stage(const StagedRow& row, ChunkOfX* chunks) {
+  template <class Rows>
+  __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
     constexpr int kPieces = kLaneK / 8, kLanes = 4 * kPieces;
     const auto store = [&](int i, const float(&v)[8], float largest) {
       const uint32_t exponent = min(max(__float_as_uint(largest) >> 23, 14u), 253u);
@@ -202,7 +204,8 @@ struct StreamInt4Of : Int4Format {
   static constexpr int kPlaneBytes = 64;
   static constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
 
-  __device__ static float Stage(const StagedRow& row, ChunkOfX* chunks) {
+  template <class Rows>
+  __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
     constexpr int kLanes = 16;
     const auto store = [&](int i, const float(&v)[8], float largest) {
       // Of zeros, or of what is next to them, a number that can be divided by.

@@ -9,6 +9,9 @@
 // on the tensor cores (stream_formats.cuh). They add up their sums in shared memory, for several
 // tiles at once. Tiles go round the teams, so that all read in one place.
 //
+// kChosen: a tile is multiplied by the chosen experts of one row one after the other, each by its
+// own row of x, and their sums are added up as the row weighs them: no kernel behind has to.
+//
 // The warps that copy never wait for the kernel in front. What they ask for delays x, which the
 // others ask for once that kernel has ended: a ring is not filled further than `early` before.
 //
@@ -64,19 +67,24 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   __syncthreads();
   // A product of experts lets the next kernel begin only when its own wait is over: that one may
   // then read the choice of experts before its own.
-  const bool experts = !kMany && a.expert != nullptr;
+  constexpr bool kChosen = kOutput == Output::kChosen;
+  const bool experts = !kMany && !kChosen && a.expert != nullptr;
   const int32_t block = static_cast<int32_t>(blockIdx.x);
   const EntryBlocks own =
       experts ? BlocksOfEntry(block, p.blocks, a.rows) : EntryBlocks{0, 0, p.blocks};
   const int32_t row = own.entry;
   if (experts && !a.experts_known && !IsShared(a, row)) GridWait();
-  const int32_t expert = experts ? ExpertOf(a, row) : 0;
+  const int32_t lane = threadIdx.x % kWarp;
+  int32_t expert = 0;
+  if (experts) expert = ExpertOf(a, row);
+  if (kChosen && lane < a.rows) expert = ExpertOf(a, lane);
 
   const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
   const int index = copier >= 0 ? copier / kStreamCopiers : warp / kStreamWarps;
+  const bool split = kChosen && p.split;
   const StreamTeam team = {index,
-                           block - own.first + index * own.count,
-                           own.count * p.teams,
+                           block - own.first + (split ? 0 : index * own.count),
+                           own.count * (split ? 1 : p.teams),
                            SharedAddress(shared) + p.teams_at + index * p.team_bytes,
                            SharedAddress(barriers.full[index]),
                            SharedAddress(barriers.empty[index]),
@@ -95,7 +103,7 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
     }
   }
   StreamResult<kOutput, kMany> result;
-  result.LookUp(s, expert, team.first_tile, team.stride);
+  result.LookUp(s, expert, index, team.first_tile, team.stride);
   GridWait();
   if (experts) GridTrigger();
   result.LoadBefore(a, kMany ? result.Column() : row);
@@ -108,7 +116,10 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
 template <class Format, Output kOutput>
 OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
   const bool many = s.m.expert == nullptr && s.m.rows > 1;
-  const auto kernel = many ? Stream<Format, kOutput, true> : Stream<Format, kOutput, false>;
+  auto kernel = Stream<Format, kOutput, false>;
+  if constexpr (kOutput != Output::kChosen) {
+    if (many) kernel = Stream<Format, kOutput, true>;
+  }
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, s.plan.shared_bytes));
   return Launch(context, s.plan.blocks, s.plan.teams * kStreamTeamThreads, s.plan.shared_bytes,
                 kernel, s);
@@ -121,6 +132,11 @@ OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const StreamArgs s = {
       a, PlanStream(w, experts ? 1 : a.rows, a.output == Output::kQkv, experts ? a.rows : 1,
                     context.capability, context.multiprocessors)};
+  if (a.output == Output::kChosen) {
+    const StreamArgs chosen = {
+        a, PlanStream(w, 1, false, 1, context.capability, context.multiprocessors, a.rows)};
+    return RunStream<Format, Output::kChosen>(chosen, context);
+  }
   return ForOutput(a.output, [&](auto output) {
     return RunStream<Format, decltype(output)::value>(s, context);
   });

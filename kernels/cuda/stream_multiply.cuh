@@ -62,7 +62,7 @@ class StreamMultiplier {
       : s_(s),
         shared_(shared),
         team_(team),
-        expert_(expert),
+        passes_(s.plan, team.index, expert),
         warp_(threadIdx.x / kWarp % kStreamWarps),
         g_(threadIdx.x % kWarp / 4),
         t_(threadIdx.x % 4),
@@ -71,6 +71,7 @@ class StreamMultiplier {
                         warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes + t_ * 16))),
         chunks_{Kept(ChunkAddress(kMany ? t_ * 2 / Format::kColumns : 0)),
                 kMany ? Kept(ChunkAddress((t_ * 2 + 1) / Format::kColumns)) : 0},
+        weight_(kOutput == Output::kChosen ? WeightOf(s.m, threadIdx.x % kWarp) : 0),
         full_(Kept(team.full)),
         empty_(Kept(team.empty)) {}
 
@@ -80,18 +81,23 @@ class StreamMultiplier {
     const MatmulArgs& a = s_.m;
     const StreamPlan& p = s_.plan;
     const int threads = p.teams * kStreamWarps * kWarp;
+    if constexpr (kOutput == Output::kChosen) {
+      StageChosen(threads, x_asked);
+      return Format::kResult;
+    }
     const int each = threads / (!kMany ? 1 : a.rows > 4 ? 8 : a.rows > 2 ? 4 : 2);
     const int of_part = kMany ? static_cast<int>(threadIdx.x) / each : 0;
     if (!kMany || of_part < a.rows) {
       const int64_t from = InputRow(a, kMany ? of_part : row);
-      const StagedRow staged = {reinterpret_cast<const uint4*>(a.x + from * a.k),
-                                reinterpret_cast<const float4*>(a.norm),
-                                static_cast<int>(a.k / 8),
-                                p.x_pieces,
-                                static_cast<int>(threadIdx.x) - of_part * each,
-                                each,
-                                x_asked,
-                                reinterpret_cast<uint4*>(shared_ + p.x_at + of_part * p.x_stride)};
+      const StagedRows<false> staged = {
+          reinterpret_cast<const uint4*>(a.x + from * a.k),
+          reinterpret_cast<const float4*>(a.norm),
+          static_cast<int>(a.k / 8),
+          p.x_pieces,
+          static_cast<int>(threadIdx.x) - of_part * each,
+          each,
+          x_asked,
+          reinterpret_cast<uint4*>(shared_ + p.x_at + of_part * p.x_stride)};
       const float own = WarpSum(Format::Stage(
           staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at + of_part * p.chunks_stride)));
       if (threadIdx.x % kWarp == 0) squares[threadIdx.x / kWarp] = own;
@@ -109,28 +115,33 @@ class StreamMultiplier {
     return factor;
   }
 
+  // The sums that a team's warps leave, of a batch of tiles.
+  __device__ float* Partial(int team) const {
+    const StreamPlan& p = s_.plan;
+    return reinterpret_cast<float*>(shared_ + p.teams_at + team * p.team_bytes + p.partial_at);
+  }
+
   __device__ void Run(int32_t row, float factor, StreamResult<kOutput, kMany>& result) {
     const StreamPlan& p = s_.plan;
-    float* partial =
-        reinterpret_cast<float*>(shared_ + p.teams_at + team_.index * p.team_bytes + p.partial_at);
+    float* partial = Partial(team_.index);
     int32_t slot = 0, of_batch = 0;
     [[maybe_unused]] uint32_t batch = 0;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += team_.stride) {
       MultiplyTileOf(tile, slot, partial + (of_batch * kStreamWarps + warp_) * kResultColumns * 16);
-      slot = slot + 1 < p.slots ? slot + 1 : 0;
       const bool last = tile + team_.stride >= p.tiles;
       if (++of_batch < StreamResult<kOutput, kMany>::kBatch && !last) continue;
-      TeamSync(team_.index);
+      Sync();
       if constexpr (kOutput == Output::kQkv && !kMany) {
         team_.TargetsReady(batch).Wait(batch / 2 % 2);
         result.TakeTarget(team_.Targets(s_.plan, batch++));
       }
-      result.Store(s_.m, expert_, kMany ? result.Column() : row, partial, factor);
+      result.Store(s_.m, passes_.expert, kMany ? result.Column() : row, partial,
+                   p.split ? Partial(1) : nullptr, factor);
       if (last) return;
-      result.LookUp(s_, expert_, tile + team_.stride, team_.stride);
+      result.LookUp(s_, passes_.expert, team_.index, tile + team_.stride, team_.stride);
       result.LoadBefore(s_.m, kMany ? result.Column() : row);
       of_batch = 0;
-      TeamSync(team_.index);
+      Sync();
     }
   }
 
@@ -138,24 +149,64 @@ class StreamMultiplier {
   static constexpr int kPieces = Format::kLaneK / 8;  // of x, for one of the weights
   static constexpr int kResultColumns = StreamResult<kOutput, kMany>::kColumns;
 
-  __device__ void MultiplyTileOf(int32_t tile, int32_t slot, float* partial) {
+  // Of those whose sums lie together.
+  __device__ void Sync() const {
+    if (kOutput == Output::kChosen && s_.plan.split) {
+      MultipliersSync(s_.plan.teams * kStreamWarps * kWarp);
+    } else {
+      TeamSync(team_.index);
+    }
+  }
+
+  __device__ void StageChosen(int threads, CopyBarrier x_asked) {
+    const StreamPlan& p = s_.plan;
+    const StagedRows<true> staged = {reinterpret_cast<const uint4*>(s_.m.x),
+                                     nullptr,
+                                     static_cast<int>(s_.m.k / 8),
+                                     p.passes * p.x_pieces,
+                                     static_cast<int>(threadIdx.x),
+                                     threads,
+                                     x_asked,
+                                     reinterpret_cast<uint4*>(shared_ + p.x_at),
+                                     p.x_pieces};
+    (void)Format::Stage(staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at));
+    MultipliersSync(threads);
+  }
+
+  __device__ void MultiplyTileOf(int32_t tile, int32_t& slot, float* partial) {
+    float sum[1][4] = {};
+    if constexpr (kOutput == Output::kChosen) {
+      for (int32_t pass = passes_.first; pass < passes_.end; pass += passes_.step) {
+        float of_pass[1][4] = {};
+        MultiplyPass(tile, slot, pass, of_pass);
+        const float weight = __shfl_sync(kAllLanes, weight_, pass);
+        sum[0][0] = fmaf(weight, of_pass[0][0], sum[0][0]);
+        sum[0][2] = fmaf(weight, of_pass[0][2], sum[0][2]);
+      }
+    } else {
+      MultiplyPass(tile, slot, 0, sum);
+    }
+    LeaveSums(sum[0], partial);
+  }
+
+  // Adds a tile's products with one expert's row, or with all of x.
+  __device__ void MultiplyPass(int32_t tile, int32_t& slot, int32_t pass, float (&sum)[1][4]) {
     const StreamPlan& p = s_.plan;
     TileScales<Format> scales(p, team_.shared, slot, g_);
+    slot = slot + 1 < p.slots ? slot + 1 : 0;
     if (Format::kWords > 0 && !p.whole_scales) {
-      scales.MoveTo(s_.m, expert_, RowsOfTile<kOutput>(s_.m, tile, g_));
+      scales.MoveTo(s_.m, passes_.Expert(pass), RowsOfTile<kOutput>(s_.m, tile, g_));
     }
-    float sum[1][4] = {};
     for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
       CopyBarrier(full_ + 8 * stage_.stage).Wait(stage_.parity);
       const int32_t bytes = min(p.segment, p.row_bytes - at);
       if (bytes == kStreamSegment) {
-        MultiplySegment<true>(at, bytes - warp_ * 64, scales, sum);
+        MultiplySegment<true>(at, bytes - warp_ * 64, pass, scales, sum);
       } else {
-        MultiplySegment<false>(at, bytes - warp_ * 64, scales, sum);
+        MultiplySegment<false>(at, bytes - warp_ * 64, pass, scales, sum);
       }
       stage_.Next(p.stages);
     }
-    LeaveSums(sum[0], partial);
   }
 
   __device__ void LeaveSums(const float (&sum)[4], float* partial) const {
@@ -174,11 +225,12 @@ class StreamMultiplier {
 
   // The warp's columns of a stage, 64 bytes of each row at a time; `bytes` from its first one on.
   template <bool kWhole>
-  __device__ void MultiplySegment(uint32_t at, int32_t bytes, const TileScales<Format>& scales,
-                                  float (&sum)[1][4]) {
+  __device__ void MultiplySegment(uint32_t at, int32_t bytes, int32_t pass,
+                                  const TileScales<Format>& scales, float (&sum)[1][4]) {
     constexpr int kChunks = kStreamSegment / kStreamWarps / 64, kStep = kStreamWarps * 64;
     const uint32_t row = row_ + stage_.stage * s_.plan.stage_bytes;
-    const uint32_t x = x_ + at * kPieces, of_x = at / 64 * sizeof(ChunkOfX);
+    const uint32_t x = x_ + pass * s_.plan.x_stride + at * kPieces;
+    const uint32_t of_x = pass * s_.plan.chunks_stride + at / 64 * sizeof(ChunkOfX);
     const uint32_t first = at / 64 + warp_;  // chunk of the row
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
@@ -221,7 +273,8 @@ class StreamMultiplier {
   const StreamArgs& s_;
   char* const shared_;
   const StreamTeam& team_;
-  const int32_t expert_;
+  const StreamPasses<kOutput> passes_;
+  const float weight_;  // of the lane's pass, with kChosen
   const int warp_, g_, t_;
   const uint32_t row_;         // the lane's first piece of the first stage
   const uint32_t x_;           // what it multiplies

@@ -56,10 +56,10 @@ void PlaceShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets) {
   };
   // Neighbouring rows lie in other banks.
   p.x_stride = static_cast<int32_t>(p.x_pieces * kPieceBytes + (rows > 1 ? kStreamRowPad : 0));
-  place(p.x_at, rows * p.x_stride);
+  place(p.x_at, rows * p.passes * p.x_stride);
   const bool whole = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4;
   p.chunks_stride = static_cast<int32_t>(whole ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
-  place(p.chunks_at, rows * p.chunks_stride);
+  place(p.chunks_at, rows * p.passes * p.chunks_stride);
   const int64_t teams_at = at;
   p.teams_at = static_cast<int32_t>(at);
   int32_t ring;
@@ -88,13 +88,23 @@ void FitShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets, int64
   p.teams = 1;
 }
 
+// Blocks for all entries, and whether a block's teams share its tiles: as few rounds as may be.
+void ShareOut(StreamPlan& p, int64_t entries, int multiprocessors) {
+  const int64_t together = Parts(p.tiles, multiprocessors) * Parts(p.passes, p.teams);
+  const int64_t apart = Parts(p.tiles, int64_t{multiprocessors} * p.teams) * p.passes;
+  p.split = p.passes > 1 && together < apart;
+  const int64_t most = p.split ? p.tiles : Parts(p.tiles, p.teams);  // of an entry
+  p.blocks = static_cast<int32_t>(std::clamp<int64_t>(multiprocessors, entries, entries * most));
+}
+
 }  // namespace
 
 int64_t StreamShared(int capability) { return SharedLimit(capability) - kStatic; }
 
 StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entries, int capability,
-                      int multiprocessors) {
+                      int multiprocessors, int64_t passes) {
   StreamPlan p;
+  p.passes = static_cast<int32_t>(passes);
   p.tiles = static_cast<int32_t>(Parts(w.n, kStreamRows));
   p.row_bytes = static_cast<int32_t>(w.k / PieceColumns(w.dtype) * kPieceBytes);
   // Whole segments cost less a byte than others.
@@ -106,12 +116,20 @@ StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entri
   p.zero_stride = static_cast<int32_t>(AlignedStride(p.zero_bytes));
   p.whole_scales = Whole(w.scales, p.scale_bytes) && Whole(w.zeros, p.zero_bytes);
   FitShared(p, w, rows, targets, StreamShared(capability));
-  p.blocks = static_cast<int32_t>(
-      std::clamp<int64_t>(multiprocessors, entries, entries * Parts(p.tiles, p.teams)));
+  ShareOut(p, entries, multiprocessors);
   // What is on its way before x delays x; where a team has one tile, nothing makes up for that.
-  const bool hurried = p.tiles <= p.blocks / entries * p.teams && w.dtype != DType::kBF16;
+  const bool hurried =
+      passes == 1 && p.tiles <= p.blocks / entries * p.teams && w.dtype != DType::kBF16;
   p.early = std::min(p.stages, hurried ? kHurriedStages : kEarlyStages);
   return p;
+}
+
+bool SumsEntries(const Matrix& w, int64_t entries, int capability, int multiprocessors) {
+  if (entries > kMostPasses) return false;
+  const StreamPlan one = PlanStream(w, 1, false, 1, capability, multiprocessors, entries);
+  if (one.shared_bytes > StreamShared(capability)) return false;
+  const StreamPlan each = PlanStream(w, 1, false, entries, capability, multiprocessors);
+  return Parts(one.tiles, one.blocks) * entries <= Parts(each.tiles, each.blocks / entries);
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -26,12 +26,14 @@ constexpr int kTargetBytes = kStreamBatch * 8 * 32;  // of where a batch's pairs
 struct StreamPlan {
   int32_t blocks = 0, teams = 0;  // of all entries; of a block
   int32_t tiles = 0;              // of an entry: team t of its block b takes b + t blocks, ...
+  int32_t passes = 1;             // experts of which each tile is the sum
+  bool split = false;  // a block's teams share its tiles: team t takes passes t + teams, ...
   int32_t row_bytes = 0;
   int32_t segment = 0, segments = 0;          // of a row; the last may be shorter
   int32_t stages = 0, stage_bytes = 0;        // of each team's ring
   int32_t early = 0;                          // of them are filled before x has been asked for
-  int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind the row
-  int32_t x_stride = 0, chunks_stride = 0;    // bytes of a row of x, and of what is known of it
+  int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind a pass's row
+  int32_t x_stride = 0, chunks_stride = 0;    // bytes of a row of x, or of a pass's; what is known
   int32_t scale_bytes = 0, zero_bytes = 0;    // of a row
   int32_t scale_stride = 0, zero_stride = 0;  // of a row in shared memory
   bool whole_scales = false;                  // every row's begin at a multiple of 16 bytes
@@ -63,10 +65,14 @@ SWITCHYARD_ON_BOTH inline EntryBlocks BlocksOfEntry(int32_t block, int32_t block
 }
 
 // Of a matrix whose x has so many rows; `targets`: results go to q and KV; `entries`: chosen
-// experts, each with its row of x, or 1. A plan that the capability has no room for says so by its
-// size: more than StreamShared of it.
+// experts, each with its row of x, or 1; `passes`: of one entry that sums up so many experts. A
+// plan that the capability has no room for says so by its size: more than StreamShared of it.
 StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entries, int capability,
-                      int multiprocessors);
+                      int multiprocessors, int64_t passes = 1);
+// Whether experts are better passes of one entry than entries whose results another kernel adds up:
+// if no block has more to do for it.
+bool SumsEntries(const Matrix& w, int64_t entries, int capability, int multiprocessors);
+constexpr int64_t kMostPasses = 32;  // a lane each
 int64_t StreamShared(int capability);
 
 }  // namespace switchyard::kernels::cuda

@@ -27,11 +27,14 @@ struct StreamResult {
   // Which row of x, of several.
   __device__ static int Column() { return TeamThread() / kPairs; }
 
-  // Reads what no kernel writes: biases, and of several rows where a step's rows go.
-  __device__ void LookUp(const StreamArgs& s, int32_t expert, int32_t first, int32_t stride) {
+  // Reads what the kernel in front does not write: biases, and of several rows where a step's rows
+  // go. Of teams that share their tiles the first one stores.
+  __device__ void LookUp(const StreamArgs& s, int32_t expert, int team, int32_t first,
+                         int32_t stride) {
     const int pair = TeamThread() % kPairs;
     const int64_t tile = first + int64_t{pair / 8} * stride;
     rows = {-1, -1};
+    if (kOutput == Output::kChosen && s.plan.split && team > 0) return;
     if (Column() >= (kMany ? s.m.rows : 1) || tile >= s.plan.tiles) return;
     rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
     if constexpr (kOutput == Output::kQkv && kMany) {
@@ -41,6 +44,17 @@ struct StreamResult {
     if constexpr (kOutput == Output::kBf16) {
       if (rows.low >= 0) low_bias = Biased(s.m, expert, rows.low, 0);
       if (rows.high >= 0) high_bias = Biased(s.m, expert, rows.high, 0);
+    }
+    if constexpr (kOutput == Output::kChosen) WeighBiases(s.m);
+  }
+  __device__ void WeighBiases(const MatmulArgs& a) {
+    low_bias = high_bias = 0;
+#pragma unroll 4
+    for (int32_t r = 0; r < a.rows && a.bias != nullptr; ++r) {
+      const float* bias = a.bias + int64_t{ExpertOf(a, r)} * a.n;
+      const float weight = WeightOf(a, r);
+      if (rows.low >= 0) low_bias = fmaf(weight, bias[rows.low], low_bias);
+      if (rows.high >= 0) high_bias = fmaf(weight, bias[rows.high], high_bias);
     }
   }
   // What a warp that copies has looked up, of one row.
@@ -55,14 +69,15 @@ struct StreamResult {
   // What kernels in front have written; used only to store.
   __device__ void LoadBefore(const MatmulArgs& a, int32_t row) {
     low_before = high_before = __float2bfloat16_rn(0.0f);
-    if (kOutput != Output::kBf16 || !a.accumulate) return;
+    if ((kOutput != Output::kBf16 && kOutput != Output::kChosen) || !a.accumulate) return;
     const Bf16* out = static_cast<const Bf16*>(a.out) + int64_t{row} * a.n;
     if (rows.low >= 0) low_before = out[rows.low];
     if (rows.high >= 0) high_before = out[rows.high];
   }
 
+  // `other`: what another team has left of the same tiles, or null.
   __device__ void Store(const MatmulArgs& a, int32_t expert, int32_t row, const float* partial,
-                        float factor) const {
+                        const float* other, float factor) const {
     if (rows.low < 0) return;
     const int pair = TeamThread() % kPairs;
     const float* from =
@@ -72,13 +87,18 @@ struct StreamResult {
     for (int i = 0; i < kStreamWarps; ++i) {
       low += from[i * kColumns * 16], high += from[i * kColumns * 16 + 8];
     }
+    if (kOutput == Output::kChosen && other != nullptr) {
+      const float* more = other + (from - partial);
+#pragma unroll
+      for (int i = 0; i < kStreamWarps; ++i) low += more[i * 16], high += more[i * 16 + 8];
+    }
     low *= factor;
     high *= factor;
     if constexpr (kOutput == Output::kGateUp) {
       StoreGateUp(a, expert, row, rows.low, low, high);
     } else if constexpr (kOutput == Output::kQkv) {
       StoreQkv(target, low, high);
-    } else if constexpr (kOutput == Output::kBf16) {
+    } else if constexpr (kOutput == Output::kBf16 || kOutput == Output::kChosen) {
       Bf16* out = static_cast<Bf16*>(a.out) + int64_t{row} * a.n;
       out[rows.low] = __float2bfloat16_rn(low + low_bias + __bfloat162float(low_before));
       if (rows.high >= 0)

@@ -33,6 +33,11 @@ const Case kCases[] = {
     {1, 10, 8, Routing::kSigmoidGroups, 1, 1, true, 1.0f, 1096, 712},
     {2, 10, 8, Routing::kSigmoidGroups, 1, 1, true, 1.0f, 1096, 712},
     {2, 5, 3, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 264, 1160},
+    // On 132 multiprocessors the down product sums up the experts: a tile and three by both teams
+    // of a block, two by each of its teams.
+    {1, 10, 8, Routing::kTopKSoftmax, 1, 1, true, 1.0f, 2056, 136},
+    {1, 4, 2, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 6336, 40},
+    {1, 4, 2, Routing::kSoftmaxTopK, 1, 1, true, 1.0f, 8448, 568},
 };
 
 class GpuMoeTest : public GpuTest, public ::testing::WithParamInterface<Case> {
