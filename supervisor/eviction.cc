@@ -92,7 +92,7 @@ Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) 
   for (const Tenant& tenant : tenants) {
     const uint64_t missing = Missing(eviction, needed);
     if (missing == 0) break;
-    if (tenant.pinned || tenant.taboo) continue;
+    if (tenant.pinned || tenant.taboo || tenant.stays) continue;
     const Bytes lease = Current(tenant, eviction);
     Bytes target = WithoutSpareKv(tenant, lease, missing, 0);
     if (lease.total() - target.total() < missing) target = WithoutChunks(tenant, lease, missing);
@@ -101,7 +101,8 @@ Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) 
   // 3. Fixed bytes.
   for (const Tenant& tenant : tenants) {
     if (Missing(eviction, needed) == 0) break;
-    if (tenant.pinned || tenant.taboo || tenant.paused || tenant.lease.fixed == 0) continue;
+    const bool stays = tenant.paused || tenant.worker_stays || tenant.stays;
+    if (tenant.pinned || tenant.taboo || stays || tenant.lease.fixed == 0) continue;
     Take(tenant, Bytes{}, eviction);
     for (Shrink& shrink : eviction.shrinks) {
       if (shrink.model == tenant.model) shrink.end_worker = true;

@@ -21,7 +21,10 @@ struct Tenant {
   bool pinned = false;
   bool active = false;  // has sequences on the device
   bool paused = false;  // has sequences in host memory: its worker must not end
-  bool taboo = false;   // not now: its lease is in motion, or its turn is not over
+  // Has sequences that outlasted a drain, and could not be paused. Until they have ended,
+  bool worker_stays = false;  // its worker must not end;
+  bool stays = false;         // nor may it cease to be whole.
+  bool taboo = false;         // not now: its lease is in motion, or its turn is not over
 };
 
 // What one victim is to become.
@@ -44,7 +47,8 @@ struct Eviction {
 //   2. Idle models before active ones, the least worth first (below), never pinned: KV beyond the
 //      smallest pool if that is enough, else the whole pool (without its weights a model cannot use
 //      it), then as many chunks as needed from the end of the image.
-//   3. The fixed bytes of models that have given everything else, by ending their workers.
+//   3. The fixed bytes of models that have given everything else, by ending their workers. What is
+//      paused would be lost with its worker, so active ones must drain to their end for that.
 //
 // What a byte is worth: what it costs to bring it back, times how likely that is soon, for which
 // stands 1 / (now - last use): cost / age. Among models of equal cost the least recently used

@@ -174,6 +174,7 @@ class Router::Impl {
   void PumpMasters();
   bool FillMaster(ModelRecord& model, bool may_drop);
   bool MakeHostRoom(const ModelRecord& model, uint64_t bytes);
+  uint64_t HostRoomComing() const;
   void SendMaster(ModelRecord& model);
   void DropMaster(ModelRecord& model);
   void DiscardMaster(ModelRecord& model);
@@ -192,8 +193,14 @@ class Router::Impl {
                 uint64_t host_kv = 0);
   void ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker);
   void WatchLease(ModelRecord& model, std::optional<uint64_t> excused = {});
-  bool ReserveForPause(ModelRecord& model);
+  enum class HostRoom { kThere, kComing, kNone };
+  HostRoom ReserveForPause(ModelRecord& model);
+  void ArmDrain(ModelRecord& model, Nanos delay);
   void TryPause(ModelRecord& model);
+  bool GetsOn(const ModelRecord& model) const;
+  void GiveUpDrain(ModelRecord& model);
+  void GiveBack(ModelRecord& victim);
+  std::vector<std::string> WhyNotPaused(size_t device) const;
   void OnLease(ModelRecord& model, const v1::LeaseStatus& status);
   void OnShrunk(ModelRecord& model);
   void NoteRate(ModelRecord& model);
@@ -241,6 +248,7 @@ class Router::Impl {
   bool VictimsDrain(const Swap& swap) const;
   void NoteForeign(DeviceSlot& device);
   void AwaitSpared(const Demand& demand);
+  absl::Status Outlasted(const std::string& model) const;
   void LoadFailed(ModelRecord& model, const absl::Status& why);
   void FailDemand(ModelRecord& model, const absl::Status& status);
 

@@ -54,8 +54,12 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
   if (!model.needs.Whole(target) && !end_worker && model.running > 0) ReserveForPause(model);
   SetLease(model, target, Motion::kShrink);
   model.lease.ends_worker = end_worker;
+  ArmDrain(model, options_.drain_timeout);
+}
+
+void Router::Impl::ArmDrain(ModelRecord& model, Nanos delay) {
   const std::string name = model.name();
-  Arm(model.lease.drain, options_.drain_timeout, [this, name] { TryPause(*Find(name)); });
+  Arm(model.lease.drain, delay, [this, name] { TryPause(*Find(name)); });
 }
 
 // Not settling is being stuck, unless sequences are draining and get on, or a growth follows a
@@ -90,9 +94,9 @@ void Router::Impl::WatchLease(ModelRecord& model, std::optional<uint64_t> excuse
   });
 }
 
-// Keeps host memory for the KV of what runs, beside what is paused already. False if there is none
-// now; masters that nobody needs make room.
-bool Router::Impl::ReserveForPause(ModelRecord& model) {
+// Keeps host memory for the KV of what runs, beside what is paused already. Masters that nobody
+// needs make room, in a moment.
+Router::Impl::HostRoom Router::Impl::ReserveForPause(ModelRecord& model) {
   const size_t running = std::max<size_t>({model.running, model.worker.running, 1});
   // No sequence can have more than the smallest pool, which holds a whole context.
   const uint64_t most =
@@ -100,26 +104,100 @@ bool Router::Impl::ReserveForPause(ModelRecord& model) {
   const uint64_t wanted = model.worker.host_kv + most;
   const uint64_t have = state_.host.paused(model.name());
   model.lease.reserve_wanted = wanted;
-  if (have >= wanted) return model.lease.reserved = true;
+  if (have >= wanted) {
+    model.lease.reserved = true;
+    return HostRoom::kThere;
+  }
   // Any master must still fit beside all that is paused, or nothing could come back to resume.
   uint64_t largest = 0;
   for (const auto& [name, other] : state_.models) {
     if (other->entry.problem.ok()) largest = std::max(largest, other->host.bytes);
   }
-  if (state_.host.paused() - have + wanted + largest > state_.host.budget()) return false;
-  if (state_.host.free() < wanted - have && !MakeHostRoom(model, wanted - have)) return false;
-  return model.lease.reserved = state_.host.SetPaused(model.name(), wanted);
+  if (state_.host.paused() - have + wanted + largest > state_.host.budget()) return HostRoom::kNone;
+  const uint64_t missing = wanted - have;
+  if (state_.host.free() < missing && !MakeHostRoom(model, missing)) {
+    return state_.host.free() + HostRoomComing() < missing ? HostRoom::kNone : HostRoom::kComing;
+  }
+  model.lease.reserved = state_.host.SetPaused(model.name(), wanted);
+  return model.lease.reserved ? HostRoom::kThere : HostRoom::kNone;
 }
 
-// The drain timeout is over. As long as there is no host memory for the KV, the sequences go on
-// draining, and this is tried again.
+// The drain timeout is over. What cannot be paused goes on, and nobody waits for it any longer: a
+// drain without an end would hold up the whole device.
 void Router::Impl::TryPause(ModelRecord& model) {
   LeaseSlot& lease = model.lease;
   if (lease.motion != Motion::kShrink || lease.pausing || !Ready(model)) return;
-  if (lease.ends_worker) return;  // paused sequences would die with it
-  lease.pause_wanted = !ReserveForPause(model);
+  // Slow to settle, or it has not said yet that something runs.
+  if (!Drains(model)) return ArmDrain(model, kSecond);
+  const bool whole = model.needs.Whole(LeaseOf(model).granted);
+  // Paused sequences would die with their worker.
+  const HostRoom room = lease.ends_worker ? HostRoom::kNone : ReserveForPause(model);
+  lease.pause_wanted = room == HostRoom::kComing;
   if (lease.pause_wanted) return;
-  SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, state_.host.paused(model.name()));
+  if (room == HostRoom::kThere) {
+    const uint64_t host_kv = state_.host.paused(model.name());
+    return SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, host_kv);
+  }
+  // Who stays whole need not stop. Who stands still is stuck, and the lease's watch will say so;
+  // and what has been cancelled is about to end.
+  if (whole || !GetsOn(model) || model.running == 0) return ArmDrain(model, kSecond);
+  GiveUpDrain(model);
+}
+
+// Whether the model's sequences are at work, so that waiting for them is all that is wrong.
+bool Router::Impl::GetsOn(const ModelRecord& model) const {
+  const v1::Heartbeat& beat = model.worker.heartbeat;
+  return InAStep(beat) || Suspends(model) ||
+         Now() - model.probe.proved_at <= LongestStep(beat.step_predicted_ns());
+}
+
+// The victim's sequences can neither finish in time nor be paused: it keeps what it has, and serves
+// on. Whoever it was to give way to is told, or waits for another chance until its bound is over.
+void Router::Impl::GiveUpDrain(ModelRecord& model) {
+  LeaseSlot& lease = model.lease;
+  for (const RequestId id : model.requests) {
+    if (FindRequest(id)->stage == Stage::kRunning) lease.outlasting.insert(id);
+  }
+  lease.outlast_worker = lease.ends_worker;
+  lease.outlast_why =
+      lease.ends_worker
+          ? absl::StrCat(model.name(), " cannot pause, since its worker would have to end for the ",
+                         HumanBytes(model.needs.fixed), " that it takes itself")
+          : absl::StrCat(model.name(), " needs ", HumanBytes(lease.reserve_wanted),
+                         " of host memory to pause");
+  LogInfo("the sequences of ", model.name(), " go on: they have not finished within ",
+          options_.drain_timeout / kMillisecond, " ms, and ", lease.outlast_why);
+  DeviceSlot& device = DeviceOf(model);
+  if (!device.swap || device.swap->victims.count(model.name()) == 0) return GiveBack(model);
+  const std::string wanted = device.swap->model;
+  AbortSwap(device);
+  FailSwitch(wanted, Outlasted(wanted));
+}
+
+// A victim that still drains gets its lease back.
+void Router::Impl::GiveBack(ModelRecord& victim) {
+  LeaseSlot& lease = victim.lease;
+  if (!Ready(victim) || state_.ending || lease.motion != Motion::kShrink || lease.pausing) return;
+  const Bytes before = Max(lease.before, LeaseOf(victim).granted);
+  // It may have let go of chunks that we have not heard of: without a master they are gone. While
+  // sequences run, it has not.
+  const bool can_grow =
+      (victim.master.phase == MasterSlot::Phase::kComplete && victim.master.attached) ||
+      Drains(victim);
+  if (!can_grow || !LeaseOf(victim).charge.Covers(before)) return;
+  lease.ends_worker = false;
+  lease.drain.Clear();
+  SetLease(victim, before, Motion::kGrow);
+}
+
+// Of models on the device whose sequences have outlasted a drain.
+std::vector<std::string> Router::Impl::WhyNotPaused(size_t device) const {
+  std::vector<std::string> reasons;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != device || model->lease.outlasting.empty()) continue;
+    reasons.push_back(model->lease.outlast_why);
+  }
+  return reasons;
 }
 
 void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {

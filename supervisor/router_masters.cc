@@ -88,10 +88,9 @@ bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
 // has not, or comes before it: two that wait do not take it from each other in turns.
 bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
   std::vector<SpareMaster> droppable;
-  uint64_t expected = state_.host.free();
+  const uint64_t expected = state_.host.free() + HostRoomComing();
   const std::optional<Demand> ours = DemandOf(model);
   for (const auto& [name, other] : state_.models) {
-    if (other->master.phase == MasterPhase::kDropping) expected += state_.host.master(name);
     const DeviceSlot& device = DeviceOf(*other);
     const std::optional<Demand> demand = DemandOf(*other);
     const bool behind = ours && demand && demand->kind == DemandKind::kSwitch &&
@@ -110,6 +109,15 @@ bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
     DropMaster(*Find(name));
   }
   return state_.host.free() >= bytes;
+}
+
+// Of masters that are on their way out.
+uint64_t Router::Impl::HostRoomComing() const {
+  uint64_t coming = 0;
+  for (const auto& [name, model] : state_.models) {
+    if (model->master.phase == MasterPhase::kDropping) coming += state_.host.master(name);
+  }
+  return coming;
 }
 
 // As if a worker of ours had filled it, and been lost.

@@ -170,6 +170,7 @@ void Router::Impl::LeaveStage(ModelRecord& model, Request& request) {
   NoteWork(model);
   if (stage == Stage::kRunning) {
     --model.running;
+    model.lease.outlasting.erase(request.id);
     return;
   }
   model.ages.erase({request.waiting_since, request.id});

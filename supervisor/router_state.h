@@ -172,10 +172,16 @@ struct LeaseSlot {
   bool reserved = false;        // host memory is kept for its sequences until it is at rest
   uint64_t reserve_wanted = 0;  // as much
   bool pausing = false;         // PAUSE has been sent
-  bool pause_wanted = false;    // the drain timeout is over, but there was no host memory
+  bool pause_wanted = false;    // the drain timeout is over, and host memory is being made free
   bool ends_worker = false;     // once it is at rest, the worker ends for its fixed bytes
   Alarm drain;                  // then sequences are paused
   Alarm watch;                  // then the worker is taken to be stuck
+
+  // Sequences that outlasted a drain and could not be paused. As long as any of them runs, nobody
+  // waits for them again.
+  std::set<RequestId> outlasting;
+  bool outlast_worker = false;  // they could have been paused, but not without their worker
+  std::string outlast_why;
 };
 
 // How long a model's requests have waited for its turn, and may.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/retry_after.h"
@@ -55,6 +56,7 @@ void Router::Impl::PumpDevice(size_t index) {
     const bool was = std::exchange(model->blocked, blocked.count(name) > 0);
     dirty_ |= model->blocked != was;
   }
+  for (const std::string& name : decision.refused) FailSwitch(name, Outlasted(name));
   if (decision.start) return StartSwap(device, *std::move(decision.start));
   if (!wanted) GrowPools(device, index, models);
   if (decision.recheck_at > 0) RecheckAt(device, decision.recheck_at);
@@ -219,19 +221,20 @@ void Router::Impl::AbortSwap(DeviceSlot& device) {
   device.swap.reset();
   dirty_ = true;
   for (const std::string& name : victims) {
-    ModelRecord* victim = Find(name);
-    if (victim == nullptr || !Ready(*victim) || state_.ending) continue;
-    LeaseSlot& lease = victim->lease;
-    if (lease.motion != Motion::kShrink || lease.pausing) continue;
-    const Bytes before = Max(lease.before, LeaseOf(*victim).granted);
-    // It may have let go of chunks that we have not heard of: without a master they are gone.
-    const bool can_grow =
-        victim->master.phase == MasterSlot::Phase::kComplete && victim->master.attached;
-    if (!can_grow || !LeaseOf(*victim).charge.Covers(before)) continue;
-    lease.ends_worker = false;
-    lease.drain.Clear();
-    SetLease(*victim, before, Motion::kGrow);
+    if (ModelRecord* victim = Find(name)) GiveBack(*victim);
   }
+}
+
+// What a switch is told that would have to wait for them.
+absl::Status Router::Impl::Outlasted(const std::string& wanted) const {
+  const ModelRecord& model = *Find(wanted);
+  return WithRetryAfter(
+      absl::ResourceExhaustedError(absl::StrCat(
+          wanted, " cannot come in: what runs on ", DeviceOf(model).ledger.device().name,
+          " has not finished within ", options_.drain_timeout / kMillisecond, " ms, and ",
+          absl::StrJoin(WhyNotPaused(model.device), ", "),
+          ". It goes on: ask again when it is done, or unload the model that runs it")),
+      std::max(kNoRoomRetry, options_.drain_timeout));
 }
 
 // Whoever wanted the model to become resident is told why it does not.

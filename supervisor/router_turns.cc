@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/human.h"
 #include "supervisor/backoff.h"
 #include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
@@ -80,6 +79,9 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   view.tenant.pinned = model.pinned;
   view.tenant.active = model.running > 0;
   view.tenant.paused = model.worker.paused > 0 || model.worker.host_kv > 0 || model.lease.pausing;
+  const bool outlasts = !model.lease.outlasting.empty();
+  view.tenant.worker_stays = outlasts;
+  view.tenant.stays = outlasts && !model.lease.outlast_worker;
   view.charge = lease.charge;
   view.starved = model.worker.starved && Resident(model);
   view.settled = model.lease.motion == Motion::kRest;
@@ -281,12 +283,7 @@ void Router::Impl::PumpWaits(size_t index, const std::vector<Demand>& demands) {
 
 // `retry`: when it may be its turn.
 void Router::Impl::RefuseOverdue(ModelRecord& model, Nanos retry) {
-  std::vector<std::string> drain;
-  for (const auto& [name, other] : state_.models) {
-    if (other->device != model.device || !other->lease.pause_wanted) continue;
-    drain.push_back(absl::StrCat(name, " needs ", HumanBytes(other->lease.reserve_wanted),
-                                 " of host memory to pause"));
-  }
+  const std::vector<std::string> drain = WhyNotPaused(model.device);
   const std::string message =
       absl::StrCat(model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name,
                    " within ", Seconds(model.clock.bound), " s, longer than which no request waits",

@@ -140,7 +140,10 @@ SwapPlan NotNow(const SchedulerDevice& device, const Holders& holders, const Dem
     if (model->tenant.model == demand.model || model->quarantined) continue;
     const Nanos gives_way = GivesWayAt(model->work, demand, now);
     const bool moves = !model->settled || model->ending;
-    if (!moves && gives_way <= now) continue;
+    if (!moves && gives_way <= now) {
+      plan.outlasted |= model->tenant.stays || model->tenant.worker_stays;
+      continue;
+    }
     const bool waits = moves || InLeastTurn(model->work, demand, now);
     if (waits) plan.verdict = Verdict::kWait;                                         // 2
     if (!waits && plan.verdict == Verdict::kBlocked) plan.verdict = Verdict::kLater;  // 3
@@ -233,6 +236,9 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
     SwapPlan plan = Plan(device, holders, *self->second, demand, now);
     const bool blocked = plan.verdict == Verdict::kBlocked;
     if (blocked) decision.blocked.push_back(demand.model);
+    if (blocked && plan.outlasted && demand.kind == DemandKind::kSwitch) {
+      decision.refused.push_back(demand.model);
+    }
     if (!demand.prepared) {
       unready_switch |= demand.kind == DemandKind::kSwitch && !blocked;
       continue;

@@ -49,7 +49,8 @@ struct SwapPlan {
   Verdict verdict = Verdict::kGo;
   std::vector<Shrink> shrinks;
   std::string reason;
-  Nanos recheck_at = 0;  // kWait, kLater: ask again then at the latest; 0: an event will come
+  Nanos recheck_at = 0;    // kWait, kLater: ask again then at the latest; 0: an event will come
+  bool outlasted = false;  // kBlocked: by sequences that have outlasted a drain
 };
 
 // Whether a master of `total` bytes, `done` of them filled in `elapsed`, will be complete so soon
@@ -90,6 +91,7 @@ struct Decision {
   };
   std::optional<Start> start;
   std::vector<std::string> blocked;  // ready or not: another model must have its turn first
+  std::vector<std::string> refused;  // switches that sequences block which outlasted a drain
   Nanos recheck_at = 0;
 };
 

@@ -61,6 +61,18 @@ TEST(Eviction, IdleModelsBeforeActiveOnesWhateverTheirAge) {
   EXPECT_EQ(e.shrinks[0].model, "b");
 }
 
+TEST(Eviction, WhatOutlastedADrainStays) {
+  Tenant active = Resident("a", 1, 90);
+  active.active = true;
+  EXPECT_EQ(ChooseVictims({active}, 300, kNow).shrinks[0].end_worker, true);
+  active.worker_stays = true;
+  EXPECT_FALSE(ChooseVictims({active}, 300, kNow).enough);
+  EXPECT_EQ(ChooseVictims({active}, 290, kNow).shrinks[0].target, (Bytes{10, 0, 0}));
+  active.stays = true;
+  EXPECT_FALSE(ChooseVictims({active}, 290, kNow).enough);
+  EXPECT_EQ(ChooseVictims({active}, 60, kNow).shrinks[0].target, (Bytes{10, 200, 30}));
+}
+
 TEST(Eviction, WhatCostsTenTimesAsMuchCountsAsUsedTenTimesAsRecently) {
   Tenant cold = Resident("cold", kNow - 90);  // has no master: it would be read from disk
   cold.cost = 10;

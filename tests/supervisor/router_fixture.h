@@ -66,12 +66,14 @@ class RouterFixture : public ::testing::Test {
     h_->RunUntil([&] { return status->has_value(); });
     return status->value_or(absl::DeadlineExceededError("no answer"));
   }
-  // `a` answers for long and is to leave to `b`; there is no room to pause into.
+  // `a` answers for long and is to leave to `b`, and has an hour to drain; there is no room to
+  // pause into.
   struct Drain {
     std::shared_ptr<ClientView> busy;
     std::shared_ptr<OperatorView> op;
   };
   Drain DrainLong() {
+    options_.drain_timeout = 3600 * kSecond;
     Begin(150 * kMiB, 85 * kMiB);
     Settle();
     Drain drain;

@@ -179,7 +179,7 @@ TEST_F(RouterTurnsTest, AVictimDrainsThenPausesThenGoesOn) {
   EXPECT_EQ(longer->tokens, 5000u);
 }
 
-TEST_F(RouterTurnsTest, WithoutHostMemoryAVictimDrainsToItsEnd) {
+TEST_F(RouterTurnsTest, WithoutHostMemoryAVictimGoesOnToItsEnd) {
   Begin(150 * kMiB, 165 * kMiB);  // two masters, and no room for a pool
   Settle();
   auto longer = h_->Generate("a", 5000);

@@ -66,6 +66,21 @@ TEST(Scheduler, AnUnreadySwitchIsOvertakenByRequestsNotBySwitches) {
   EXPECT_EQ(d.start->demand.model, "c");
 }
 
+TEST(Scheduler, ASwitchDoesNotWaitForWhatOutlastedADrainAndRequestsDo) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone)};
+  models[0].tenant.active = models[0].tenant.stays = true;
+  models[0].work.requests = 1;
+  const SchedulerDevice device = DeviceWith(300, models);
+  Decision d = Decide(device, models, {Wants("b", 1, DemandKind::kSwitch)}, 0);
+  EXPECT_FALSE(d.start);
+  EXPECT_EQ(d.refused, std::vector<std::string>{"b"});
+  d = Decide(device, models, {Wants("b", 1)}, 0);
+  EXPECT_FALSE(d.start);
+  EXPECT_TRUE(d.refused.empty());
+  models[0].tenant.stays = false;
+  EXPECT_TRUE(Decide(device, models, {Wants("b", 1, DemandKind::kSwitch)}, 0).start);
+}
+
 TEST(Scheduler, AModelMayComeInWhileTheLastSecondsOfItsMasterAreRead) {
   EXPECT_FALSE(FillEndsSoon(0, 100, kSecond));  // nobody knows yet
   EXPECT_FALSE(FillEndsSoon(10, 100, kSecond));

@@ -140,6 +140,7 @@ class FakeWorker {
   Nanos busy_ = 0;  // all steps so far
   uint64_t steps_ = 0;
   Nanos grows_since_ = 0;
+  Nanos let_go_at_ = 0;  // of weights, the last time
   std::map<uint64_t, Sequence> sequences_;
 };
 
