@@ -15,10 +15,12 @@ namespace {
 
 constexpr int kWrongUsage = 2;
 constexpr char kDefaultCacheSize[] = "64GiB";
+constexpr char kDefaultRequestMemory[] = "512MiB";
 constexpr char kDefaultListen[] = "127.0.0.1:7411";
 
 struct Flags {
-  std::string models_dir, config, listen, host_memory, state_dir, cache_dir, cache_size;
+  std::string models_dir, config, listen, host_memory, request_memory;
+  std::string state_dir, cache_dir, cache_size;
   std::vector<std::string> devices;
   std::string tls_certificate, tls_key, token_file;
   bool no_sandbox = false, check = false, json = false;
@@ -41,6 +43,9 @@ void Define(CLI::App* app, Flags* flags) {
   app->add_option("--host-memory", flags->host_memory,
                   "SIZE for host copies of models and paused sequences [a quarter of what is "
                   "available]");
+  app->add_option(
+      "--request-memory", flags->request_memory,
+      "SIZE that requests may take until they run; beyond it they are refused [512MiB]");
   app->add_option("--state-dir", flags->state_dir,
                   "Lock and Unix socket [~/.local/state/switchyard/HOST_PORT]");
   app->add_option("--cache-dir", flags->cache_dir, "Images of models [~/.cache/switchyard]");
@@ -62,6 +67,9 @@ absl::Status CheckSizes(const v1::SupervisorConfig& config) {
   if (!config.host_memory().empty()) {
     RETURN_IF_ERROR(ParseBytes(config.host_memory()).status());
   }
+  if (!config.request_memory().empty()) {
+    RETURN_IF_ERROR(ParseBytes(config.request_memory()).status());
+  }
   if (!config.cache_size().empty()) RETURN_IF_ERROR(ParseBytes(config.cache_size()).status());
   for (const std::string& device : config.devices()) {
     const size_t equals = device.find('=');
@@ -75,6 +83,7 @@ absl::Status CheckSizes(const v1::SupervisorConfig& config) {
 void LayOver(const Flags& flags, v1::SupervisorConfig& config) {
   if (!flags.listen.empty()) config.set_listen(flags.listen);
   if (!flags.host_memory.empty()) config.set_host_memory(flags.host_memory);
+  if (!flags.request_memory.empty()) config.set_request_memory(flags.request_memory);
   if (!flags.state_dir.empty()) config.set_state_dir(flags.state_dir);
   if (!flags.cache_dir.empty()) config.set_cache_dir(flags.cache_dir);
   if (!flags.cache_size.empty()) config.set_cache_size(flags.cache_size);
@@ -87,6 +96,7 @@ void LayOver(const Flags& flags, v1::SupervisorConfig& config) {
   }
   if (config.listen().empty()) config.set_listen(kDefaultListen);
   if (config.cache_dir().empty()) config.set_cache_dir(DefaultCacheDir());
+  if (config.request_memory().empty()) config.set_request_memory(kDefaultRequestMemory);
   if (config.cache_size().empty()) config.set_cache_size(kDefaultCacheSize);
 }
 

@@ -78,6 +78,13 @@ class MasterStore {
   virtual void Leave(uint64_t master_id) = 0;
 };
 
+// Whether an event says nothing but that the request waits. With the first one that says more the
+// request itself is forgotten.
+inline bool OnlyWaits(const v1::GenerateEvent& event) {
+  return event.has_waiting() && event.ids_size() == 0 && !event.has_finish() &&
+         !event.has_start() && event.text().empty();
+}
+
 // One client's stream of one request. Write never blocks.
 class GenerateSink {
  public:

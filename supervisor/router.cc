@@ -255,7 +255,7 @@ void Router::Impl::PumpShutdown() {
   }
   for (const auto& [name, model] : state_.models) {
     LeaveMaster(*model);
-    for (auto& reply : model->unload_replies) reply(v1::UnloadReply());
+    for (auto& [id, reply] : model->unload_replies) reply(v1::UnloadReply());
     model->unload_replies.clear();
   }
   for (const auto& watcher : state_.watchers) {
@@ -286,14 +286,21 @@ v1::ListModelsReply Router::ListModels() const { return impl_->ListModels(); }
 absl::StatusOr<v1::ModelStatus> Router::GetModel(const std::string& name) const {
   return impl_->GetModel(name);
 }
-void Router::Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink) {
-  impl_->Switch(model, make_default, std::move(sink));
+RequestId Router::Switch(const std::string& model, bool make_default,
+                         std::shared_ptr<SwitchSink> sink) {
+  const RequestId id = impl_->NextId();
+  impl_->Switch(id, model, make_default, std::move(sink));
+  return id;
 }
-void Router::Unload(const std::string& model, Reply<v1::UnloadReply> reply) {
-  impl_->Unload(model, std::move(reply));
+RequestId Router::Unload(const std::string& model, Reply<v1::UnloadReply> reply) {
+  const RequestId id = impl_->NextId();
+  impl_->Unload(id, model, std::move(reply));
+  return id;
 }
-void Router::Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply) {
-  impl_->Prefetch(model, std::move(reply));
+RequestId Router::Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply) {
+  const RequestId id = impl_->NextId();
+  impl_->Prefetch(id, model, std::move(reply));
+  return id;
 }
 absl::Status Router::Pin(const std::string& model, bool pinned) {
   return impl_->Pin(model, pinned);
@@ -324,8 +331,8 @@ std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
 std::string Router::Stuck() const { return impl_->Stuck(); }
 
 template <typename Command, typename Request, typename Done, typename T>
-void Router::Impl::Ask(Command* (v1::ToWorker::*command)(), Request request,
-                       const Done& (v1::FromWorker::*answer)() const, Reply<T> reply) {
+RequestId Router::Impl::Ask(Command* (v1::ToWorker::*command)(), Request request,
+                            const Done& (v1::FromWorker::*answer)() const, Reply<T> reply) {
   const uint64_t id = NextId();
   const std::string model = request.model();
   v1::ToWorker message;
@@ -336,15 +343,16 @@ void Router::Impl::Ask(Command* (v1::ToWorker::*command)(), Request request,
               if (!status.ok()) return reply(std::move(status));
               reply((from->*answer)().reply());
             });
+  return id;
 }
 
-void Router::Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply) {
-  impl_->Ask(&v1::ToWorker::mutable_tokenize, std::move(request), &v1::FromWorker::tokenize,
-             std::move(reply));
+RequestId Router::Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply) {
+  return impl_->Ask(&v1::ToWorker::mutable_tokenize, std::move(request), &v1::FromWorker::tokenize,
+                    std::move(reply));
 }
-void Router::Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply) {
-  impl_->Ask(&v1::ToWorker::mutable_detokenize, std::move(request), &v1::FromWorker::detokenize,
-             std::move(reply));
+RequestId Router::Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply) {
+  return impl_->Ask(&v1::ToWorker::mutable_detokenize, std::move(request),
+                    &v1::FromWorker::detokenize, std::move(reply));
 }
 
 }  // namespace switchyard::supervisor

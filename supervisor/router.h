@@ -32,6 +32,8 @@ struct RouterOptions {
   bool prefetch_at_start = true;
   Nanos probe_interval =
       60 * kSecond;  // without a token, then a resident model is probed; 0: never
+  // Of requests and calls that a worker has not looked at; further ones wait here, in one copy.
+  uint64_t unseen_bytes = 16 << 20;
   uint64_t sink_limit_bytes = 1 << 20;  // then the sequence is suspended
   Nanos sink_timeout = 60 * kSecond;    // and ended after this
 };
@@ -58,22 +60,25 @@ class Router {
   // workers; then calls `done` once. A second call cuts the grace to nothing.
   void Drain(Nanos grace, std::function<void()> done);
 
+  // The number that a call gets is for CancelRequest: the client is gone, and its sink or reply is
+  // dropped without another word. What was asked of a model (Switch, Prefetch, Unload) goes on.
+  void CancelRequest(RequestId id);
+
   // Inference. The sink lives until the router has called Finish, or the server Cancel. Finish may
   // come before Generate returns (refused at once); no sink or reply may call the router back from
   // within its own call: post it.
   RequestId Generate(v1::GenerateRequest request, Nanos deadline /* absolute; 0: none */,
                      std::shared_ptr<GenerateSink> sink);
-  void CancelRequest(RequestId id);  // the client is gone; the sink's Finish is not called
   void OnSinkDrained(RequestId id);
-  void Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply);
-  void Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply);
+  RequestId Tokenize(v1::TokenizeRequest request, Reply<v1::TokenizeReply> reply);
+  RequestId Detokenize(v1::DetokenizeRequest request, Reply<v1::DetokenizeReply> reply);
   v1::ListModelsReply ListModels() const;
   absl::StatusOr<v1::ModelStatus> GetModel(const std::string& name) const;
 
   // Control.
-  void Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink);
-  void Unload(const std::string& model, Reply<v1::UnloadReply> reply);
-  void Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);
+  RequestId Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink);
+  RequestId Unload(const std::string& model, Reply<v1::UnloadReply> reply);
+  RequestId Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);
   absl::Status Pin(const std::string& model, bool pinned);
   v1::Status GetStatus() const;
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);

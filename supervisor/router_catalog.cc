@@ -39,7 +39,7 @@ absl::Status Router::Impl::Pin(const std::string& name, bool pinned) {
     model.pinned = false;  // whatever has become of it
     // The load that pinning asked for is not wanted any more.
     state_.switches.remove_if(
-        [&](const SwitchOp& op) { return op.model == model.name() && op.sinks.empty(); });
+        [&](const SwitchOp& op) { return op.model == model.name() && !op.asked; });
   }
   Pump();
   return absl::OkStatus();
@@ -60,7 +60,7 @@ absl::Status Router::Impl::MayPin(const ModelRecord& model) const {
   return CheckPins(DeviceOf(model).ledger.device(), pinned, {model.name(), model.needs});
 }
 
-void Router::Impl::Unload(const std::string& name, Reply<v1::UnloadReply> reply) {
+void Router::Impl::Unload(RequestId id, const std::string& name, Reply<v1::UnloadReply> reply) {
   absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   if (!found.ok()) return reply(found.status());
   ModelRecord& model = **found;
@@ -69,7 +69,7 @@ void Router::Impl::Unload(const std::string& name, Reply<v1::UnloadReply> reply)
     return reply(absl::FailedPreconditionError(absl::StrCat(
         model.name(), " is pinned: unpin it first (`switchyard pin ", model.name(), " --off`)")));
   }
-  model.unload_replies.push_back(std::move(reply));
+  model.unload_replies[id] = std::move(reply);
   BeginLeave(model, Leave::kUnload);
   Pump();
 }
@@ -139,7 +139,7 @@ void Router::Impl::CompleteLeave(ModelRecord& model) {
     state_.order.erase(std::find(state_.order.begin(), state_.order.end(), name));
     ChooseDefault();
   }
-  for (auto& reply : replies) reply(v1::UnloadReply());
+  for (auto& [id, reply] : replies) reply(v1::UnloadReply());
 }
 
 // What the entry of a new catalog promises to keep on its device, if anything: it is pinned, also

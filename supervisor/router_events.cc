@@ -69,8 +69,7 @@ void Router::Impl::OnSteps(ModelRecord& model, const v1::StepEvents& steps) {
 }
 
 void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::GenerateEvent& event) {
-  const bool only_waits = event.has_waiting() && event.ids_size() == 0 && !event.has_finish() &&
-                          !event.has_start() && event.text().empty();
+  const bool only_waits = OnlyWaits(event);
   if (only_waits && !event.waiting().paused() && request.told_waiting) return;
   if (only_waits) {
     if (event.waiting().paused() && request.stage == Stage::kRunning) {
@@ -82,7 +81,7 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   }
   if (request.stage != Stage::kRunning) {
     SetStage(model, request, Stage::kRunning);
-    request.request.Clear();
+    request.request = v1::GenerateRequest();  // Clear would keep its memory
   }
   if (event.has_start() && !request.has_start) {
     model.prompt_tokens += static_cast<uint64_t>(event.start().prompt_ids_size());

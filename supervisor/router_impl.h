@@ -45,6 +45,8 @@ class Router::Impl {
   void Drain(Nanos grace, std::function<void()> done);
   void Pump();
 
+  uint64_t NextId() { return state_.next_id++; }  // never 0
+
   // router_requests.cc
   RequestId Generate(v1::GenerateRequest request, Nanos deadline,
                      std::shared_ptr<GenerateSink> sink);
@@ -53,8 +55,8 @@ class Router::Impl {
   // Tokenize and Detokenize: `command` is the part of a message that carries the request, `answer`
   // the part of the worker's that carries the reply.
   template <typename Command, typename Request, typename Done, typename T>
-  void Ask(Command* (v1::ToWorker::*command)(), Request request,
-           const Done& (v1::FromWorker::*answer)() const, Reply<T> reply);
+  RequestId Ask(Command* (v1::ToWorker::*command)(), Request request,
+                const Done& (v1::FromWorker::*answer)() const, Reply<T> reply);
 
   // router_status.cc
   v1::ModelStatus ModelStatusOf(const ModelRecord& model, const std::string& no_room) const;
@@ -70,17 +72,18 @@ class Router::Impl {
   std::string Audit() const;
 
   // router_switches.cc
-  void Switch(const std::string& model, bool make_default, std::shared_ptr<SwitchSink> sink);
+  void Switch(RequestId id, const std::string& model, bool make_default,
+              std::shared_ptr<SwitchSink> sink);
 
   // router_catalog.cc
-  void Unload(const std::string& model, Reply<v1::UnloadReply> reply);
+  void Unload(RequestId id, const std::string& model, Reply<v1::UnloadReply> reply);
   absl::Status Pin(const std::string& model, bool pinned);
   absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog,
                                                const std::vector<Device>& devices);
 
   // router_masters.cc
   void Adopt(const std::string& model, uint64_t master_id);
-  void Prefetch(const std::string& model, Reply<v1::PrefetchReply> reply);
+  void Prefetch(RequestId id, const std::string& model, Reply<v1::PrefetchReply> reply);
 
   // router_workers.cc
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
@@ -122,12 +125,15 @@ class Router::Impl {
   void ArmIdle(ModelRecord& model);
 
   // router_requests.cc
-  uint64_t NextId() { return state_.next_id++; }
+  bool CancelCall(uint64_t id);
+  void ForgetClient(RequestId id);
   void StartCall(uint64_t id, const std::string& model, v1::ToWorker message,
                  std::function<void(absl::Status, const v1::FromWorker*)> reply);
   Request* FindRequest(RequestId id);
   size_t FreeSlots(const ModelRecord& model) const;
   void SendUnsent(ModelRecord& model);
+  bool MaySend(const ModelRecord& model) const;
+  void SendCall(ModelRecord& model, uint64_t id);
   void SubmitTo(ModelRecord& model, Request& request);
   void EnterStage(ModelRecord& model, Request& request, Stage stage);
   void LeaveStage(ModelRecord& model, Request& request);

@@ -285,7 +285,7 @@ void Router::Impl::NoteFilling(ModelRecord& model, uint64_t done) {
 void Router::Impl::FinishPrefetches(ModelRecord& model, const absl::Status& status) {
   auto waiting = std::move(model.master.waiting);
   model.master.waiting.clear();
-  for (auto& reply : waiting) {
+  for (auto& [id, reply] : waiting) {
     if (!status.ok()) {
       reply(status);
       continue;
@@ -297,12 +297,12 @@ void Router::Impl::FinishPrefetches(ModelRecord& model, const absl::Status& stat
   }
 }
 
-void Router::Impl::Prefetch(const std::string& name, Reply<v1::PrefetchReply> reply) {
+void Router::Impl::Prefetch(RequestId id, const std::string& name, Reply<v1::PrefetchReply> reply) {
   absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   absl::Status status = found.ok() ? Refusal(**found) : found.status();
   if (!status.ok()) return reply(std::move(status));
   ModelRecord& model = **found;
-  model.master.waiting.push_back(std::move(reply));
+  model.master.waiting[id] = std::move(reply);
   if (model.master.phase == MasterPhase::kComplete && model.master.attached) {
     FinishPrefetches(model, absl::OkStatus());
   }

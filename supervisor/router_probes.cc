@@ -99,10 +99,11 @@ void Router::Impl::SendProbe(ModelRecord& model) {
   WatchProbe(model);
 }
 
-// The worker has looked at a request or a call.
+// The worker has looked at a request or a call, and may have room for another one.
 void Router::Impl::NoteLook(ModelRecord& model, uint64_t id) {
   model.worker.looks.erase(id);
   model.probe.looked_at = Now();
+  SendUnsent(model);
 }
 
 // Whether it may still stand behind what clients have asked: the worker has not said that it has

@@ -83,21 +83,59 @@ Request* Router::Impl::FindRequest(RequestId id) {
 }
 
 void Router::Impl::CancelRequest(RequestId id) {
-  Request* request = FindRequest(id);
-  if (request == nullptr) return;
-  Forget(*request, true);
+  if (Request* request = FindRequest(id); request != nullptr) {
+    Forget(*request, true);
+  } else if (!CancelCall(id)) {
+    return ForgetClient(id);
+  }
   Pump();
 }
 
-// Hands over what came while the worker did not answer. An unloading model takes nothing new.
+bool Router::Impl::CancelCall(uint64_t id) {
+  const auto found = state_.calls.find(id);
+  if (found == state_.calls.end()) return false;
+  ModelRecord& model = *Find(found->second.model);
+  model.calls.erase(id);
+  model.unsent_calls.erase(id);
+  state_.calls.erase(found);
+  dirty_ = true;
+  return true;
+}
+
+// Somebody who waits for a model, not for an answer of it.
+void Router::Impl::ForgetClient(RequestId id) {
+  for (SwitchOp& op : state_.switches) op.sinks.erase(id);
+  for (const auto& [name, model] : state_.models) {
+    model->unload_replies.erase(id);
+    // As a prefetch that nobody watches.
+    MasterSlot& master = model->master;
+    if (master.waiting.erase(id) == 0 || master.phase != MasterSlot::Phase::kNone) continue;
+    master.prefetch = model->launch_wanted = true;
+  }
+}
+
+// Whether the worker takes more to look at: what it holds of that has no other bound.
+bool Router::Impl::MaySend(const ModelRecord& model) const {
+  return model.worker.looks.bytes() < options_.unseen_bytes;
+}
+
+// Hands over, in order, what came while the worker did not answer or had enough to look at. An
+// unloading model takes nothing new.
 void Router::Impl::SendUnsent(ModelRecord& model) {
   if (!Ready(model) || model.leave != Leave::kNo || model.lease.ends_worker) return;
-  while (!model.unsent.empty()) SubmitTo(model, *FindRequest(*model.unsent.begin()));
-  for (uint64_t id : model.unsent_calls) {
-    Send(model, state_.calls.at(id).message);
-    model.worker.looks.insert(id);
+  while (MaySend(model)) {
+    const uint64_t call = model.unsent_calls.empty() ? UINT64_MAX : *model.unsent_calls.begin();
+    const uint64_t request = model.unsent.empty() ? UINT64_MAX : *model.unsent.begin();
+    if (call == request) return;  // there are none
+    call < request ? SendCall(model, call) : SubmitTo(model, *FindRequest(request));
   }
-  model.unsent_calls.clear();
+}
+
+void Router::Impl::SendCall(ModelRecord& model, uint64_t id) {
+  const v1::ToWorker& message = state_.calls.at(id).message;
+  model.unsent_calls.erase(id);
+  model.worker.looks.insert(id, message.SpaceUsedLong());
+  Send(model, message);
 }
 
 void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
@@ -114,8 +152,8 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
   SetStage(model, request, Stage::kSent);
   dirty_ = dirty;
   dirty_soon_ = dirty_soon;
+  model.worker.looks.insert(request.id, message.SpaceUsedLong());
   Send(model, std::move(message));
-  model.worker.looks.insert(request.id);
 }
 
 void Router::Impl::SetStage(ModelRecord& model, Request& request, Stage stage) {

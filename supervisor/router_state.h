@@ -53,7 +53,7 @@ class Alarm {
 
 struct Request {
   enum class Stage {
-    kUnsent,    // its worker does not answer yet
+    kUnsent,    // its worker does not answer yet, or has enough to look at
     kSent,      // the worker looks at it
     kAccepted,  // valid; waits in the worker
     kRunning,   // has KV on the device
@@ -82,6 +82,31 @@ struct Request {
   Alarm sink_alarm;
 };
 
+// The requests and calls, cancelled ones too, that a worker has been sent and has not looked at: it
+// holds them, or whoever brings them to it.
+class Unseen {
+ public:
+  void insert(uint64_t id, uint64_t bytes) {
+    if (sizes_.emplace(id, bytes).second) bytes_ += bytes;
+  }
+  void erase(uint64_t id) {
+    const auto found = sizes_.find(id);
+    if (found == sizes_.end()) return;
+    bytes_ -= found->second;
+    sizes_.erase(found);
+  }
+  void clear() {
+    sizes_.clear();
+    bytes_ = 0;
+  }
+  bool empty() const { return sizes_.empty(); }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::map<uint64_t, uint64_t> sizes_;
+  uint64_t bytes_ = 0;
+};
+
 // A Tokenize or Detokenize on its way.
 struct Call {
   std::string model;
@@ -105,7 +130,7 @@ struct WorkerSlot {
   bool spoke = false;          // it has given a sign of life
   bool start_overdue = false;  // no Hello within kLongestStart, and that was seen once
   std::string kill_reason;
-  std::set<uint64_t> looks;  // requests and calls, cancelled ones too, that it has not looked at
+  Unseen looks;
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
@@ -156,7 +181,7 @@ struct MasterSlot {
   bool prefetch = false;  // shall be filled in the background
   Nanos complete_since = 0;
   RateMeter fill{1e9};  // from disk; a guess until it has been filled once
-  std::vector<Reply<v1::PrefetchReply>> waiting;
+  std::map<RequestId, Reply<v1::PrefetchReply>> waiting;
   Alarm watch;
 };
 
@@ -287,7 +312,7 @@ struct ModelRecord {
 
   Leave leave = Leave::kNo;
   std::optional<ModelEntry> replacement;
-  std::vector<Reply<v1::UnloadReply>> unload_replies;
+  std::map<RequestId, Reply<v1::UnloadReply>> unload_replies;
   bool leave_overdue = false;
   Alarm leave_deadline;
 
@@ -306,7 +331,8 @@ struct SwitchOp {
   std::string model;
   uint64_t order = 0;
   uint64_t default_order = 0;  // of the last Switch (not Load) among them; 0: none
-  std::vector<std::shared_ptr<SwitchSink>> sinks;
+  bool asked = false;          // by a client, who may have left; else by a pin
+  std::map<RequestId, std::shared_ptr<SwitchSink>> sinks;
   bool retried = false;
   bool filled_master = false;
   v1::SwitchEvent last;

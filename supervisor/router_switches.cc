@@ -19,7 +19,7 @@ const SwitchOp* Router::Impl::FindSwitch(const std::string& model) const {
   return const_cast<Impl*>(this)->FindSwitch(model);
 }
 
-void Router::Impl::Switch(const std::string& name, bool make_default,
+void Router::Impl::Switch(RequestId id, const std::string& name, bool make_default,
                           std::shared_ptr<SwitchSink> sink) {
   absl::StatusOr<ModelRecord*> found = ResolveNamed(name);
   if (!found.ok()) return sink->Finish(found.status());
@@ -33,7 +33,8 @@ void Router::Impl::Switch(const std::string& name, bool make_default,
   SwitchOp& op = QueueSwitch(model);
   if (op.last.phase() != v1::SWITCH_PHASE_UNSPECIFIED) sink->Write(op.last);
   if (make_default) op.default_order = state_.next_order++;
-  op.sinks.push_back(std::move(sink));
+  op.asked = true;
+  op.sinks[id] = std::move(sink);
   Pump();
 }
 
@@ -128,7 +129,7 @@ void Router::Impl::Tell(SwitchOp& op, v1::SwitchEvent event) {
     }
   }
   op.last = event;
-  for (const auto& sink : op.sinks) sink->Write(event);
+  for (const auto& [id, sink] : op.sinks) sink->Write(event);
 }
 
 void Router::Impl::ReadySwitch(const std::string& name) {
@@ -159,7 +160,7 @@ void Router::Impl::ReadySwitch(const std::string& name) {
   auto sinks = std::move(it->sinks);
   state_.switches.erase(it);
   dirty_ = true;
-  for (const auto& sink : sinks) {
+  for (const auto& [id, sink] : sinks) {
     sink->Write(event);
     sink->Finish(absl::OkStatus());
   }
@@ -175,10 +176,15 @@ void Router::Impl::FailSwitch(const std::string& name, const absl::Status& statu
   event.set_bytes_total(it->last.bytes_total());
   event.set_error(ValidUtf8(std::string(status.message())));
   auto sinks = std::move(it->sinks);
-  if (sinks.empty()) LogWarning(name, " is pinned, but not loaded: ", status.message());
+  if (sinks.empty()) {
+    LogWarning(name,
+               it->asked ? " was not loaded, and who asked for it has left: "
+                         : " is pinned, but not loaded: ",
+               status.message());
+  }
   state_.switches.erase(it);  // `name` may have been its own
   dirty_ = true;
-  for (const auto& sink : sinks) {
+  for (const auto& [id, sink] : sinks) {
     sink->Write(event);
     sink->Finish(status);
   }

@@ -251,7 +251,7 @@ void Router::Impl::AwaitReaping(ModelRecord& model) {
     FinishPrefetches(stuck, why);
     EndWaiting(stuck, why);
     EndCalls(stuck, why);
-    for (auto& reply : stuck.unload_replies) reply(why);
+    for (auto& [id, reply] : stuck.unload_replies) reply(why);
     stuck.unload_replies.clear();
   });
 }

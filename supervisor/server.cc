@@ -91,6 +91,7 @@ class Server::Impl {
 
   void Serve(Parts parts, Options options) {
     health_ = parts.health;
+    service_.memory = std::make_shared<RequestMemory>(options.request_memory);
     ServerCall::Methods* const methods = &service_.methods;
     AddInference(parts.loop, parts.router, options.sink_limit_bytes, methods);
     AddControl(parts.loop, parts.router, std::move(parts.reload), options.control, methods);
@@ -112,6 +113,7 @@ class Server::Impl {
     health_ = nullptr;
     RefuseCalls();
     service_.background.Stop();
+    service_.deadlines.Stop();
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::nanoseconds(grace));
     server_->Wait();
   }

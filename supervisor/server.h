@@ -18,7 +18,8 @@ class Server {
  public:
   struct Options {
     v1::SupervisorConfig::ControlAccess control = v1::SupervisorConfig::LOOPBACK;
-    uint64_t sink_limit_bytes = 1 << 20;  // the router's
+    uint64_t sink_limit_bytes = 1 << 20;   // the router's
+    uint64_t request_memory = UINT64_MAX;  // bytes: see RequestMemory
   };
   struct Parts {
     EventLoop* loop;

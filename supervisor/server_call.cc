@@ -38,6 +38,7 @@ void ServerCall::OnAccepted(bool ok) {
     return;
   }
   method_ = &method->second;
+  service_->deadlines.Set(queue_, this, service_->arrives_within);
   Read();
 }
 
@@ -76,8 +77,10 @@ void ServerCall::CountIn(const Count& count) {
 void ServerCall::Refuse(const absl::Status& why) {
   CountIn(service_->refused);
   if (*service_->refused <= kMostRefused) return Finish(ToGrpc(why));
-  context_.TryCancel();
+  Cancel();
 }
+
+void ServerCall::Closing() { service_->deadlines.Set(queue_, this, service_->taken_within); }
 
 void ServerCall::Read() { stream_.Read(&message_, reading_.Begin(shared_from_this())); }
 
@@ -86,16 +89,19 @@ void ServerCall::Write(const grpc::ByteBuffer& message) {
 }
 
 void ServerCall::WriteAndFinish(const grpc::ByteBuffer& message, const grpc::Status& status) {
+  Closing();
   stream_.WriteAndFinish(message, grpc::WriteOptions(), status,
                          finishing_.Begin(shared_from_this()));
 }
 
 void ServerCall::Finish(const grpc::Status& status) {
+  Closing();
   stream_.Finish(status, finishing_.Begin(shared_from_this()));
 }
 
 void ServerCall::OnRead(bool ok) {
   if (ended_) return;
+  service_->deadlines.Clear(this);
   grpc::ByteBuffer message;  // goes when it is handled
   message.Swap(&message_);
   if (handler_ != nullptr) {
@@ -115,6 +121,7 @@ void ServerCall::OnWritten(bool ok) {
 
 void ServerCall::OnDone(bool) {
   ended_ = true;
+  service_->deadlines.Clear(this);
   if (const auto handler = std::move(handler_)) handler->OnEnd();
 }
 

@@ -14,6 +14,8 @@
 #include "absl/status/status.h"
 #include "common/executor.h"
 #include "rpc/call_queue.h"
+#include "supervisor/call_deadlines.h"
+#include "supervisor/request_memory.h"
 
 namespace switchyard::supervisor {
 
@@ -46,9 +48,13 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
     size_t most_calls = 16'384;
     Count calls = std::make_shared<std::atomic<size_t>>(0);    // that were admitted
     Count refused = std::make_shared<std::atomic<size_t>>(0);  // and have not ended yet
-    std::atomic<bool> refusing = false;                        // new calls are UNAVAILABLE
-    std::string token;                                         // that calls must bring; as methods
-    uint64_t without_token = 0;  // so many did not; the queue's thread only
+    std::shared_ptr<RequestMemory> memory = std::make_shared<RequestMemory>(UINT64_MAX);
+    CallDeadlines deadlines;
+    Nanos arrives_within = 120 * kSecond;  // a request, from when it is waited for
+    Nanos taken_within = 20 * kSecond;     // what is left of an answer: see Closing
+    std::atomic<bool> refusing = false;    // new calls are UNAVAILABLE
+    std::string token;                     // that calls must bring; as methods
+    uint64_t without_token = 0;            // so many did not; the queue's thread only
   };
 
   // Waits for a call, begins it, and waits for the next one, until the server shuts down.
@@ -66,6 +72,11 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   void Write(const grpc::ByteBuffer& message);
   void WriteAndFinish(const grpc::ByteBuffer& message, const grpc::Status& status);
   void Finish(const grpc::Status& status);
+  // The call has its status, and something may still have to be written before it: the client must
+  // take the next piece of that soon, or the status.
+  void Closing();
+  // As if the client had gone. From any thread, before OnEnd has returned.
+  void Cancel() { context_.TryCancel(); }
 
  private:
   using Ending = OwnedOperation<ServerCall>;

@@ -20,11 +20,10 @@ Merged MergeProgress(v1::SwitchEvent* waiting, v1::SwitchEvent* next) {
   return Merged::kReplaced;
 }
 
-// A client that leaves does not end the switch: there is nobody to tell, and nothing to do.
-class SwitchCall final : public StreamCall<v1::SwitchEvent>, public SwitchSink {
+class SwitchCall final : public RoutedCall<v1::SwitchEvent>, public SwitchSink {
  public:
-  explicit SwitchCall(std::shared_ptr<ServerCall> call)
-      : StreamCall(std::move(call), MergeProgress) {}
+  SwitchCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Router* router)
+      : RoutedCall(std::move(call), loop, router, MergeProgress) {}
   void Write(const v1::SwitchEvent& event) override { Push(event); }
   void Finish(absl::Status status) override { Close(ToGrpc(status)); }
 };
@@ -32,9 +31,10 @@ class SwitchCall final : public StreamCall<v1::SwitchEvent>, public SwitchSink {
 template <typename Request>
 ServerCall::Method SwitchMethod(EventLoop* loop, Router* router, bool make_default) {
   return [=](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
-    return BeginCall<Request>(loop, std::make_shared<SwitchCall>(std::move(call)), bytes,
-                              [=](const Request& request, std::shared_ptr<SwitchCall> sink) {
-                                router->Switch(request.model(), make_default, std::move(sink));
+    return BeginCall<Request>(loop, std::make_shared<SwitchCall>(std::move(call), loop, router),
+                              bytes,
+                              [=](const Request& request, const std::shared_ptr<SwitchCall>& sink) {
+                                sink->SetId(router->Switch(request.model(), make_default, sink));
                               });
   };
 }
@@ -78,13 +78,13 @@ void AddControl(EventLoop* loop, Router* router, ReloadFunction reload,
             router->WatchStatus(request.min_interval_ms(), std::move(sink));
           },
           [router](const StatusSink* sink) { router->StopWatching(sink); }));
-  add("Unload", Unary<v1::UnloadRequest, v1::UnloadReply>(
-                    loop, [router](const v1::UnloadRequest& request, auto reply) {
-                      router->Unload(request.model(), std::move(reply));
+  add("Unload", RoutedUnary<v1::UnloadRequest, v1::UnloadReply>(
+                    loop, router, [router](const v1::UnloadRequest& request, auto reply) {
+                      return router->Unload(request.model(), std::move(reply));
                     }));
-  add("Prefetch", Unary<v1::PrefetchRequest, v1::PrefetchReply>(
-                      loop, [router](const v1::PrefetchRequest& request, auto reply) {
-                        router->Prefetch(request.model(), std::move(reply));
+  add("Prefetch", RoutedUnary<v1::PrefetchRequest, v1::PrefetchReply>(
+                      loop, router, [router](const v1::PrefetchRequest& request, auto reply) {
+                        return router->Prefetch(request.model(), std::move(reply));
                       }));
   add("Pin", Unary<v1::PinRequest, v1::PinReply>(
                  loop, [router](const v1::PinRequest& request, auto reply) {

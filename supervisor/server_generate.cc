@@ -39,25 +39,25 @@ Nanos DeadlineOf(const grpc::ServerContext& context) {
 
 GenerateCall::GenerateCall(std::shared_ptr<ServerCall> call, EventLoop* loop, Router* router,
                            uint64_t limit_bytes)
-    : StreamCall(std::move(call), MergeEvents, limit_bytes), loop_(loop), router_(router) {}
+    : RoutedCall(std::move(call), loop, router, MergeEvents, limit_bytes) {}
 
 void GenerateCall::Begin(v1::GenerateRequest request) {
-  id_ = router_->Generate(std::move(request), DeadlineOf(call().context()), Shared());
+  SetId(router().Generate(std::move(request), DeadlineOf(call().context()), Shared()));
 }
 
-void GenerateCall::Write(v1::GenerateEvent event) { Push(std::move(event)); }
+// Either tells that the router has let go of the request.
+void GenerateCall::Write(v1::GenerateEvent event) {
+  if (!OnlyWaits(event)) memory().Release();
+  Push(std::move(event));
+}
 
-void GenerateCall::Finish(absl::Status status) { Close(ToGrpc(status)); }
-
-// In order after the task that calls Begin; if that is still to come, it will not.
-void GenerateCall::Cancelled() {
-  loop_->Dispatch([call = Shared()] {
-    if (call->id_ != 0) call->router_->CancelRequest(call->id_);
-  });
+void GenerateCall::Finish(absl::Status status) {
+  memory().Release();
+  Close(ToGrpc(status));
 }
 
 void GenerateCall::Drained() {
-  loop_->Dispatch([call = Shared()] { call->router_->OnSinkDrained(call->id_); });
+  loop().Dispatch([call = Shared()] { call->router().OnSinkDrained(call->id()); });
 }
 
 }  // namespace switchyard::supervisor

@@ -35,13 +35,13 @@ void AddInference(EventLoop* loop, Router* router, uint64_t sink_limit_bytes,
   const std::string service = "/switchyard.v1.Inference/";
   (*methods)[service + "Generate"] = Generate(loop, router, sink_limit_bytes);
   (*methods)[service + "Chat"] = Chat;
-  (*methods)[service + "Tokenize"] = Unary<v1::TokenizeRequest, v1::TokenizeReply>(
-      loop, [router](v1::TokenizeRequest request, auto reply) {
-        router->Tokenize(std::move(request), std::move(reply));
+  (*methods)[service + "Tokenize"] = RoutedUnary<v1::TokenizeRequest, v1::TokenizeReply>(
+      loop, router, [router](v1::TokenizeRequest request, auto reply) {
+        return router->Tokenize(std::move(request), std::move(reply));
       });
-  (*methods)[service + "Detokenize"] = Unary<v1::DetokenizeRequest, v1::DetokenizeReply>(
-      loop, [router](v1::DetokenizeRequest request, auto reply) {
-        router->Detokenize(std::move(request), std::move(reply));
+  (*methods)[service + "Detokenize"] = RoutedUnary<v1::DetokenizeRequest, v1::DetokenizeReply>(
+      loop, router, [router](v1::DetokenizeRequest request, auto reply) {
+        return router->Detokenize(std::move(request), std::move(reply));
       });
   (*methods)[service + "ListModels"] = Unary<v1::ListModelsRequest, v1::ListModelsReply>(
       loop, [router](const v1::ListModelsRequest&, auto reply) { reply(router->ListModels()); });

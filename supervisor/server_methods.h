@@ -15,6 +15,8 @@
 #include "rpc/message_bytes.h"
 #include "supervisor/event_loop.h"
 #include "supervisor/retry_after.h"
+#include "supervisor/routed_call.h"
+#include "supervisor/router.h"
 #include "supervisor/server_call.h"
 #include "supervisor/server_status.h"
 #include "supervisor/server_stream.h"
@@ -28,7 +30,8 @@ constexpr size_t kMostInBackground = 64;
 constexpr Nanos kBackgroundRetry = kSecond;
 
 // Parses the request and runs `begin(request, call)` in a task, where the call is a StreamCall,
-// unless the client has gone by then.
+// unless the client has gone by then. What there is no memory for is refused: by its bytes before
+// they are looked at, and parsed (many times as large, perhaps) before anybody keeps it.
 template <typename Request, typename Call, typename Begin>
 std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<Call> call,
                                                const grpc::ByteBuffer& bytes, Begin begin) {
@@ -36,13 +39,17 @@ std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<
     if (call->gone()) return;
     absl::StatusOr<Request> request = ParseRequest<Request>(bytes);
     bytes.Clear();
-    if (!request.ok()) return call->Close(ToGrpc(request.status()));
+    absl::Status status = request.status();
+    if (status.ok()) status = call->memory().Resize(request->SpaceUsedLong());
+    if (!status.ok()) return call->Close(ToGrpc(status));
     loop->Dispatch([call, begin = std::move(begin), request = *std::move(request)]() mutable {
       if (!call->gone()) begin(std::move(request), call);
     });
   };
   Executor& background = call->service().background;
-  if (bytes.Length() <= kParsedAtOnce) {
+  if (absl::Status room = call->memory().Resize(bytes.Length()); !room.ok()) {
+    call->Close(ToGrpc(room));
+  } else if (bytes.Length() <= kParsedAtOnce) {
     parse();
   } else if (background.size() < kMostInBackground) {
     background.Post(std::move(parse));
@@ -55,18 +62,40 @@ std::shared_ptr<ServerCall::Handler> BeginCall(EventLoop* loop, std::shared_ptr<
   return call;
 }
 
-// One request, one reply: `handle(request, reply)` runs in a task, and `reply` takes an
-// absl::StatusOr<Response>, then or later, also when the client has gone.
+// Takes a call's only answer, in a task, also when the client has gone: it keeps nothing of the
+// call.
+template <typename Response>
+Reply<Response> ReplyTo(const std::shared_ptr<StreamCall<Response>>& call) {
+  return [waits = std::weak_ptr(call)](absl::StatusOr<Response> reply) {
+    const auto call = waits.lock();
+    if (call == nullptr) return;
+    absl::Status status = reply.status();
+    if (status.ok()) status = call->memory().Resize(reply->ByteSizeLong());
+    status.ok() ? call->PushAndClose(*std::move(reply)) : call->Close(ToGrpc(status));
+  };
+}
+
+// One request, one reply: `handle(request, reply)` runs in a task.
 template <typename Request, typename Response, typename Handle>
 ServerCall::Method Unary(EventLoop* loop, Handle handle) {
   using Call = StreamCall<Response>;
   return [loop, handle](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
     return BeginCall<Request>(loop, std::make_shared<Call>(std::move(call)), bytes,
-                              [handle](Request request, std::shared_ptr<Call> call) {
-                                handle(std::move(request), [call](absl::StatusOr<Response> reply) {
-                                  reply.ok() ? call->PushAndClose(*std::move(reply))
-                                             : call->Close(ToGrpc(reply.status()));
-                                });
+                              [handle](Request request, const std::shared_ptr<Call>& call) {
+                                handle(std::move(request), ReplyTo<Response>(call));
+                              });
+  };
+}
+
+// The same of what the router may take a while to answer: `handle` returns the number that it has
+// there.
+template <typename Request, typename Response, typename Handle>
+ServerCall::Method RoutedUnary(EventLoop* loop, Router* router, Handle handle) {
+  using Call = RoutedCall<Response>;
+  return [=](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer& bytes) {
+    return BeginCall<Request>(loop, std::make_shared<Call>(std::move(call), loop, router), bytes,
+                              [handle](Request request, const std::shared_ptr<Call>& call) {
+                                call->SetId(handle(std::move(request), ReplyTo<Response>(call)));
                               });
   };
 }

@@ -39,7 +39,10 @@ class StreamCall : public ServerCall::Handler,
   // it.
   explicit StreamCall(std::shared_ptr<ServerCall> call, Merge merge = MergeNothing,
                       uint64_t limit_bytes = UINT64_MAX)
-      : call_(std::move(call)), merge_(merge), limit_bytes_(limit_bytes) {}
+      : call_(std::move(call)),
+        merge_(merge),
+        limit_bytes_(limit_bytes),
+        memory_(call_->service().memory) {}
 
   void Push(Message message) {
     std::lock_guard lock(mutex_);
@@ -47,12 +50,12 @@ class StreamCall : public ServerCall::Handler,
     if (!writing_ && !waiting_.empty()) WriteNext();
   }
 
-  // Ends the stream when everything is written.
+  // Ends the stream when everything is written; cuts it off if the client does not take that.
   void Close(grpc::Status status) {
     std::lock_guard lock(mutex_);
     if (closing_ || gone_) return;
     closing_ = std::move(status);
-    if (!writing_) call_->Finish(*closing_);
+    writing_ ? call_->Closing() : call_->Finish(*closing_);
   }
 
   // The last message, with a good status, in one piece.
@@ -61,7 +64,7 @@ class StreamCall : public ServerCall::Handler,
     if (closing_ || gone_) return;
     PushLocked(std::move(message));
     closing_ = grpc::Status::OK;
-    if (!writing_) WriteNext();
+    writing_ ? call_->Closing() : WriteNext();
   }
 
   // The client has gone, or is as good as gone.
@@ -84,6 +87,7 @@ class StreamCall : public ServerCall::Handler,
       if (!ok) {
         Forget();  // the connection is gone; OnEnd follows
       } else if (!waiting_.empty()) {
+        if (closing_) call_->Closing();
         WriteNext();
       } else if (closing_) {
         call_->Finish(*closing_);
@@ -109,6 +113,8 @@ class StreamCall : public ServerCall::Handler,
   }
 
   ServerCall::Service& service() const { return call_->service(); }
+  // What the request takes, and perhaps its answer; for whoever has the call in hand.
+  RequestMemory::Charge& memory() { return memory_; }
 
  protected:
   const ServerCall& call() const { return *call_; }
@@ -159,6 +165,7 @@ class StreamCall : public ServerCall::Handler,
   const std::shared_ptr<ServerCall> call_;
   const Merge merge_;
   const uint64_t limit_bytes_;
+  RequestMemory::Charge memory_;
   mutable std::mutex mutex_;
   std::deque<Waiting> waiting_;
   uint64_t buffered_ = 0;  // bytes of waiting_ and of what is being written

@@ -136,7 +136,8 @@ void Supervisor::Serve() {
   server_->Serve(
       {&loop_, router_.get(), &health_,
        [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); }},
-      {options_.config.control(), RouterOptions().sink_limit_bytes});
+      {options_.config.control(), RouterOptions().sink_limit_bytes,
+       ParseBytes(options_.config.request_memory()).value_or(0)});
   connections_.emplace(&loop_);
   AcceptLoop::Options tcp, unix_socket;
   unix_socket.check_peer = true;

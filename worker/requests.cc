@@ -37,7 +37,7 @@ void Requests::Stop() {
   waiting_.clear();
 }
 
-void Requests::Submit(const v1::Submit& command) {
+void Requests::Submit(v1::Submit command) {
   const RequestId id = command.request_id();
   const Nanos now = clock_.Now();
   {
@@ -51,7 +51,7 @@ void Requests::Submit(const v1::Submit& command) {
       place->second.deadline = now + static_cast<Nanos>(std::min(command.deadline_ns(), most));
     }
   }
-  validators_.Post([this, command] { Validate(command); });
+  validators_.Post([this, command = std::move(command)] { Validate(command); });
 }
 
 void Requests::Validate(const v1::Submit& command) {
@@ -203,8 +203,8 @@ uint32_t Requests::waiting() const {
   return static_cast<uint32_t>(waiting_.size());
 }
 
-void Requests::Tokenize(const v1::Tokenize& command) {
-  validators_.Post([this, command] {
+void Requests::Tokenize(v1::Tokenize command) {
+  validators_.Post([this, command = std::move(command)] {
     EncodeOptions options;
     options.add_special_tokens = !command.request().no_special_tokens();
     auto ids = model_.tokenizer->Encode(command.request().text(), options);
@@ -217,8 +217,8 @@ void Requests::Tokenize(const v1::Tokenize& command) {
   });
 }
 
-void Requests::Detokenize(const v1::Detokenize& command) {
-  validators_.Post([this, command] {
+void Requests::Detokenize(v1::Detokenize command) {
+  validators_.Post([this, command = std::move(command)] {
     const auto& ids = command.request().ids();
     auto text = model_.tokenizer->Decode({ids.data(), static_cast<size_t>(ids.size())},
                                          command.request().skip_special_tokens());

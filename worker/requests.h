@@ -25,11 +25,11 @@ class Requests {
   ~Requests() { Stop(); }
 
   // Commands; none of them blocks.
-  void Submit(const v1::Submit& command);
+  void Submit(v1::Submit command);
   void Cancel(RequestId id);
   void Suspend(RequestId id, bool suspended);
-  void Tokenize(const v1::Tokenize& command);
-  void Detokenize(const v1::Detokenize& command);
+  void Tokenize(v1::Tokenize command);
+  void Detokenize(v1::Detokenize command);
 
   // The engine takes over what waits; it must live until Detach or Stop.
   void Attach(Engine* engine);

@@ -113,7 +113,7 @@ absl::Status RunServe(const Options& options) {
   Flag ended;
   std::unique_ptr<const OpenedModel> model;  // outlives who reads its checkpoint ahead
   std::unique_ptr<Session> session;
-  Service service({.message = [&](const v1::ToWorker& message) { session->Handle(message); },
+  Service service({.message = [&](v1::ToWorker message) { session->Handle(std::move(message)); },
                    .closed = [&] { ended.Set(); }});
   RETURN_IF_ERROR(service.Start(UniqueFd(kConnection)));
   // Opening the device and the checkpoint may take long and says nothing of itself.

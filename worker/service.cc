@@ -102,7 +102,7 @@ class Service::Impl {
     }
     void OnRead(bool ok) {
       if (!ok) return impl_->OnClosed();
-      impl_->callbacks_.message(incoming_);
+      impl_->callbacks_.message(std::exchange(incoming_, {}));
       Read();
     }
     void OnWritten(bool ok) { impl_->OnWritten(ok); }

@@ -18,7 +18,7 @@ class Service final : public Outbox {
   // Both are called on the thread that polls for gRPC and must not block. `closed`: the supervisor
   // ended the stream or is gone, once.
   struct Callbacks {
-    std::function<void(const v1::ToWorker&)> message;
+    std::function<void(v1::ToWorker)> message;
     std::function<void()> closed;
   };
 

@@ -38,7 +38,7 @@ Session::Session(Parts parts)
                    }}),
       heartbeats_(clock_, parts_.outbox, [this] { return engine_.Stats(); }) {}
 
-void Session::Handle(const v1::ToWorker& message) {
+void Session::Handle(v1::ToWorker message) {
   switch (message.message_case()) {
     case v1::ToWorker::kUseMaster:
       return master_.Use(message.use_master());
@@ -47,15 +47,15 @@ void Session::Handle(const v1::ToWorker& message) {
     case v1::ToWorker::kSetLease:
       return engine_.SetLease(message.set_lease());
     case v1::ToWorker::kSubmit:
-      return requests_.Submit(message.submit());
+      return requests_.Submit(std::move(*message.mutable_submit()));
     case v1::ToWorker::kCancel:
       return requests_.Cancel(message.cancel().request_id());
     case v1::ToWorker::kSuspend:
       return requests_.Suspend(message.suspend().request_id(), message.suspend().suspended());
     case v1::ToWorker::kTokenize:
-      return requests_.Tokenize(message.tokenize());
+      return requests_.Tokenize(std::move(*message.mutable_tokenize()));
     case v1::ToWorker::kDetokenize:
-      return requests_.Detokenize(message.detokenize());
+      return requests_.Detokenize(std::move(*message.mutable_detokenize()));
     case v1::ToWorker::kShutdown:
       return parts_.on_shutdown();
     case v1::ToWorker::MESSAGE_NOT_SET:

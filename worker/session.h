@@ -38,7 +38,7 @@ class Session {
   ~Session() { Stop(); }
 
   // Never blocks.
-  void Handle(const v1::ToWorker& message);
+  void Handle(v1::ToWorker message);
   // Ends everything that runs, without answers. May take as long as a step.
   void Stop();
 

@@ -15,6 +15,8 @@ class FakePort final : public WorkerPort {
 
   // In order, with a delay.
   void Send(v1::ToWorker message) override {
+    if (message.has_submit()) world_->unseen += message.submit().request().SpaceUsedLong();
+    world_->most_unseen = std::max(world_->most_unseen, world_->unseen);
     last_ = std::max(last_, world_->timers.Now() + world_->Delay(world_->rules.latency));
     world_->timers.Start(last_ - world_->timers.Now(),
                          [worker = worker_, message = std::move(message)] {
@@ -268,6 +270,7 @@ void FakeWorker::Validate(std::function<void()> then) {
 
 void FakeWorker::Submit(const v1::Submit& submit) {
   const uint64_t id = submit.request_id();
+  world_->unseen -= submit.request().SpaceUsedLong();
   if (cancelled_.erase(id) > 0) return Reject(id, absl::StatusCode::kCancelled, "cancelled");
   ++world_->submits;
   if (sequences_.count(id) > 0) world_->on_violation("the same request twice");

@@ -184,6 +184,8 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   uint64_t grows = 0;
   uint64_t pauses = 0;
   uint64_t submits = 0;
+  uint64_t unseen = 0;  // bytes of requests that were sent, and no live worker has looked at
+  uint64_t most_unseen = 0;
   Nanos swapping = 0;  // time that leases of weights took to grow
   std::function<void(Incarnation, const v1::FromWorker&)> on_message;
   std::function<void(Incarnation, const WorkerExit&)> on_gone;

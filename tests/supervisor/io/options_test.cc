@@ -37,6 +37,14 @@ TEST(Options, Defaults) {
   EXPECT_FALSE(parsed.options.state_dir_is_temporary);
   EXPECT_FALSE(parsed.options.config.cache_dir().empty());
   EXPECT_EQ(parsed.options.config.devices_size(), 0);
+  EXPECT_EQ(parsed.options.config.request_memory(), "512MiB");
+}
+
+TEST(Options, RequestMemoryIsASize) {
+  const Parsed parsed = Parse({"--models-dir", "m", "--request-memory", "1GiB"});
+  ASSERT_TRUE(parsed.ok) << parsed.exit.text;
+  EXPECT_EQ(parsed.options.config.request_memory(), "1GiB");
+  EXPECT_EQ(Parse({"--models-dir", "m", "--request-memory", "much"}).exit.code, 2);
 }
 
 TEST(Options, FlagsWinOverTheFile) {

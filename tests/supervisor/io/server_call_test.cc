@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "common/unique_fd.h"
+#include "supervisor/event_loop.h"
 #include "supervisor/server_methods.h"
 #include "supervisor/server_stream.h"
 #include "switchyard/v1/inference.pb.h"
@@ -85,6 +86,7 @@ class ServerCallTest : public ::testing::Test {
     }
   }
   void Shutdown() {
+    service_.deadlines.Stop();
     server_->Shutdown(std::chrono::system_clock::now());
     queue_->Stop();
   }
@@ -240,6 +242,87 @@ TEST_F(ServerCallTest, AClientThatLeavesIsToldOfOnce) {
   call->Close(grpc::Status::OK);
 }
 
+TEST_F(ServerCallTest, AnEndThatTheClientDoesNotTakeIsCutOff) {
+  auto begun = AddMethod("/a.B/C", 1 << 20);
+  service_.taken_within = 0;
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto call = begun.get();
+  // More than the client's window of 4 MiB, of which it reads nothing.
+  for (int i = 0; i < 64; ++i) call->Push(MakeText(std::string(256 << 10, 'a')));
+  call->Close({grpc::StatusCode::RESOURCE_EXHAUSTED, "it reads nothing"});
+  while (!call->gone()) std::this_thread::yield();
+  EXPECT_EQ(call->buffered(), 0u);
+  call.reset();
+  while (*service_.calls != 0) std::this_thread::yield();
+  while (Read() != "(the end)") {  // of what had been sent
+  }
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(ServerCallTest, AnAnswerInOnePieceThatTheClientDoesNotTakeIsCutOff) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  service_.taken_within = 0;
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  begun.get()->PushAndClose(MakeText(std::string(16 << 20, 'a')));
+  while (*service_.calls != 0) std::this_thread::yield();
+  context_.TryCancel();
+  End();
+}
+
+TEST_F(ServerCallTest, ACallWhoseRequestDoesNotComeIsCutOff) {
+  AddMethod("/a.B/C", UINT64_MAX);
+  service_.arrives_within = 0;
+  Serve();
+  Call("/a.B/C");
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::CANCELLED);
+  while (*service_.calls != 0) std::this_thread::yield();
+}
+
+TEST_F(ServerCallTest, AStreamWithoutAnEndMayGoOnForEver) {
+  auto begun = AddMethod("/a.B/C", UINT64_MAX);
+  service_.taken_within = service_.arrives_within = kSecond;  // between two looks
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  auto call = begun.get();
+  // A call that is cut off beside it tells that it had been looked at.
+  service_.arrives_within = 0;
+  grpc::ClientContext context;
+  auto beside = stub_->PrepareCall(&context, "/a.B/C", &replies_);
+  beside->StartCall(nullptr);
+  ASSERT_TRUE(Wait());
+  grpc::Status status;
+  beside->Finish(&status, nullptr);
+  Wait();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  call->PushAndClose(MakeText("answer"));
+  EXPECT_EQ(Read(), "answer");
+  EXPECT_TRUE(End().ok());
+}
+
+TEST_F(ServerCallTest, WhoKeepsTheReplyKeepsNothingOfACallWhoseClientHasGone) {
+  EventLoop loop;
+  std::vector<Reply<Text>> kept;
+  service_.methods["/a.B/C"] = Unary<Text, Text>(&loop, [&](const Text&, Reply<Text> reply) {
+    kept.push_back(std::move(reply));
+    loop.Stop();
+  });
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  loop.Run();
+  EXPECT_EQ(*service_.calls, 1u);
+  context_.TryCancel();
+  End();
+  while (*service_.calls != 0) std::this_thread::yield();
+  ASSERT_EQ(kept.size(), 1u);
+  kept[0](MakeText("to nobody"));
+}
+
 TEST_F(ServerCallTest, RefusesCallsWhenThereIsNobodyToAnswer) {
   AddMethod("/a.B/C", UINT64_MAX);
   service_.refusing = true;
@@ -348,6 +431,69 @@ TEST_F(ServerCallTest, TooManyLargeRequestsAreToldToComeLater) {
   go_on.set_value();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_NE(status.error_details().find("google.rpc.RetryInfo"), std::string::npos);
+}
+
+// What the memory for requests says of one of token ids, which grow when they are parsed.
+class ServerCallMemoryTest : public ServerCallTest {
+ protected:
+  using Ids = v1::DetokenizeRequest;
+  void Limit(uint64_t bytes) {
+    service_.memory = std::make_shared<RequestMemory>(bytes);
+    service_.methods["/a.B/C"] = [this](std::shared_ptr<ServerCall> call,
+                                        const grpc::ByteBuffer& bytes) {
+      return BeginCall<Ids>(&loop_, std::make_shared<TestCall>(std::move(call), UINT64_MAX), bytes,
+                            [this](const Ids&, const std::shared_ptr<TestCall>& call) {
+                              used_ = service_.memory->used();
+                              call->PushAndClose(MakeText("done"));
+                            });
+    };
+    Serve();
+    Call("/a.B/C");
+  }
+  void SendIds(int count) {
+    Ids ids;
+    for (int i = 0; i < count; ++i) ids.add_ids(1);
+    stream_->Write(SerializeMessage(ids), nullptr);
+    ASSERT_TRUE(Wait());
+  }
+  void RunUntilAnswered() {
+    std::thread client([this] {
+      grpc::ByteBuffer bytes;
+      stream_->Read(&bytes, nullptr);
+      Wait();
+      loop_.Post([this] { loop_.Stop(); });
+    });
+    loop_.Run();
+    client.join();
+  }
+
+  EventLoop loop_;
+  uint64_t used_ = 0;
+};
+
+TEST_F(ServerCallMemoryTest, CountsWhatARequestBecomesAndGivesItBack) {
+  Limit(64 << 20);
+  SendIds(1 << 20);
+  RunUntilAnswered();
+  EXPECT_TRUE(End().ok());
+  EXPECT_GE(used_, 4u << 20);
+  while (service_.memory->used() != 0) std::this_thread::yield();
+}
+
+TEST_F(ServerCallMemoryTest, RefusesByItsBytesBeforeItIsParsed) {
+  Limit(1 << 20);
+  SendIds(1 << 20);
+  EXPECT_EQ(End().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  while (service_.memory->used() != 0) std::this_thread::yield();
+}
+
+TEST_F(ServerCallMemoryTest, RefusesByWhatItBecomesBeforeItIsKept) {
+  Limit(4 << 20);
+  SendIds(1 << 20);
+  const grpc::Status status = End();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(used_, 0u);
+  while (service_.memory->used() != 0) std::this_thread::yield();
 }
 
 TEST_F(ServerCallTest, AMethodsNameIsCutInTheMessage) {

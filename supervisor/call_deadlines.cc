@@ -1,0 +1,57 @@
+#include "supervisor/call_deadlines.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "supervisor/server_call.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr Nanos kLookEvery = kSecond;
+
+}  // namespace
+
+void CallDeadlines::Set(CallQueue* queue, ServerCall* call, Nanos from_now) {
+  std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  deadlines_[call] = clock_.Now() + from_now;
+  queue_ = queue;
+  if (!armed_) Arm(queue, std::min(from_now, kLookEvery));
+}
+
+void CallDeadlines::Clear(ServerCall* call) {
+  std::lock_guard lock(mutex_);
+  deadlines_.erase(call);
+}
+
+void CallDeadlines::Stop() {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  deadlines_.clear();
+  alarm_.Cancel();
+}
+
+// Holds mutex_.
+void CallDeadlines::Arm(CallQueue* queue, Nanos from_now) {
+  armed_ = true;
+  const auto at = std::chrono::system_clock::now() + std::chrono::nanoseconds(from_now);
+  alarm_.Set(queue->get(), at, queue->Begin(this));
+}
+
+void CallDeadlines::End(bool) {
+  std::lock_guard lock(mutex_);
+  armed_ = false;
+  const Nanos now = clock_.Now();
+  for (auto next = deadlines_.begin(); next != deadlines_.end();) {
+    if (next->second > now) {
+      ++next;
+      continue;
+    }
+    next->first->Cancel();
+    next = deadlines_.erase(next);
+  }
+  if (!deadlines_.empty()) Arm(queue_, kLookEvery);
+}
+
+}  // namespace switchyard::supervisor
