@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "common/executor.h"
 #include "rpc/call_queue.h"
-#include "supervisor/call_deadlines.h"
+#include "supervisor/server_deadlines.h"
 #include "supervisor/request_memory.h"
 
 namespace switchyard::supervisor {

@@ -1,4 +1,4 @@
-#include "supervisor/call_deadlines.h"
+#include "supervisor/server_deadlines.h"
 
 #include <algorithm>
 #include <chrono>
