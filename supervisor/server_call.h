@@ -14,8 +14,8 @@
 #include "absl/status/status.h"
 #include "common/executor.h"
 #include "rpc/call_queue.h"
-#include "supervisor/server_deadlines.h"
 #include "supervisor/request_memory.h"
+#include "supervisor/server_deadlines.h"
 
 namespace switchyard::supervisor {
 
