@@ -43,7 +43,7 @@ std::map<std::string, uint64_t> HostStore::Adopt(std::vector<StoredDescriptor> s
     LogWarning("dropping \"", ShownName(found[i].name),
                "\", which the service manager kept: ", adoptions[i].refused);
     RemoveStored(found[i].name);
-    CloseLater(std::move(stored[i].fd));
+    stored[i].fd.Reset();
   }
   std::map<std::string, uint64_t> adopted;
   for (size_t i = 0; i < stored.size(); ++i) {
@@ -80,17 +80,22 @@ void HostStore::Keep(uint64_t master_id, const std::string& model, const std::st
 void HostStore::Close(uint64_t master_id) {
   auto it = masters_.find(master_id);
   if (it == masters_.end()) return;
-  if (!it->second.kept.empty()) RemoveStored(it->second.kept);
-  Leave(master_id);
+  const bool was_kept = !it->second.kept.empty();
+  if (was_kept) RemoveStored(it->second.kept);
+  CloseLater(master_id, was_kept);
 }
 
-void HostStore::Leave(uint64_t master_id) {
+void HostStore::Leave(uint64_t master_id) { CloseLater(master_id, false); }
+
+// The memory is free when the last who has a descriptor has closed it.
+void HostStore::CloseLater(uint64_t master_id, bool was_kept) {
   auto master = masters_.extract(master_id);
-  if (!master.empty()) CloseLater(std::move(master.mapped().fd));
-}
-
-void HostStore::CloseLater(UniqueFd fd) {
-  closing_.Post([fd = std::move(fd)] {});
+  if (master.empty()) return;
+  closing_.Post([this, master_id, was_kept, fd = std::move(master.mapped().fd)]() mutable {
+    fd.Reset();
+    if (was_kept) AwaitServiceManager();
+    freed_(master_id);
+  });
 }
 
 absl::StatusOr<int> HostStore::Find(uint64_t master_id) const {

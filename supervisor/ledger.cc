@@ -78,6 +78,26 @@ bool HostLedger::Set(Account& account, const std::string& model, uint64_t bytes)
   return true;
 }
 
+void HostLedger::Close(const std::string& model, uint64_t master_id) {
+  const auto found = masters_.find(model);
+  if (found == masters_.end()) return;
+  closing_[master_id] = found->second;
+  masters_.erase(found);
+}
+
+void HostLedger::Freed(uint64_t master_id) {
+  const auto found = closing_.find(master_id);
+  if (found == closing_.end()) return;
+  used_ -= found->second;
+  closing_.erase(found);
+}
+
+uint64_t HostLedger::closing() const {
+  uint64_t sum = 0;
+  for (const auto& [id, bytes] : closing_) sum += bytes;
+  return sum;
+}
+
 uint64_t HostLedger::paused() const {
   uint64_t sum = 0;
   for (const auto& [model, bytes] : paused_) sum += bytes;

@@ -62,7 +62,8 @@ class DeviceLedger {
   uint64_t last_epoch_ = 0;  // never used twice on a device, so a stale answer cannot fit
 };
 
-// The account of host memory: masters, and the KV of paused sequences.
+// The account of host memory: masters, also while they are being closed, and the KV of paused
+// sequences.
 class HostLedger {
  public:
   explicit HostLedger(uint64_t budget) : budget_(budget) {}
@@ -70,6 +71,10 @@ class HostLedger {
   // False, and nothing changed, if `bytes` more than now do not fit.
   bool SetMaster(const std::string& model, uint64_t bytes) { return Set(masters_, model, bytes); }
   bool SetPaused(const std::string& model, uint64_t bytes) { return Set(paused_, model, bytes); }
+  // The master of `model` is being closed: its bytes count until Freed.
+  void Close(const std::string& model, uint64_t master_id);
+  void Freed(uint64_t master_id);
+  uint64_t closing() const;  // bytes that will be free soon
   uint64_t master(const std::string& model) const { return Get(masters_, model); }
   uint64_t paused(const std::string& model) const { return Get(paused_, model); }
   uint64_t paused() const;  // of all models
@@ -86,6 +91,7 @@ class HostLedger {
   uint64_t used_ = 0;
   Account masters_;
   Account paused_;
+  std::map<uint64_t, uint64_t> closing_;  // bytes by master
 };
 
 }  // namespace switchyard::supervisor

@@ -72,9 +72,9 @@ class MasterStore {
   virtual absl::StatusOr<uint64_t> Create(const std::string& model, uint64_t bytes) = 0;
   // It is complete, and of this image: may outlive us, for the supervisor that comes next.
   virtual void Keep(uint64_t master_id, const std::string& model, const std::string& image_key) = 0;
-  // Nobody wants it any more, nor will.
+  // Nobody wants it any more, nor will. Router::OnMasterFreed follows, when its memory is free.
   virtual void Close(uint64_t master_id) = 0;
-  // We end: what was kept stays with whoever keeps it.
+  // The same when we end: what was kept stays with whoever keeps it.
   virtual void Leave(uint64_t master_id) = 0;
 };
 

@@ -320,6 +320,7 @@ void Router::OnWorkerMessage(Incarnation worker, const v1::FromWorker& message) 
 void Router::OnWorkerGone(Incarnation worker, const WorkerExit& exit) {
   impl_->OnWorkerGone(worker, exit);
 }
+void Router::OnMasterFreed(uint64_t master_id) { impl_->OnMasterFreed(master_id); }
 void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
   impl_->OnForeignBytes(device, bytes);
 }

@@ -92,6 +92,7 @@ class Router {
   // From the world.
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
+  void OnMasterFreed(uint64_t master_id);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
   // In order of `at`, a fresh one at least every few seconds; one of another device is dropped.
   void OnDeviceSample(DeviceSample sample);

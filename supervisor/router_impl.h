@@ -83,6 +83,7 @@ class Router::Impl {
 
   // router_masters.cc
   void Adopt(const std::string& model, uint64_t master_id);
+  void OnMasterFreed(uint64_t master_id);
   void Prefetch(RequestId id, const std::string& model, Reply<v1::PrefetchReply> reply);
 
   // router_workers.cc

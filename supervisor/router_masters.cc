@@ -111,9 +111,9 @@ bool Router::Impl::MakeHostRoom(const ModelRecord& model, uint64_t bytes) {
   return state_.host.free() >= bytes;
 }
 
-// Of masters that are on their way out.
+// Of masters that are on their way out, or whose memory is being freed.
 uint64_t Router::Impl::HostRoomComing() const {
-  uint64_t coming = 0;
+  uint64_t coming = state_.host.closing();
   for (const auto& [name, model] : state_.models) {
     if (model->master.phase == MasterPhase::kDropping) coming += state_.host.master(name);
   }
@@ -206,12 +206,19 @@ void Router::Impl::ForgetMaster(ModelRecord& model) {
   MasterSlot& master = model.master;
   master.watch.Clear();
   if (master.phase == MasterPhase::kNone) return;
-  state_.host.SetMaster(model.name(), 0);
+  state_.host.Close(model.name(), master.id);
   master.phase = MasterPhase::kNone;
   master.sent = master.attached = master.soon = false;
   master.id = 0;
   master.done = 0;
   dirty_ = true;
+}
+
+// It counted until now, wanted or not: who needs its bytes has waited for them.
+void Router::Impl::OnMasterFreed(uint64_t master_id) {
+  state_.host.Freed(master_id);
+  dirty_ = true;
+  Pump();
 }
 
 void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) {

@@ -1,11 +1,13 @@
 // With service_manager.cc the only file that includes libsystemd.
 #include "supervisor/stored_descriptors.h"
 
+#include <poll.h>
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
@@ -15,6 +17,7 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr size_t kLongestName = 255;
+constexpr int kBarrierMs = 2000;
 
 // One that is not would be another message, or be kept by no name.
 bool IsName(const std::string& name) {
@@ -52,6 +55,18 @@ void StoreDescriptor(int fd, const std::string& name) {
 void RemoveStored(const std::string& name) {
   if (!IsName(name)) return;
   Notify(absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name));
+}
+
+// The manager closes what comes with a barrier when it comes to it: sd_notify_barrier(3), but
+// behind what waits for the socket.
+void AwaitServiceManager() {
+  if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
+  absl::StatusOr<std::pair<UniqueFd, UniqueFd>> barrier = Pipe();
+  if (!barrier.ok()) return;
+  Notify("BARRIER=1", barrier->second.get());
+  barrier->second.Reset();
+  pollfd closed{barrier->first.get(), 0, 0};
+  (void)::poll(&closed, 1, kBarrierMs);
 }
 
 }  // namespace switchyard::supervisor

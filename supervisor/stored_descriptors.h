@@ -25,5 +25,8 @@ std::vector<StoredDescriptor> TakeStoredDescriptors();
 void StoreDescriptor(int fd, const std::string& name);
 // All of that name.
 void RemoveStored(const std::string& name);
+// Blocks until the service manager has done what it was told before, or for a few seconds: it may
+// not read.
+void AwaitServiceManager();
 
 }  // namespace switchyard::supervisor

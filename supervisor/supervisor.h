@@ -58,7 +58,9 @@ class Supervisor {
   std::unique_ptr<StateDir> state_dir_;
   EventLoop loop_;
   UniqueFd tcp_listener_, unix_listener_;
-  HostStore masters_;
+  HostStore masters_{[this](uint64_t master_id) {
+    loop_.Post([this, master_id] { router_->OnMasterFreed(master_id); });
+  }};
   Health health_;
   std::unique_ptr<Server> server_;  // its queue serves the workers' streams, too
   std::unique_ptr<ProcessLauncher> launcher_;

@@ -36,6 +36,10 @@ class Manager:
         self.socket.settimeout(timeout)
         message, fds, _, _ = socket.recv_fds(self.socket, 4096, 8)
         message = message.decode()
+        if message == "BARRIER=1":
+            for fd in fds:
+                os.close(fd)
+            return message
         self.heard.append(message)
         lines = dict(line.split("=", 1) for line in message.splitlines())
         if lines.get("FDSTORE") == "1":

@@ -74,6 +74,24 @@ TEST(DeviceLedger, StrangersMayExceedWeMayNot) {
 #endif
 }
 
+TEST(HostLedger, AMasterThatIsClosedCountsUntilItIsFreed) {
+  HostLedger host(100);
+  ASSERT_TRUE(host.SetMaster("a", 60));
+  host.Close("a", 7);
+  EXPECT_EQ(host.master("a"), 0u);
+  EXPECT_EQ(host.closing(), 60u);
+  EXPECT_FALSE(host.SetMaster("a", 60)) << "filled anew while the old one is still there";
+  ASSERT_TRUE(host.SetMaster("a", 30));
+  host.Close("a", 8);
+  host.Freed(7);
+  host.Freed(7);
+  EXPECT_EQ(host.used(), 30u);
+  host.Freed(8);
+  EXPECT_EQ(host.free(), 100u);
+  host.Close("nobody", 9);
+  EXPECT_EQ(host.closing(), 0u);
+}
+
 TEST(HostLedger, RefusesWhatDoesNotFitAndChangesNothing) {
   HostLedger host(100);
   EXPECT_TRUE(host.SetMaster("a", 60));

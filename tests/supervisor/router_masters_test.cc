@@ -51,6 +51,16 @@ TEST_F(RouterMasters, AnAdoptedOneMakesRoomAsAnyOther) {
   EXPECT_EQ(h_->world.masters.size(), 1u);
 }
 
+// The harness holds what is not free yet against the account.
+TEST_F(RouterMasters, NothingTakesTheRoomOfOneThatIsNotFreeYet) {
+  rules_.frees = 5 * kSecond;
+  BeginWithA(kImage + 8 * kMiB);
+  const Nanos asked = h_->world.timers.Now();
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  EXPECT_GT(h_->world.timers.Now() - asked, rules_.frees);
+  EXPECT_EQ(h_->router->HostAccount().closing(), 0u);
+}
+
 TEST_F(RouterMasters, TheOthersAreFilledBesideIt) {
   Make(150 * kMiB, 2 * kImage, Keyed());
   h_->router->Adopt("b", h_->world.LeftOver(kImage));

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -39,7 +40,19 @@ class FakeServiceManager {
   // What it was told since the last time. The socket takes a few messages only.
   std::vector<Message> Heard() {
     std::vector<Message> heard;
-    for (Message message; Receive(message);) heard.push_back(std::move(message));
+    for (Message message; Receive(message);) {
+      // What comes with a barrier is closed, and that is all.
+      if (message.text != "BARRIER=1") heard.push_back(std::move(message));
+    }
+    return heard;
+  }
+  // All up to the next barrier, whose descriptor comes last: until it is closed we are not done.
+  std::vector<Message> HeardWithBarrier() {
+    std::vector<Message> heard;
+    while (heard.empty() || heard.back().text != "BARRIER=1") {
+      Message message;
+      Receive(message) ? heard.push_back(std::move(message)) : std::this_thread::yield();
+    }
     return heard;
   }
 

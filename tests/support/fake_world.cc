@@ -24,7 +24,7 @@ class FakePort final : public WorkerPort {
                          });
   }
   absl::Status SendMaster(uint64_t master_id) override {
-    if (world_->masters.count(master_id) == 0) {
+    if (world_->masters.count(master_id) == 0 || world_->closed.count(master_id) > 0) {
       world_->on_violation("SendMaster of a closed master");
     }
     return absl::OkStatus();
@@ -394,8 +394,15 @@ void FakeWorld::Close(uint64_t master_id) {
 }
 
 void FakeWorld::Leave(uint64_t master_id) {
-  if (masters.erase(master_id) == 0) on_violation("a master is closed twice");
+  if (masters.count(master_id) == 0 || !closed.insert(master_id).second) {
+    return on_violation("a master is closed twice");
+  }
   filled.erase(master_id);
+  timers.Start(rules.frees, [this, master_id] {
+    masters.erase(master_id);
+    closed.erase(master_id);
+    on_freed(master_id);
+  });
 }
 
 uint64_t FakeWorld::LeftOver(uint64_t bytes) {

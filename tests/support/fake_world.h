@@ -41,6 +41,7 @@ struct WorldRules {
   Nanos start = 300 * kMillisecond;      // until Hello from there, at most
   uint32_t max_sequences = 4;
   Nanos fills = 200 * kMillisecond;  // a third of a master, at most
+  Nanos frees = 50 * kMillisecond;   // the memory of a master that is closed
   Nanos validates = 0;               // looks so long at each request and call, one after the other
   uint64_t more_fixed = 0;           // that a worker asks for beyond its plan
   double bytes_per_second = 0;       // of a growing lease; 0: as fast as it is acknowledged
@@ -172,7 +173,8 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   WorldRules rules;
   FakeTimers timers;
   std::map<std::string, bool> health;
-  std::map<uint64_t, uint64_t> masters;           // id -> bytes
+  std::map<uint64_t, uint64_t> masters;           // id -> bytes, until its memory is free
+  std::set<uint64_t> closed;                      // of those
   std::map<uint64_t, bool> filled;                // id -> sealed
   std::map<uint64_t, std::string> kept;           // id -> image_key, when it was
   std::map<std::string, std::string> image_keys;  // that workers find, if not the plan's
@@ -189,6 +191,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   Nanos swapping = 0;  // time that leases of weights took to grow
   std::function<void(Incarnation, const v1::FromWorker&)> on_message;
   std::function<void(Incarnation, const WorkerExit&)> on_gone;
+  std::function<void(uint64_t)> on_freed;
   std::function<void(const std::string&)> on_violation;  // of what we promise to workers
 
  private:

@@ -82,6 +82,7 @@ RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions opti
   world.on_gone = [this](Incarnation id, const WorkerExit& exit) {
     router->OnWorkerGone(id, exit);
   };
+  world.on_freed = [this](uint64_t master_id) { router->OnMasterFreed(master_id); };
   world.on_violation = [this](const std::string& what) { Violate(what); };
 }
 
@@ -214,7 +215,7 @@ void RouterHarness::DrainAndCheck(Nanos grace) {
   bool done = false;
   router->Drain(grace, [&done] { done = true; });
   if (!RunUntil([&done] { return done; }, grace + 60 * kSecond)) Violate("does not drain");
-  RunUntil([this] { return world.workers.empty(); }, 60 * kSecond);
+  RunUntil([this] { return world.workers.empty() && world.closed.empty(); }, 60 * kSecond);
   if (!world.workers.empty()) Violate("workers are left over");
   if (!world.masters.empty()) Violate("masters are left over");
   for (const auto& client : clients) {

@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <future>
 #include <optional>
 #include <string>
 #include <utility>
@@ -85,6 +87,28 @@ TEST_F(HostStoreTest, AMasterIsKeptOnceItIsComplete) {
   ASSERT_EQ(heard.size(), 1u);
   EXPECT_EQ(heard[0].text, kRemove + NameOf("a"));
   EXPECT_FALSE(store_.Find(*id).ok());
+}
+
+// Whether the service manager, told to let go of it, holds the last descriptor.
+TEST_F(HostStoreTest, AMasterIsFreedWhenTheServiceManagerHasLetGoOfIt) {
+  std::promise<uint64_t> freed;
+  auto answer = freed.get_future();
+  HostStore store([&](uint64_t master_id) { freed.set_value(master_id); });
+  const auto id = store.Create("a", kImage);
+  store.Keep(*id, "a", "key-a");
+  store.Close(*id);
+  auto told = manager_.HeardWithBarrier();
+  EXPECT_EQ(answer.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  told.clear();
+  EXPECT_EQ(answer.get(), *id);
+}
+
+TEST_F(HostStoreTest, AMasterThatIsLeftIsFreedHere) {
+  std::promise<uint64_t> freed;
+  HostStore store([&](uint64_t master_id) { freed.set_value(master_id); });
+  const auto id = store.Create("a", kImage);
+  store.Leave(*id);
+  EXPECT_EQ(freed.get_future().get(), *id);
 }
 
 TEST_F(HostStoreTest, NobodyIsToldOfOneThatWasNotKept) {
