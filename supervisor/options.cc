@@ -95,9 +95,23 @@ void LayOver(const Flags& flags, v1::SupervisorConfig& config) {
     config.mutable_devices()->Assign(flags.devices.begin(), flags.devices.end());
   }
   if (config.listen().empty()) config.set_listen(kDefaultListen);
-  if (config.cache_dir().empty()) config.set_cache_dir(DefaultCacheDir());
   if (config.request_memory().empty()) config.set_request_memory(kDefaultRequestMemory);
   if (config.cache_size().empty()) config.set_cache_size(kDefaultCacheSize);
+}
+
+// What `check` does needs neither.
+absl::Status ChooseDirectories(Options& options) {
+  v1::SupervisorConfig& config = options.config;
+  options.state_dir_is_temporary = config.state_dir().empty() && options.listen.port == 0;
+  options.state_dir = config.state_dir();
+  if (options.check) return absl::OkStatus();
+  if (config.state_dir().empty()) {
+    ASSIGN_OR_RETURN(options.state_dir, DefaultStateDir(options.listen));
+  }
+  if (config.cache_dir().empty()) {
+    ASSIGN_OR_RETURN(*config.mutable_cache_dir(), DefaultCacheDir());
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Options> Resolve(const Flags& flags) {
@@ -113,11 +127,9 @@ absl::StatusOr<Options> Resolve(const Flags& flags) {
   RETURN_IF_ERROR(CheckSizes(config));
   options.models_dir = flags.models_dir;
   if (flags.devices.empty()) options.reload_file = flags.config;
-  options.state_dir =
-      config.state_dir().empty() ? DefaultStateDir(options.listen) : config.state_dir();
-  options.state_dir_is_temporary = config.state_dir().empty() && options.listen.port == 0;
   options.check = flags.check;
   options.json = flags.json;
+  RETURN_IF_ERROR(ChooseDirectories(options));
   return options;
 }
 

@@ -22,7 +22,15 @@ std::string Environment(const char* name, const std::string& otherwise) {
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-std::string Home() { return Environment("HOME", "/tmp"); }
+// `variable`, else `below` the home directory. `flag` names the directory otherwise.
+absl::StatusOr<std::string> HomeOf(const char* variable, const char* below, const char* flag) {
+  const std::string set = Environment(variable, "");
+  if (!set.empty()) return set;
+  const std::string home = Environment("HOME", "");
+  if (!home.empty()) return absl::StrCat(home, "/", below);
+  return absl::FailedPreconditionError(
+      absl::StrCat("neither HOME nor ", variable, " is set: give ", flag));
+}
 
 std::string ReadOwner(int lock) {
   char text[32] = {};
@@ -56,16 +64,17 @@ absl::Status CheckOurs(const std::string& path) {
 
 }  // namespace
 
-std::string DefaultStateDir(const HostPort& listen) {
+absl::StatusOr<std::string> DefaultStateDir(const HostPort& listen) {
   if (listen.port == 0) {
     return absl::StrCat(Environment("XDG_RUNTIME_DIR", "/tmp"), "/switchyard-", ::getpid());
   }
-  return absl::StrCat(Environment("XDG_STATE_HOME", Home() + "/.local/state"), "/switchyard/",
-                      listen.host, "_", listen.port);
+  ASSIGN_OR_RETURN(const std::string home, HomeOf("XDG_STATE_HOME", ".local/state", "--state-dir"));
+  return absl::StrCat(home, "/switchyard/", listen.host, "_", listen.port);
 }
 
-std::string DefaultCacheDir() {
-  return Environment("XDG_CACHE_HOME", Home() + "/.cache") + "/switchyard";
+absl::StatusOr<std::string> DefaultCacheDir() {
+  ASSIGN_OR_RETURN(const std::string home, HomeOf("XDG_CACHE_HOME", ".cache", "--cache-dir"));
+  return home + "/switchyard";
 }
 
 absl::StatusOr<std::unique_ptr<StateDir>> StateDir::Lock(const std::string& path, bool temporary) {

@@ -11,9 +11,10 @@ namespace switchyard::supervisor {
 
 // ${XDG_STATE_HOME:-~/.local/state}/switchyard/<host>_<port>. Port 0 has no name before it is
 // listened on: a directory of this process's own under ${XDG_RUNTIME_DIR:-/tmp}.
-std::string DefaultStateDir(const HostPort& listen);
-// ${XDG_CACHE_HOME:-~/.cache}/switchyard
-std::string DefaultCacheDir();
+// FAILED_PRECONDITION without a HOME: what is everyone's may be another user's already.
+absl::StatusOr<std::string> DefaultStateDir(const HostPort& listen);
+// ${XDG_CACHE_HOME:-~/.cache}/switchyard; the same without a HOME.
+absl::StatusOr<std::string> DefaultCacheDir();
 
 // The directory that holds the lock and the Unix socket. Locked as long as the object lives; the
 // lock is the process's, and the system drops it with the process, however it ends.

@@ -99,12 +99,25 @@ TEST(StateDir, ATemporaryOneIsOursAlone) {
 
 TEST(StateDir, DefaultsAreOnePerAddress) {
   ::setenv("XDG_STATE_HOME", "/x", 1);
-  EXPECT_EQ(DefaultStateDir({"127.0.0.1", 7411}), "/x/switchyard/127.0.0.1_7411");
+  EXPECT_EQ(*DefaultStateDir({"127.0.0.1", 7411}), "/x/switchyard/127.0.0.1_7411");
   ::unsetenv("XDG_STATE_HOME");
   ::setenv("HOME", "/h", 1);
-  EXPECT_EQ(DefaultStateDir({"127.0.0.1", 1}), "/h/.local/state/switchyard/127.0.0.1_1");
+  EXPECT_EQ(*DefaultStateDir({"127.0.0.1", 1}), "/h/.local/state/switchyard/127.0.0.1_1");
   ::setenv("XDG_RUNTIME_DIR", "/r", 1);
-  EXPECT_EQ(DefaultStateDir({"127.0.0.1", 0}), "/r/switchyard-" + std::to_string(::getpid()));
+  EXPECT_EQ(*DefaultStateDir({"127.0.0.1", 0}), "/r/switchyard-" + std::to_string(::getpid()));
+}
+
+// Not /tmp: whoever was there first would own the socket's directory, and the images that are read.
+TEST(StateDir, WithoutAHomeThereIsNoDefault) {
+  for (const char* name : {"HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"}) ::unsetenv(name);
+  const absl::Status state = DefaultStateDir({"127.0.0.1", 1}).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(state));
+  EXPECT_NE(state.message().find("--state-dir"), absl::string_view::npos);
+  EXPECT_NE(DefaultCacheDir().status().message().find("--cache-dir"), absl::string_view::npos);
+  ::setenv("XDG_CACHE_HOME", "/c", 1);
+  EXPECT_EQ(*DefaultCacheDir(), "/c/switchyard");
+  ::setenv("HOME", "/h", 1);
+  EXPECT_TRUE(DefaultStateDir({"127.0.0.1", 1}).ok());
 }
 
 }  // namespace
