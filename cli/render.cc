@@ -122,7 +122,9 @@ Json ModelsJson(const Models& models) {
          {"kv_blocks_used", model.kv_blocks_used()},
          {"kv_blocks_total", model.kv_blocks_total()},
          {"loads", model.loads()},
-         {"streamed", model.streamed()}});
+         {"streamed", model.streamed()},
+         {"notes",
+          std::vector<std::string>(model.plan().notes().begin(), model.plan().notes().end())}});
   }
   return array;
 }

@@ -98,6 +98,7 @@ v1::ModelStatus Router::Impl::ModelStatusOf(const ModelRecord& model,
   status.set_idle_s(model.requests.empty() ? static_cast<double>(Now() - model.last_use) / kSecond
                                            : 0);
   *status.mutable_plan() = model.entry.plan;
+  *status.mutable_plan()->mutable_notes() = model.plan.notes();  // as its worker has them
   return status;
 }
 

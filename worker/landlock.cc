@@ -49,7 +49,8 @@ absl::StatusOr<UniqueFd> NewRuleset(int abi) {
 absl::Status AddRule(int ruleset, const PathRule& rule, int abi) {
   const UniqueFd place(::open(rule.path.c_str(), O_PATH | O_CLOEXEC));
   struct stat info {};
-  if (!place.valid() || ::fstat(place.get(), &info) != 0) return absl::OkStatus();
+  if (!place.valid() && (errno == ENOENT || errno == ENOTDIR)) return absl::OkStatus();
+  if (!place.valid() || ::fstat(place.get(), &info) != 0) return ErrnoStatus(rule.path.c_str());
   landlock_path_beneath_attr beneath{};
   beneath.allowed_access = AllowedRights(rule.use, S_ISDIR(info.st_mode), abi);
   beneath.parent_fd = place.get();
@@ -95,14 +96,21 @@ absl::StatusOr<int> LandlockVersion() {
   return absl::UnimplementedError("this kernel has no Landlock, or it is turned off");
 }
 
-absl::StatusOr<int> Confine(const std::vector<PathRule>& rules) {
+absl::StatusOr<Confinement> Confine(const std::vector<PathRule>& rules) {
+  Confinement confinement;
   ASSIGN_OR_RETURN(const int abi, LandlockVersion());
   ASSIGN_OR_RETURN(const UniqueFd ruleset, NewRuleset(abi));
-  for (const PathRule& rule : rules) RETURN_IF_ERROR(AddRule(ruleset.get(), rule, abi));
+  confinement.version = abi;
+  for (const PathRule& rule : rules) {
+    const absl::Status added = AddRule(ruleset.get(), rule, abi);
+    if (added.ok()) continue;
+    if (rule.needed) return absl::FailedPreconditionError(added.message());
+    confinement.left_out.push_back(std::string(added.message()));
+  }
   if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) {
     return ErrnoStatus("landlock_restrict_self");
   }
-  return abi;
+  return confinement;
 }
 
 }  // namespace switchyard::worker

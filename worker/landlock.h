@@ -22,6 +22,7 @@ enum class PathUse {
 struct PathRule {
   std::string path;
   PathUse use;
+  bool needed = false;  // there is no use in being confined without it
   friend bool operator==(const PathRule&, const PathRule&) = default;
 };
 
@@ -41,8 +42,13 @@ uint64_t AllowedRights(PathUse use, bool directory, int abi);
 absl::StatusOr<int> LandlockVersion();
 
 // From now on this thread, and those that it starts, can open only what the rules allow, run no
-// program, reach nothing over TCP, and signal no process outside. Needs no_new_privs. Returns the
-// version in force.
-absl::StatusOr<int> Confine(const std::vector<PathRule>& rules);
+// program, reach nothing over TCP, and signal no process outside. Needs no_new_privs. A rule that
+// the kernel does not take allows nothing, and is told. FAILED_PRECONDITION, and nothing is
+// confined: it was a needed one.
+struct Confinement {
+  int version = 0;                    // in force
+  std::vector<std::string> left_out;  // which rules, and why
+};
+absl::StatusOr<Confinement> Confine(const std::vector<PathRule>& rules);
 
 }  // namespace switchyard::worker

@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/log.h"
 
@@ -38,7 +39,7 @@ std::string Environment(const char* name) {
 // Files that are links: a download of Hugging Face's has them into a directory beside. A link that
 // leads nowhere is not there for whoever opens it either.
 void AddCheckpoint(const std::string& directory, std::vector<PathRule>* rules) {
-  rules->push_back({directory, PathUse::kRead});
+  rules->push_back({directory, PathUse::kRead, /*needed=*/true});
   std::error_code unreadable;
   size_t links = 0;
   for (fs::directory_iterator next(directory, unreadable);
@@ -108,7 +109,7 @@ absl::Status GpuNodesAreMissing() {
                          "as root, at best when the machine starts"));
 }
 
-absl::StatusOr<int> ConfineFor(const Options& options) {
+absl::StatusOr<Confinement> ConfineFor(const Options& options) {
   if (Environment("SWITCHYARD_SANDBOX") == "off") {
     return absl::CancelledError("it is turned off (--no-sandbox)");
   }
@@ -138,17 +139,29 @@ std::vector<PathRule> SandboxRules(const SandboxNeeds& needs) {
   return rules;
 }
 
-bool EnterSandbox(const Options& options) {
+absl::StatusOr<Sandbox> EnterSandbox(const Options& options) {
   NarrowProcess(options.mode);
-  const absl::StatusOr<int> version = ConfineFor(options);
-  // A plan's standard error is why there is none; and its worker will tell.
-  if (options.mode == Mode::kPlan) return version.ok();
-  if (version.ok()) {
-    LogInfo("sandbox: confined to its checkpoint by Landlock, version ", *version);
-  } else {
-    LogWarning("sandbox: not confined: ", version.status().message());
+  const absl::StatusOr<Confinement> confinement = ConfineFor(options);
+  if (absl::IsFailedPrecondition(confinement.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "Landlock does not take a rule that the worker needs: ", confinement.status().message(),
+        ". --no-sandbox does without it"));
   }
-  return version.ok();
+  Sandbox sandbox;
+  sandbox.confined = confinement.ok();
+  if (!sandbox.confined) {
+    sandbox.remark = absl::StrCat("not confined: ", confinement.status().message());
+  } else if (!confinement->left_out.empty()) {
+    sandbox.remark = absl::StrCat("confined, and without what Landlock did not take: ",
+                                  absl::StrJoin(confinement->left_out, "; "));
+  }
+  // A plan's standard error is why there is none; and its worker will tell.
+  if (options.mode == Mode::kPlan) return sandbox;
+  if (sandbox.confined) {
+    LogInfo("sandbox: confined to its checkpoint by Landlock, version ", confinement->version);
+  }
+  if (!sandbox.remark.empty()) LogWarning("sandbox: ", sandbox.remark);
+  return sandbox;
 }
 
 }  // namespace switchyard::worker

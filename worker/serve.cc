@@ -95,7 +95,7 @@ void WarnOfSlowPrefill(const Options& options, const kernels::Ops& ops, bool con
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
-  EnterSandbox(options);
+  RETURN_IF_ERROR(EnterSandbox(options).status());
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
@@ -106,7 +106,8 @@ absl::Status RunPlan(const Options& options) {
 
 absl::Status RunServe(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
-  const bool confined = EnterSandbox(options);
+  ASSIGN_OR_RETURN(const Sandbox sandbox, EnterSandbox(options));
+  const bool confined = sandbox.confined;
   SelectDevice(options.device);
   WatchDeathPipe(UniqueFd(kDeathPipe));
 
@@ -133,6 +134,7 @@ absl::Status RunServe(const Options& options) {
                                                .descriptor_socket = UniqueFd(kDescriptorSocket),
                                                .cache_dir = options.cache_dir,
                                                .cache_bytes = options.cache_bytes,
+                                               .remark = sandbox.remark,
                                                .outbox = service,
                                                .on_shutdown = [&] { ended.Set(); }});
   until_hello.reset();  // the session has its own

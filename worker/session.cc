@@ -10,10 +10,11 @@ namespace switchyard::worker {
 namespace {
 
 // Before any other part of the session can send.
-Outbox& SayHello(Outbox& outbox, const v1::Plan& plan) {
+Outbox& SayHello(Outbox& outbox, const v1::Plan& plan, const std::string& remark) {
   v1::FromWorker message;
   message.mutable_hello()->set_pid(::getpid());
   *message.mutable_hello()->mutable_plan() = plan;
+  if (!remark.empty()) message.mutable_hello()->mutable_plan()->add_notes(remark);
   outbox.Send(std::move(message));
   return outbox;
 }
@@ -23,7 +24,7 @@ Outbox& SayHello(Outbox& outbox, const v1::Plan& plan) {
 Session::Session(Parts parts)
     : parts_(std::move(parts)),
       descriptors_(std::move(parts_.descriptor_socket)),
-      requests_(parts_.model, clock_, SayHello(parts_.outbox, parts_.model.plan)),
+      requests_(parts_.model, clock_, SayHello(parts_.outbox, parts_.model.plan, parts_.remark)),
       engine_(parts_.model, *parts_.device, *parts_.ops, clock_, requests_, parts_.outbox),
       master_({.image = parts_.model.image,
                .checkpoint = parts_.model.checkpoint,

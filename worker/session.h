@@ -30,6 +30,7 @@ class Session {
     UniqueFd descriptor_socket;
     std::string cache_dir;
     uint64_t cache_bytes = kImageCacheBytes;
+    std::string remark = {};  // for people, on how the worker runs; empty: none
     Outbox& outbox;
     std::function<void()>
         on_shutdown;  // called at most once a Shutdown; must not destroy the session

@@ -73,7 +73,7 @@ TEST(Render, StatusDocument) {
             R"("worker_pid":0,"requests":0,"tokens":0,"restarts":0,"idle_s":0.0,)"
             R"("last_failure":"","last_failure_age_s":0.0,"prompt_tokens":0,"joules":null,)"
             R"("joules_per_token":null,"kv_blocks_used":0,"kv_blocks_total":0,"loads":0,)"
-            R"("streamed":false}],)"
+            R"("streamed":false,"notes":[]}],)"
             R"("uptime_s":0.0,"version":"1","default_model":"a"})");
 }
 

@@ -18,7 +18,7 @@ MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "we
               "resident_bytes", "kv_bytes", "error", "device", "master_bytes", "running",
               "queued", "paused", "worker_pid", "requests", "tokens", "restarts", "idle_s",
               "last_failure", "last_failure_age_s", "prompt_tokens", "joules", "joules_per_token",
-              "kv_blocks_used", "kv_blocks_total", "loads", "streamed"]
+              "kv_blocks_used", "kv_blocks_total", "loads", "streamed", "notes"]
 PHASES = {"queued", "draining", "releasing", "loading", "ready", "failed"}
 
 

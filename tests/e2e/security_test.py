@@ -81,6 +81,10 @@ class WorkerTest(unittest.TestCase):
         with Supervisor(args=["--no-sandbox"]) as s:
             s.generate("austen")
             self.assertIn("not confined: it is turned off", s.read_log())
+            notes = {m["name"]: m["notes"] for m in s.command_json("models")}
+            self.assertIn("not confined: it is turned off (--no-sandbox)", notes["austen"])
+        notes = {m["name"]: m["notes"] for m in self.s.command_json("models")}
+        self.assertEqual([n for n in notes["austen"] if "confined" in n], [])
 
 
 @ROOT_ONLY

@@ -67,7 +67,7 @@ TEST(Sandbox, FollowsTheLinksOfACheckpoint) {
   fs::create_symlink("../blobs/gone", root / "snapshot/config.json");
   fs::create_symlink("../blobs", root / "snapshot/directory");
   const auto rules = SandboxRules({.checkpoint = (root / "snapshot").string()});
-  EXPECT_THAT(rules, Contains(PathRule{(root / "snapshot").string(), PathUse::kRead}));
+  EXPECT_THAT(rules, Contains(PathRule{(root / "snapshot").string(), PathUse::kRead, true}));
   EXPECT_THAT(rules, Contains(PathRule{(root / "blobs/weights").string(), PathUse::kRead}));
   EXPECT_THAT(rules, Not(Contains(PathRule{(root / "blobs").string(), PathUse::kRead})));
 }
@@ -141,6 +141,32 @@ TEST_F(ConfineTest, WhatIsNamedCanBeRead) {
 TEST_F(ConfineTest, ARuleForALinkIsForWhatItLeadsTo) {
   EXPECT_EQ(Answer("link/file", O_RDONLY), 0);
   EXPECT_EQ(Answer("linked/file", O_RDONLY), 0);
+}
+
+// The kernel takes no rule for what lies in a filesystem of its own.
+constexpr char kNoPlaceForARule[] = "/proc/self/ns/net";
+
+TEST_F(ConfineTest, ARuleThatTheKernelDoesNotTakeAllowsNothingAndIsTold) {
+  EXPECT_EQ(InChild([this] {
+              ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+              const auto confined = Confine(
+                  {{directory_ / "read", PathUse::kRead}, {kNoPlaceForARule, PathUse::kRead}});
+              if (!confined.ok() || confined->left_out.size() != 1) return 255;
+              if (confined->left_out[0].find(kNoPlaceForARule) == std::string::npos) return 254;
+              return ErrorOfOpening(directory_ / "other/file", O_RDONLY);
+            }),
+            EACCES);
+}
+
+TEST_F(ConfineTest, ANeededRuleThatTheKernelDoesNotTakeIsAnError) {
+  EXPECT_EQ(InChild([this] {
+              ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+              const auto confined = Confine({{directory_ / "read", PathUse::kRead},
+                                             {kNoPlaceForARule, PathUse::kRead, true}});
+              if (!absl::IsFailedPrecondition(confined.status())) return 255;
+              return ErrorOfOpening(directory_ / "other/file", O_RDONLY);
+            }),
+            0);
 }
 
 TEST_F(ConfineTest, WhatIsKeptCanBeWritten) {
