@@ -67,7 +67,8 @@ bool AcceptLoop::Take(UniqueFd connection) {
   }
   const int on = 1;  // a token must not wait for the acknowledgement of the one before it
   ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // no-op on Unix
-  if (absl::Status added = connections_->Add(connection.get()); !added.ok()) {
+  if (absl::Status added = connections_->Add(connection.get(), options_.proves_within);
+      !added.ok()) {
     LogWarning("refusing a connection: ", added.message());
     return false;
   }

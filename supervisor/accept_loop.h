@@ -21,6 +21,7 @@ class AcceptLoop {
     bool check_peer = false;  // Unix socket: only our own user, root, and members of `group`
     size_t max_connections = 1024;
     gid_t group = 0;
+    Nanos proves_within = 0;  // see ConnectionCount
   };
   AcceptLoop(EventLoop* loop, UniqueFd listener, Options options, ConnectionCount* connections,
              std::function<void(UniqueFd)> accepted);

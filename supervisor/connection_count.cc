@@ -2,19 +2,29 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include <utility>
 
 #include "common/check.h"
+#include "common/log.h"
+#include "supervisor/peer.h"
 
 namespace switchyard::supervisor {
 
-ConnectionCount::ConnectionCount(EventLoop* loop) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+namespace {
+
+constexpr uint64_t kToldEvery = 1000;  // strangers must not fill the log
+
+}  // namespace
+
+ConnectionCount::ConnectionCount(EventLoop* loop)
+    : epoll_(::epoll_create1(EPOLL_CLOEXEC)), loop_(loop) {
   SY_CHECK(epoll_.valid());
   watch_ = loop->WatchReadable(epoll_.get(), [this] { OnHangUps(); });
 }
 
-absl::Status ConnectionCount::Add(int fd) {
+absl::Status ConnectionCount::Add(int fd, Nanos proves_within) {
   UniqueFd duplicate(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!duplicate.valid()) return ErrnoStatus("duplicating a connection's descriptor");
   const int number = duplicate.get();
@@ -23,14 +33,61 @@ absl::Status ConnectionCount::Add(int fd) {
   event.data.fd = number;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, number, &event) != 0)
     return ErrnoStatus("epoll_ctl");
-  open_.emplace(number, std::move(duplicate));
+  open_[number] = {std::move(duplicate), ++added_, ""};
+  if (proves_within > 0) AwaitProof(number, proves_within);
   return absl::OkStatus();
+}
+
+void ConnectionCount::AwaitProof(int number, Nanos within) {
+  Connection& connection = open_.at(number);
+  connection.address = AddressOfPeer(number);
+  {
+    std::lock_guard lock(mutex_);
+    unproved_[connection.address] = connection.serial;
+    unproved_count_ = unproved_.size();
+  }
+  loop_->Start(within,
+               [this, number, serial = connection.serial] { ShutDownUnproved(number, serial); });
+}
+
+void ConnectionCount::Proved(const std::string& peer) {
+  if (unproved_count_ == 0) return;
+  std::lock_guard lock(mutex_);
+  unproved_.erase(AddressOf(peer));
+  unproved_count_ = unproved_.size();
+}
+
+// Whether it was unproved until now; it is not asked for any more.
+bool ConnectionCount::TakeUnproved(const Connection& connection) {
+  std::lock_guard lock(mutex_);
+  const auto found = unproved_.find(connection.address);
+  if (found == unproved_.end() || found->second != connection.serial) return false;
+  unproved_.erase(found);
+  unproved_count_ = unproved_.size();
+  return true;
+}
+
+// gRPC closes it, which is heard as any hang-up.
+void ConnectionCount::ShutDownUnproved(int number, uint64_t serial) {
+  const auto found = open_.find(number);
+  if (found == open_.end() || found->second.serial != serial) return;  // another by now
+  if (!TakeUnproved(found->second)) return;
+  if (shut_down_++ % kToldEvery == 0) {
+    LogWarning("ending a connection from ", found->second.address,
+               ", which made no call that brings the token (", shut_down_, " so far)");
+  }
+  ::shutdown(number, SHUT_RDWR);
 }
 
 void ConnectionCount::OnHangUps() {
   epoll_event events[64];
   const int count = ::epoll_wait(epoll_.get(), events, 64, 0);
-  for (int i = 0; i < count; ++i) open_.erase(events[i].data.fd);
+  for (int i = 0; i < count; ++i) {
+    const auto ended = open_.find(events[i].data.fd);
+    if (ended == open_.end()) continue;
+    (void)TakeUnproved(ended->second);
+    open_.erase(ended);
+  }
 }
 
 }  // namespace switchyard::supervisor

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <string>
 
 #include "absl/status/status.h"
 #include "common/unique_fd.h"
@@ -17,15 +21,35 @@ class ConnectionCount {
  public:
   explicit ConnectionCount(EventLoop* loop);
 
-  absl::Status Add(int fd);
+  // `proves_within`, unless it is 0: shut down after that, if Proved has not been called of it. No
+  // gRPC 1.51 does that: to it, whoever answers pings, or makes calls that are refused, is a
+  // client.
+  absl::Status Add(int fd, Nanos proves_within = 0);
+  // Somebody at this peer, as gRPC names it, may make calls. From any thread.
+  void Proved(const std::string& peer);
   size_t size() const { return open_.size(); }
 
  private:
+  struct Connection {
+    UniqueFd fd;  // a duplicate
+    uint64_t serial = 0;
+    std::string address;  // of one that has to prove itself
+  };
   void OnHangUps();
+  void AwaitProof(int number, Nanos within);
+  void ShutDownUnproved(int number, uint64_t serial);
+  bool TakeUnproved(const Connection& connection);
 
   UniqueFd epoll_;
   std::unique_ptr<EventLoop::Watch> watch_;  // destroyed before epoll_
-  std::map<int, UniqueFd> open_;             // duplicates by number
+  EventLoop* const loop_;
+  std::map<int, Connection> open_;  // by number of the duplicate
+  uint64_t added_ = 0;
+  uint64_t shut_down_ = 0;
+
+  std::mutex mutex_;
+  std::map<std::string, uint64_t> unproved_;  // serial numbers by address
+  std::atomic<size_t> unproved_count_ = 0;    // so that whoever has proved itself asks no lock
 };
 
 }  // namespace switchyard::supervisor

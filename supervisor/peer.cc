@@ -1,11 +1,15 @@
 #include "supervisor/peer.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
 
@@ -53,6 +57,35 @@ bool IsLocalPeer(const std::string& peer) {
     if (absl::StartsWith(peer, local)) return true;
   }
   return false;
+}
+
+std::string AddressOf(const std::string& peer) {
+  const bool v4 = absl::StartsWith(peer, "ipv4:"), v6 = absl::StartsWith(peer, "ipv6:");
+  if (!v4 && !v6) return "";
+  std::string address = absl::StrReplaceAll(peer.substr(5), {{"%5B", "["}, {"%5D", "]"}});
+  const size_t link = address.find('%'), end = address.find(']');
+  if (link < end && end != std::string::npos) address.erase(link, end - link);
+  return address;
+}
+
+std::string AddressOfPeer(int connection) {
+  sockaddr_storage storage{};
+  socklen_t bytes = sizeof(storage);
+  if (::getpeername(connection, reinterpret_cast<sockaddr*>(&storage), &bytes) != 0) return "";
+  char text[INET6_ADDRSTRLEN] = {};
+  if (storage.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(storage);
+    ::inet_ntop(AF_INET, &v4.sin_addr, text, sizeof(text));
+    return absl::StrCat(text, ":", ntohs(v4.sin_port));
+  }
+  if (storage.ss_family != AF_INET6) return "";
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(storage);
+  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+    ::inet_ntop(AF_INET, &v6.sin6_addr.s6_addr[12], text, sizeof(text));
+    return absl::StrCat(text, ":", ntohs(v6.sin6_port));
+  }
+  ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof(text));
+  return absl::StrCat("[", text, "]:", ntohs(v6.sin6_port));
 }
 
 }  // namespace switchyard::supervisor

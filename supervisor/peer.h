@@ -25,5 +25,10 @@ bool MayConnect(const UnixPeer& peer, uid_t our_user, gid_t socket_group);
 // Of gRPC's name for a client, as "unix:", "ipv4:127.0.0.1:4711", "ipv6:%5B::1%5D:4711".
 bool IsUnixPeer(const std::string& peer);
 bool IsLocalPeer(const std::string& peer);  // on this machine: a Unix socket, or loopback
+// Its address and port, "127.0.0.1:4711", "[::1]:4711"; "" for what is neither of TCP's. An IPv4
+// address that came over IPv6 is one of IPv4, and a link's name is left out.
+std::string AddressOf(const std::string& peer);
+// The same of a connection's other end.
+std::string AddressOfPeer(int connection);
 
 }  // namespace switchyard::supervisor

@@ -47,13 +47,15 @@ void Hand(UniqueFd connection, const Acceptor& acceptor) {
   acceptor->HandleNewConnection(&parameters);
 }
 
-void SetLimits(grpc::ServerBuilder* builder) {
+void SetLimits(grpc::ServerBuilder* builder, Nanos idle) {
   builder->SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder->SetMaxSendMessageSize(-1);
   builder->SetResourceQuota(grpc::ResourceQuota("requests").Resize(kMaxArrivingBytes));
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+                              static_cast<int>(idle / kMillisecond));
   // Finds clients that vanished without a word, and allows them to find out about us, but not to
   // keep us busy with pings.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
@@ -67,10 +69,10 @@ void SetLimits(grpc::ServerBuilder* builder) {
 
 class Server::Impl {
  public:
-  absl::Status Start(const Credentials& credentials) {
+  absl::Status Start(const Credentials& credentials, Nanos idle) {
     const bool secured = credentials.given();
     grpc::ServerBuilder builder;
-    SetLimits(&builder);
+    SetLimits(&builder, idle);
     // A loopback connection has no bandwidth to probe for.
     if (!secured) builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     builder.RegisterAsyncGenericService(&service_.generic);
@@ -91,6 +93,7 @@ class Server::Impl {
 
   void Serve(Parts parts, Options options) {
     health_ = parts.health;
+    if (!service_.token.empty()) service_.proved = std::move(parts.proved);
     service_.memory = std::make_shared<RequestMemory>(options.request_memory);
     ServerCall::Methods* const methods = &service_.methods;
     AddInference(parts.loop, parts.router, options.sink_limit_bytes, methods);
@@ -127,9 +130,9 @@ class Server::Impl {
   std::unique_ptr<grpc::Server> server_;
 };
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Create(const Credentials& credentials) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(const Credentials& credentials, Nanos idle) {
   auto impl = std::make_unique<Impl>();
-  if (absl::Status status = impl->Start(credentials); !status.ok()) return status;
+  if (absl::Status status = impl->Start(credentials, idle); !status.ok()) return status;
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 

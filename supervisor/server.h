@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "common/unique_fd.h"
@@ -26,11 +28,14 @@ class Server {
     Router* router;
     Health* health;
     ReloadFunction reload;
+    // Told of who has brought the token, where there is one: on the queue's thread, or null.
+    std::function<void(const std::string& peer)> proved;
   };
 
   // The queue runs, nothing is served yet. With credentials, connections over TCP speak TLS, and
-  // calls there bring the token.
-  static absl::StatusOr<std::unique_ptr<Server>> Create(const Credentials& credentials);
+  // calls there bring the token. A connection without a call for `idle` is told to go, and closed.
+  static absl::StatusOr<std::unique_ptr<Server>> Create(const Credentials& credentials,
+                                                        Nanos idle = 15 * 60 * kSecond);
   // Waits for whoever uses the queue.
   ~Server();
 

@@ -57,6 +57,7 @@ absl::Status ServerCall::Admit() {
     return absl::UnauthenticatedError(
         "the token is missing or wrong: send the metadata `authorization: Bearer TOKEN`");
   }
+  if (service_->proved) service_->proved(context_.peer());
   const size_t calls = *service_->calls;
   if (calls >= service_->most_calls &&
       (calls >= service_->most_calls + kUnixRoom || !IsUnixPeer(context_.peer()))) {

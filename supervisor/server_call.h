@@ -50,11 +50,12 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
     Count refused = std::make_shared<std::atomic<size_t>>(0);  // and have not ended yet
     std::shared_ptr<RequestMemory> memory = std::make_shared<RequestMemory>(UINT64_MAX);
     CallDeadlines deadlines;
-    Nanos arrives_within = 120 * kSecond;  // a request, from when it is waited for
-    Nanos taken_within = 20 * kSecond;     // what is left of an answer: see Closing
-    std::atomic<bool> refusing = false;    // new calls are UNAVAILABLE
-    std::string token;                     // that calls must bring; as methods
-    uint64_t without_token = 0;            // so many did not; the queue's thread only
+    Nanos arrives_within = 120 * kSecond;                 // a request, from when it is waited for
+    Nanos taken_within = 20 * kSecond;                    // what is left of an answer: see Closing
+    std::atomic<bool> refusing = false;                   // new calls are UNAVAILABLE
+    std::function<void(const std::string& peer)> proved;  // who has brought the token; may be null
+    std::string token;                                    // that calls must bring; as methods
+    uint64_t without_token = 0;  // so many did not; the queue's thread only
   };
 
   // Waits for a call, begins it, and waits for the next one, until the server shuts down.

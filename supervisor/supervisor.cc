@@ -24,6 +24,8 @@ constexpr std::chrono::milliseconds kHardExit{1500};
 // Connections that the Unix socket has beyond the limit: whoever fills the port locks nobody out
 // there.
 constexpr size_t kForOperators = 64;
+// Where there is a token, a connection over TCP must have made a call with it by then.
+constexpr Nanos kProvesWithin = 60 * kSecond;
 
 Nanos FromProto(bool set, const google::protobuf::Duration& duration, Nanos otherwise) {
   return set ? duration.seconds() * kSecond + duration.nanos() : otherwise;
@@ -133,13 +135,15 @@ void Supervisor::WatchGpus(const Budget& budget) {
 }
 
 void Supervisor::Serve() {
+  connections_.emplace(&loop_);
   server_->Serve(
       {&loop_, router_.get(), &health_,
-       [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); }},
+       [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); },
+       [this](const std::string& peer) { connections_->Proved(peer); }},
       {options_.config.control(), RouterOptions().sink_limit_bytes,
        ParseBytes(options_.config.request_memory()).value_or(0)});
-  connections_.emplace(&loop_);
   AcceptLoop::Options tcp, unix_socket;
+  if (options_.credentials.given()) tcp.proves_within = kProvesWithin;
   unix_socket.check_peer = true;
   unix_socket.max_connections += kForOperators;
   unix_socket.group = GroupOf(state_dir_->socket_path());

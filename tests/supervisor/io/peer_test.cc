@@ -43,5 +43,15 @@ TEST(Peer, LocalIsThisMachineAlone) {
   EXPECT_FALSE(IsUnixPeer("ipv4:127.0.0.1:4711"));
 }
 
+TEST(Peer, AddressesAreThoseOfTheSocket) {
+  EXPECT_EQ(AddressOf("ipv4:127.0.0.1:4711"), "127.0.0.1:4711");
+  EXPECT_EQ(AddressOf("ipv6:%5B::1%5D:4711"), "[::1]:4711");
+  EXPECT_EQ(AddressOf("ipv6:[fe80::1%25eth0]:1"), "[fe80::1]:1");
+  EXPECT_EQ(AddressOf("ipv6:%5Bfe80::1%25eth0%5D:1"), "[fe80::1]:1");
+  EXPECT_EQ(AddressOf("unix:/x"), "");
+  EXPECT_EQ(AddressOf(""), "");
+  EXPECT_EQ(AddressOfPeer(-1), "");
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor
