@@ -104,6 +104,39 @@ def pause(seconds):
     threading.Event().wait(seconds)
 
 
+class MachineDelays:
+    """How late this machine runs what is due, looked at all the time: what a test measures beside it
+    may be so late, too, whatever it tests. A context manager."""
+    EVERY = 0.002
+
+    def __enter__(self):
+        self._over = threading.Event()
+        self._delays = []  # (when, how late)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _run(self):
+        before = time.monotonic()
+        while not self._over.wait(self.EVERY):
+            now = time.monotonic()
+            self._delays.append((now, now - before - self.EVERY))
+            before = now
+
+    def since(self, start):
+        """All of them since then, in seconds."""
+        late = 0
+        for when, how in reversed(self._delays):
+            if when < start:
+                break
+            late += max(how - self.EVERY, 0)
+        return late
+
+
 def hit(pid, signal_number):
     """Sends a signal to a worker; false if it has just ended, for its bytes perhaps."""
     try:

@@ -8,7 +8,7 @@ import time
 import unittest
 
 from chaos import DEVICE, Background, answers, check_ledger, fault, models_of, pause
-from harness import (MODELS, Supervisor, alive, children, code_of, control, first_token, grpc,
+from harness import (MODELS, Supervisor, alive, children, control, end_of, first_token, grpc,
                      wait_for)
 
 Code = grpc.StatusCode
@@ -28,22 +28,25 @@ class ThreeModels(unittest.TestCase):
         # Two of the three fit.
         return Supervisor(models=self.models, device="cpu=32MiB", **kwargs)
 
-    # What a supervisor does when the fault comes; each returns something to join.
+    # What a supervisor does when the fault comes; each returns something to join, for what end_of
+    # says of it.
 
     def idle(self, s, chance):
         s.generate("austen")
-        return Background(lambda: Code.OK)
+        return Background(lambda: (Code.OK, True))
 
     def loading(self, s, chance):
         s.generate("austen")
-        switch = Background(lambda: code_of(lambda: s.switch("joyce")))
+        stream = s.control.Switch(control.SwitchRequest(model="joyce"), timeout=60)
+        next(stream)  # it is there
+        switch = Background(lambda: end_of(stream))
         pause(chance.uniform(0, 0.03))
         return switch
 
     def streaming(self, s, chance):
         stream = s.inference.Generate(s.request("whitman", tokens=900), timeout=60)
         first_token(stream)
-        return Background(lambda: code_of(lambda: stream))
+        return Background(lambda: end_of(stream))
 
     def occupied(self, s, rounds, number):
         what = [self.idle, self.loading, self.streaming][number % 3]
@@ -72,10 +75,9 @@ class KilledTest(ThreeModels):
                 killed = time.monotonic()
                 wait_for(lambda: not any(map(alive, pids)), 2, f"no orphans, {what}")
                 slowest_orphan = max(slowest_orphan, time.monotonic() - killed)
+                code, ours = call.join()
                 if what == "streaming":
-                    self.assertNotEqual(call.join(), Code.OK)
-                else:
-                    call.join()
+                    self.assertEqual((code, ours), (Code.UNAVAILABLE, False))
             finally:
                 s.process.kill()
                 s.process.wait()
@@ -107,8 +109,10 @@ class SecondTest(ThreeModels):
 
 class StopTest(ThreeModels):
     DRAIN = 0.2  # less than a stream takes
+    MAY_BE = {"idle": [Code.OK], "loading": [Code.OK, Code.UNAVAILABLE],
+              "streaming": [Code.OK, Code.ABORTED]}
 
-    def stop(self, rounds, number, twice):
+    def stop(self, rounds, number, twice, codes):
         s = self.supervisor(config=f"shutdown_timeout {{ nanos: {self.DRAIN * 1e9:.0f} }}")
         with s:
             what, call = self.occupied(s, rounds, number)
@@ -122,16 +126,26 @@ class StopTest(ThreeModels):
             took = time.monotonic() - start
             self.assertLess(took, self.DRAIN + 2, what)
             self.assertFalse(any(map(alive, pids)), what)
-            call.join(5)  # it has a status
+            # A status that we gave it: a torn connection is UNAVAILABLE, too.
+            code, ours = call.join(5)
+            self.assertTrue(ours, f"{what}: {code}")
+            self.assertIn(code, self.MAY_BE[what])
+            codes[code] = codes.get(code, 0) + 1
         return took
+
+    def stop_often(self, rounds, twice):
+        codes = {}
+        slowest = max(self.stop(rounds, n, twice, codes) for n in rounds)
+        rounds.note(slowest_s=round(slowest, 2), ended={c.name: n for c, n in codes.items()})
+        self.assertIn(Code.ABORTED, codes)  # streams were cut off, and told so
 
     @fault("SIGTERM idle, loading, streaming", 10, 200)
     def test_once(self, rounds):
-        rounds.note(slowest_s=round(max(self.stop(rounds, n, False) for n in rounds), 2))
+        self.stop_often(rounds, False)
 
     @fault("SIGTERM twice", 10, 200)
     def test_twice(self, rounds):
-        rounds.note(slowest_s=round(max(self.stop(rounds, n, True) for n in rounds), 2))
+        self.stop_often(rounds, True)
 
 
 class ReloadTest(ThreeModels):

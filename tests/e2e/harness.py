@@ -91,6 +91,19 @@ def rss_bytes(pid):
     return 0
 
 
+def peak_bytes(pid):
+    """The most resident memory that a process has had, since `forget_peak` if that was asked."""
+    with open(f"/proc/{pid}/status") as f:
+        for line in f:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def forget_peak(pid):
+    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 class Supervisor:
     """A supervisor process and a connection to it. A context manager."""
 
@@ -263,6 +276,18 @@ def first_token(stream):
         if event.ids:
             return list(event.ids)
     raise AssertionError("the stream ended without a token")
+
+
+def end_of(call):
+    """How a stream ends: its code, and whether the server said so. A status of the server's has
+    details, one that gRPC makes of a torn connection has none; OK is only the server's."""
+    try:
+        for _ in call:
+            pass
+    except grpc.RpcError as error:
+        return error.code(), any(key == "grpc-status-details-bin"
+                                 for key, _ in error.trailing_metadata() or ())
+    return grpc.StatusCode.OK, True
 
 
 def code_of(call):

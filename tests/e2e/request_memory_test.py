@@ -1,22 +1,13 @@
 """Requests take a bounded amount of memory, in the supervisor and in workers: real processes."""
 
-import pathlib
 import threading
 import unittest
 
-from harness import Supervisor, fake, grpc, inference, wait_for
+from harness import Supervisor, fake, grpc, inference, peak_bytes, wait_for
 
 Code = grpc.StatusCode
 MIB = 1 << 20
 BUDGET = 64 * MIB
-
-
-def peak(pid):
-    """The most resident memory that a process has had."""
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 class Herd:
@@ -67,7 +58,7 @@ class RequestMemoryTest(unittest.TestCase):
         # A worker that does not answer yet: ids are four times as large as what was sent of them.
         with fake(fault="alpha:start:hang", args=self.ARGS) as s:
             request = s.request("alpha", ids=inference.TokenIds(ids=[1] * (4 * MIB)))
-            before = peak(s.process.pid)
+            before = peak_bytes(s.process.pid)
             herd = Herd(self, s, request, 40)
             wait_for(lambda: s.model("alpha").queued + herd.ended() == 40, 60, "all to arrive")
             # 48 MiB are for such requests, of which one takes 16, or twice that as it has grown.
@@ -75,7 +66,7 @@ class RequestMemoryTest(unittest.TestCase):
             self.assertIn(queued, (1, 2, 3))
             self.assertEqual(herd.codes, {Code.RESOURCE_EXHAUSTED: 40 - queued})
             self.assertEqual(herd.told_to_retry, 40 - queued)
-            self.assertLess(peak(s.process.pid) - before, 4 * BUDGET)
+            self.assertLess(peak_bytes(s.process.pid) - before, 4 * BUDGET)
             # A small one still finds room, and what is cancelled makes some.
             small = s.inference.Generate(s.request("alpha"), timeout=60)
             wait_for(lambda: s.model("alpha").queued == queued + 1, what="a small one to be queued")
@@ -90,13 +81,13 @@ class RequestMemoryTest(unittest.TestCase):
         with Supervisor(args=self.ARGS) as s:
             expected = s.generate("austen")[1]
             worker = s.model("austen").worker_pid
-            before = [peak(pid) for pid in (s.process.pid, worker)]
+            before = [peak_bytes(pid) for pid in (s.process.pid, worker)]
             request = s.request("austen", "word " * (15 * MIB // 5))
             herd = Herd(self, s, request, 60)
             wait_for(lambda: herd.ended() == 60, 60, "all to end")
             self.assertEqual(set(herd.codes), {Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT})
             self.assertEqual(s.model("austen").restarts, 0)
-            grown = [peak(pid) - was for pid, was in zip((s.process.pid, worker), before)]
+            grown = [peak_bytes(pid) - was for pid, was in zip((s.process.pid, worker), before)]
             print(f"grown: {[g // MIB for g in grown]} MiB, {herd.codes}", flush=True)
             for each in grown:
                 self.assertLess(each, 6 * BUDGET)
