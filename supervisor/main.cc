@@ -1,6 +1,7 @@
 // switchyard-supervisor: owns the devices' memory, runs a worker per model, routes requests to
 // them.
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <csignal>
@@ -60,6 +61,15 @@ void RaiseDescriptorLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// What a large request took goes back to the system with it. By itself the C library raises this
+// bound to the largest block that was ever freed, and keeps tens of MiB.
+void GiveLargeBlocksBack() {
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 4 << 20);
+#endif
+}
+
 int Main(int argc, char** argv) {
   Options options;
   EarlyExit early;
@@ -68,6 +78,7 @@ int Main(int argc, char** argv) {
     std::fputs(early.text.c_str(), stderr);
     return early.code;
   }
+  GiveLargeBlocksBack();
   InitLog("supervisor");
   QuietLibraries();
   // Workers and planners inherit it: their command line is the model's.
