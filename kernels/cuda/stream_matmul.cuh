@@ -129,14 +129,11 @@ template <class Format>
 OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const Matrix w = {a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group};
   const bool experts = a.expert != nullptr;
-  const StreamArgs s = {
-      a, PlanStream(w, experts ? 1 : a.rows, a.output == Output::kQkv, experts ? a.rows : 1,
-                    context.capability, context.multiprocessors)};
-  if (a.output == Output::kChosen) {
-    const StreamArgs chosen = {
-        a, PlanStream(w, 1, false, 1, context.capability, context.multiprocessors, a.rows)};
-    return RunStream<Format, Output::kChosen>(chosen, context);
-  }
+  const bool chosen = a.output == Output::kChosen;
+  const StreamArgs s = {a, PlanStream(w, experts ? 1 : a.rows, a.output == Output::kQkv,
+                                      experts && !chosen ? a.rows : 1, context.capability,
+                                      context.multiprocessors, chosen ? a.rows : 1)};
+  if (chosen) return RunStream<Format, Output::kChosen>(s, context);
   return ForOutput(a.output, [&](auto output) {
     return RunStream<Format, decltype(output)::value>(s, context);
   });

@@ -156,15 +156,9 @@ TEST_P(GpuMoeTest, Experts) {
   for (const bool all : {false, true}) {
     std::vector<float> expected = RandomBf16(random_, c.rows * c.hidden);
     DeviceBf16 out(expected);
-    MoeExpertsArgs args;
-    args.rows = c.rows;
-    args.x = x.data();
-    args.ids = ids.data();
-    args.weights = weights.data();
-    args.chosen = c.chosen;
-    args.gate_up = gate_up.matrix;
+    MoeExpertsArgs args = ExpertsArgs(c.rows, c.chosen, x.data(), ids.data(), weights.data(),
+                                      gate_up.matrix, down.matrix);
     args.gate_up_bias = all ? bias.data() : nullptr;
-    args.down = down.matrix;
     args.down_bias = all ? down_bias.data() : nullptr;
     args.activation = all ? Activation::kSwigluClamped : Activation::kSilu;
     args.accumulate = all;
@@ -210,14 +204,8 @@ TEST_P(GpuMoeTest, SharedExpert) {
     DeviceScratch scratch(*ops_, need);
     std::vector<float> expected = RandomBf16(random_, c.rows * c.hidden);
     std::vector<float> before = expected;
-    MoeExpertsArgs args;
-    args.rows = c.rows;
-    args.x = x.data();
-    args.ids = ids.data();
-    args.weights = weights.data();
-    args.chosen = c.chosen;
-    args.gate_up = gate_up.matrix;
-    args.down = down.matrix;
+    MoeExpertsArgs args = ExpertsArgs(c.rows, c.chosen, x.data(), ids.data(), weights.data(),
+                                      gate_up.matrix, down.matrix);
     args.shared_gate_up = shared_gate_up.matrix;
     args.shared_down = shared_down.matrix;
     args.accumulate = true;

@@ -304,15 +304,9 @@ void GpuQuantOpsTest::CheckMoeExperts(bool shared) {
     DeviceBf16 shared_inner(rows * inner);
     std::vector<float> expected = RandomBf16(random_, rows * hidden);
     DeviceBf16 out(expected);
-    MoeExpertsArgs args;
-    args.rows = rows;
-    args.x = x.data();
-    args.ids = ids.data();
-    args.weights = weights.data();
-    args.chosen = kChosen;
-    args.gate_up = gate_up.plain();
+    MoeExpertsArgs args = ExpertsArgs(rows, kChosen, x.data(), ids.data(), weights.data(),
+                                      gate_up.plain(), down.plain());
     args.gate_up_bias = shared ? nullptr : bias.data();
-    args.down = down.plain();
     args.down_bias = shared ? nullptr : down_bias.data();
     if (shared) {
       args.shared_gate_up = shared_gate_up.plain();

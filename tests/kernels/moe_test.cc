@@ -118,15 +118,9 @@ TEST_P(MoeTest, Experts) {
   TestScratch scratch(*ops_, Need());
   for (const bool all : {false, true}) {
     std::vector<float> actual = RandomVector(random_, c.rows * hidden_), expected = actual;
-    MoeExpertsArgs args;
-    args.rows = c.rows;
-    args.x = x.data();
-    args.ids = ids.data();
-    args.weights = weights.data();
-    args.chosen = c.chosen;
-    args.gate_up = gate_up.matrix;
+    MoeExpertsArgs args = ExpertsArgs(c.rows, c.chosen, x.data(), ids.data(), weights.data(),
+                                      gate_up.matrix, down.matrix);
     args.gate_up_bias = all ? bias.data() : nullptr;
-    args.down = down.matrix;
     args.down_bias = all ? down_bias.data() : nullptr;
     args.activation = all ? Activation::kSwigluClamped : Activation::kSilu;
     args.accumulate = all;
@@ -157,14 +151,8 @@ TEST_P(MoeTest, SharedExpert) {
     TestScratch scratch(*ops_, need);
     std::vector<float> shared_inner(c.rows * inner);
     std::vector<float> actual = RandomVector(random_, c.rows * hidden_), expected = actual;
-    MoeExpertsArgs args;
-    args.rows = c.rows;
-    args.x = x.data();
-    args.ids = ids.data();
-    args.weights = weights.data();
-    args.chosen = c.chosen;
-    args.gate_up = gate_up.matrix;
-    args.down = down.matrix;
+    MoeExpertsArgs args = ExpertsArgs(c.rows, c.chosen, x.data(), ids.data(), weights.data(),
+                                      gate_up.matrix, down.matrix);
     args.shared_gate_up = shared_gate_up.matrix;
     args.shared_down = shared_down.matrix;
     args.shared_inner = shared_inner.data();

@@ -50,6 +50,20 @@ class TestScratch {
   int64_t bytes_;
 };
 
+// Experts without biases or a shared one. ids and weights: [rows][chosen].
+inline MoeExpertsArgs ExpertsArgs(int32_t rows, int32_t chosen, const void* x, const int32_t* ids,
+                                  const float* weights, const Matrix& gate_up, const Matrix& down) {
+  MoeExpertsArgs args;
+  args.rows = rows;
+  args.x = x;
+  args.ids = ids;
+  args.weights = weights;
+  args.chosen = chosen;
+  args.gate_up = gate_up;
+  args.down = down;
+  return args;
+}
+
 // A step over paged KV: each sequence has `past` positions already and `fresh` rows now.
 struct TestSequence {
   int32_t past = 0;
