@@ -41,16 +41,16 @@ GpuMonitor::~GpuMonitor() {
 
 void GpuMonitor::Start() { Ask(); }
 
-GpuMonitor::Held GpuMonitor::HeldNow() const {
-  Held held;
-  for (const Device& device : devices_) held.push_back(listener_.settled(device.name));
-  return held;
+GpuMonitor::Ours GpuMonitor::OursNow() const {
+  Ours ours;
+  for (const Device& device : devices_) ours.push_back(listener_.ours(device.name));
+  return ours;
 }
 
 void GpuMonitor::Ask() {
   {
     std::lock_guard lock(mu_);
-    request_ = HeldNow();
+    request_ = OursNow();
   }
   asked_.notify_all();
   timer_ = loop_->Start(kInterval, [this] { Ask(); });
@@ -62,7 +62,7 @@ void GpuMonitor::Sample() {
   while (true) {
     asked_.wait(lock, [this] { return stop_ || request_.has_value(); });
     if (stop_) return;
-    Held before = *std::exchange(request_, std::nullopt);
+    Ours before = *std::exchange(request_, std::nullopt);
     lock.unlock();
     absl::StatusOr<std::vector<Gpu>> gpus = nvml_->Gpus();
     if (!gpus.ok() && !std::exchange(told, true)) {
@@ -78,13 +78,21 @@ void GpuMonitor::Sample() {
   }
 }
 
-void GpuMonitor::OnMemory(const Held& before, const std::vector<Gpu>& gpus) {
-  const Held now = HeldNow();
+void GpuMonitor::OnMemory(const Ours& before, const std::vector<Gpu>& gpus) {
+  const Ours now = OursNow();
   for (size_t i = 0; i < devices_.size(); ++i) {
+    const std::string& name = devices_[i].name;
     const auto gpu = std::find_if(gpus.begin(), gpus.end(),
-                                  [&](const Gpu& each) { return each.uuid == devices_[i].name; });
-    if (gpu == gpus.end() || !now[i] || now[i] != before[i]) continue;
-    listener_.foreign(devices_[i].name, ForeignBytes(*gpu, devices_[i].capacity_bytes, *now[i]));
+                                  [&](const Gpu& each) { return each.uuid == name; });
+    if (gpu == gpus.end()) continue;
+    const OurBytes& was = before[i];
+    const OurBytes& is = now[i];
+    if (was.settled && is.settled && was.held == is.held) {
+      listener_.foreign(name, ForeignBytes(*gpu, is.capacity, is.held));
+    } else {
+      const uint64_t most = std::max(was.most, is.most);
+      listener_.foreign_at_least(name, ForeignBytes(*gpu, is.capacity, most));
+    }
   }
 }
 

@@ -21,13 +21,15 @@ namespace switchyard::supervisor {
 // strangers take first what we do not lease.
 uint64_t ForeignBytes(const Gpu& gpu, uint64_t capacity_bytes, uint64_t held_bytes);
 
-// Asks the driver every half second, on a thread of its own: it can take milliseconds. What is used
-// counts only if what we held was at rest, and the same, before and after it was asked.
+// Asks the driver every half second, on a thread of its own: it can take milliseconds. What
+// strangers have is known only if what we held was at rest, and the same, before and after it was
+// asked; of what is used meanwhile no more than we were ever granted is ours.
 class GpuMonitor {
  public:
   struct Listener {
-    std::function<std::optional<uint64_t>(const std::string& device)> settled;
+    std::function<OurBytes(const std::string& device)> ours;
     std::function<void(const std::string& device, uint64_t bytes)> foreign;
+    std::function<void(const std::string& device, uint64_t bytes)> foreign_at_least;
     // Every time, whatever is in motion; empty for a GPU that does not answer.
     std::function<void(DeviceSample sample)> sample;
   };
@@ -38,11 +40,11 @@ class GpuMonitor {
   void Start();  // from a task, or before the loop runs
 
  private:
-  using Held = std::vector<std::optional<uint64_t>>;  // of devices_
-  Held HeldNow() const;
+  using Ours = std::vector<OurBytes>;  // of devices_
+  Ours OursNow() const;
   void Ask();
   void Sample();  // the thread
-  void OnMemory(const Held& before, const std::vector<Gpu>& gpus);
+  void OnMemory(const Ours& before, const std::vector<Gpu>& gpus);
   void OnSamples(std::vector<DeviceSample> samples);
 
   EventLoop* const loop_;
@@ -54,7 +56,7 @@ class GpuMonitor {
 
   std::mutex mu_;
   std::condition_variable asked_;
-  std::optional<Held> request_;
+  std::optional<Ours> request_;
   bool stop_ = false;
   std::thread thread_;
 };

@@ -30,6 +30,14 @@ struct Device {
   uint64_t reserve_bytes = 0;
 };
 
+// What our workers have of a device at one moment, as far as the ledger knows.
+struct OurBytes {
+  uint64_t capacity = 0;  // that is ours to lease
+  uint64_t held = 0;
+  uint64_t most = 0;     // that they can hold, having been granted so much
+  bool settled = false;  // no lease is in motion: `held` is what they have
+};
+
 struct WorkerExit {
   int wait_status = 0;                  // of waitpid
   std::vector<std::string> last_lines;  // of its standard error, at most 20

@@ -325,9 +325,11 @@ void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
   impl_->OnForeignBytes(device, bytes);
 }
 void Router::OnDeviceSample(DeviceSample sample) { impl_->OnDeviceSample(std::move(sample)); }
-std::optional<uint64_t> Router::SettledBytes(const std::string& device) const {
-  return impl_->SettledBytes(device);
+void Router::OnForeignAtLeast(const std::string& device, uint64_t bytes) {
+  impl_->OnForeignAtLeast(device, bytes);
 }
+
+OurBytes Router::OursOn(const std::string& device) const { return impl_->OursOn(device); }
 
 std::string Router::Stuck() const { return impl_->Stuck(); }
 

@@ -94,11 +94,12 @@ class Router {
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
   void OnMasterFreed(uint64_t master_id);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
+  // The same while a lease is in motion: they have so much for certain, and may have more.
+  void OnForeignAtLeast(const std::string& device, uint64_t bytes);
   // In order of `at`, a fresh one at least every few seconds; one of another device is dropped.
   void OnDeviceSample(DeviceSample sample);
-  // What our workers hold on `device`, to be taken from what is used there; nullopt while a lease
-  // is in motion, when nobody can tell ours from strangers'.
-  std::optional<uint64_t> SettledBytes(const std::string& device) const;
+  // What our workers have of `device`, to be taken from what is used there.
+  OurBytes OursOn(const std::string& device) const;
 
   // What should have happened by now and has not, for a watchdog; "": nothing.
   std::string Stuck() const;

@@ -38,6 +38,21 @@ void Router::Impl::NoteFit(ModelRecord& model) {
   if (fitted && !model.misfit.ok()) LogWarning(model.misfit.message());
 }
 
+OurBytes Router::Impl::OursOn(const std::string& device) const {
+  OurBytes ours;
+  for (const auto& slot : state_.devices) {
+    if (slot->ledger.device().name != device) continue;
+    const DeviceLedger& ledger = slot->ledger;
+    ours = {ledger.device().capacity_bytes, ledger.held(), ledger.charged(), true};
+    for (const auto& [name, model] : state_.models) {
+      if (&DeviceOf(*model) != slot.get()) continue;
+      const bool ending = model->worker.phase == Phase::kEnding && !model->worker.quarantined;
+      ours.settled &= !ending && model->lease.motion == Motion::kRest;
+    }
+  }
+  return ours;
+}
+
 void Router::Impl::OnDeviceSample(DeviceSample sample) {
   for (const auto& slot : state_.devices) {
     if (slot->ledger.device().name != sample.device) continue;

@@ -65,7 +65,7 @@ class Router::Impl {
   absl::StatusOr<v1::ModelStatus> GetModel(const std::string& name) const;
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
-  std::optional<uint64_t> SettledBytes(const std::string& device) const;
+  OurBytes OursOn(const std::string& device) const;
 
   // router_audit.cc
   const State& state() const { return state_; }
@@ -91,6 +91,7 @@ class Router::Impl {
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);
   // router_swaps.cc
   void OnForeignBytes(const std::string& device, uint64_t bytes);
+  void OnForeignAtLeast(const std::string& device, uint64_t bytes);
   // router_devices.cc
   void OnDeviceSample(DeviceSample sample);
   // router_probes.cc
@@ -248,7 +249,8 @@ class Router::Impl {
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
-  void ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks);
+  void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks);
+  void ApplyShrinks(const std::vector<Shrink>& shrinks);
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);
   bool Drains(const ModelRecord& model) const;

@@ -129,19 +129,6 @@ absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) 
   return ModelStatusOf(*model, NoRoomReasons()[model->name()]);
 }
 
-std::optional<uint64_t> Router::Impl::SettledBytes(const std::string& device) const {
-  for (const auto& slot : state_.devices) {
-    if (slot->ledger.device().name != device) continue;
-    for (const auto& [name, model] : state_.models) {
-      if (&DeviceOf(*model) != slot.get()) continue;
-      const bool ending = model->worker.phase == Phase::kEnding && !model->worker.quarantined;
-      if (ending || model->lease.motion != Motion::kRest) return std::nullopt;
-    }
-    return slot->ledger.held();
-  }
-  return std::nullopt;
-}
-
 void Router::Impl::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink) {
   if (state_.draining) {
     return sink->Finish(absl::UnavailableError("the supervisor is shutting down"));

@@ -40,12 +40,13 @@ void Router::Impl::PumpDevice(size_t index) {
     }
     PumpWaits(index, demands);
   }
+  // A swap may take long, be it for a drain or for a disk: strangers do not wait for it.
+  const std::string comes_in = device.swap ? device.swap->model : "";
+  const std::vector<Shrink> relief = PlanRelief(DeviceView(index), models, comes_in, Now());
+  if (!state_.ending) ApplyShrinks(relief);
   if (device.swap) return AdvanceSwap(device, index);
   if (state_.ending) return;
-  if (const auto relief = PlanRelief(DeviceView(index), models, Now()); !relief.empty()) {
-    ApplyShrinks(device, relief);
-    models = ModelViews(index);
-  }
+  if (!relief.empty()) models = ModelViews(index);
   std::vector<Demand> demands = Demands(index);
   for (const Demand& demand : demands) AwaitSpared(demand);
   const bool wanted = !demands.empty();
@@ -132,18 +133,24 @@ void Router::Impl::StartSwap(DeviceSlot& device, Decision::Start start) {
   device.swap->model = start.demand.model;
   device.swap->demand = start.demand;
   device.swap->before = LeaseOf(*Find(start.demand.model)).granted;
-  ApplyShrinks(device, start.shrinks);
+  ShrinkVictims(*device.swap, start.shrinks);
   dirty_ = true;
 }
 
-void Router::Impl::ApplyShrinks(DeviceSlot& device, const std::vector<Shrink>& shrinks) {
+void Router::Impl::ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks) {
+  for (const Shrink& shrink : shrinks) {
+    if (Ready(*Find(shrink.model))) swap.victims.insert(shrink.model);
+  }
+  ApplyShrinks(shrinks);
+}
+
+void Router::Impl::ApplyShrinks(const std::vector<Shrink>& shrinks) {
   for (const Shrink& shrink : shrinks) {
     ModelRecord& victim = *Find(shrink.model);
     Bytes target = shrink.target;
     target.fixed = LeaseOf(victim).granted.fixed;  // comes back with the process only
     if (!Ready(victim)) continue;
     ShrinkTo(victim, target, shrink.end_worker);
-    if (device.swap) device.swap->victims.insert(shrink.model);
   }
 }
 
@@ -187,7 +194,7 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
   switch (plan.verdict) {
     case Verdict::kGo:
       if (!plan.shrinks.empty()) dirty_ = true;
-      return ApplyShrinks(device, plan.shrinks);
+      return ShrinkVictims(swap, plan.shrinks);
     case Verdict::kWait:
     case Verdict::kLater:
     case Verdict::kBlocked:
@@ -274,6 +281,14 @@ void Router::Impl::OnForeignBytes(const std::string& device, uint64_t bytes) {
     dirty_ = true;
   }
   Pump();
+}
+
+void Router::Impl::OnForeignAtLeast(const std::string& device, uint64_t bytes) {
+  const bool more = std::any_of(
+      state_.devices.begin(), state_.devices.end(), [&](const std::unique_ptr<DeviceSlot>& slot) {
+        return slot->ledger.device().name == device && slot->ledger.foreign() < bytes;
+      });
+  if (more) OnForeignBytes(device, bytes);
 }
 
 // Keeps the least that strangers had throughout the last kForeignStays.

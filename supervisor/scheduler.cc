@@ -282,14 +282,15 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
 }
 
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
-                               const std::vector<SchedulerModel>& models, Nanos now) {
+                               const std::vector<SchedulerModel>& models,
+                               const std::string& comes_in, Nanos now) {
   uint64_t coming = 0;
   std::vector<Tenant> tenants;
   for (const SchedulerModel& model : models) {
     coming += Coming(model);
     if (model.ending || model.quarantined) continue;
     tenants.push_back(model.tenant);
-    tenants.back().taboo = !model.settled;
+    tenants.back().taboo = !model.settled || model.tenant.model == comes_in;
   }
   const uint64_t needed = Above(device.over, coming);
   if (needed == 0) return {};

@@ -114,8 +114,10 @@ struct PoolGrowth {
 std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
                                   const std::vector<SchedulerModel>& models);
 
-// Strangers took memory: who gives how much, as far as anyone can.
+// Strangers took memory: who gives how much, as far as anyone can. Not the model that `comes_in`,
+// if any: its swap sees for itself whether there is room.
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
-                               const std::vector<SchedulerModel>& models, Nanos now);
+                               const std::vector<SchedulerModel>& models,
+                               const std::string& comes_in, Nanos now);
 
 }  // namespace switchyard::supervisor

@@ -126,9 +126,12 @@ void Supervisor::WatchGpus(const Budget& budget) {
   gpus_ = std::make_unique<GpuMonitor>(
       &loop_, *std::move(nvml), budget.devices,
       GpuMonitor::Listener{
-          [this](const std::string& device) { return router_->SettledBytes(device); },
+          [this](const std::string& device) { return router_->OursOn(device); },
           [this](const std::string& device, uint64_t bytes) {
             router_->OnForeignBytes(device, bytes);
+          },
+          [this](const std::string& device, uint64_t bytes) {
+            router_->OnForeignAtLeast(device, bytes);
           },
           [this](DeviceSample sample) { router_->OnDeviceSample(std::move(sample)); }});
   gpus_->Start();

@@ -93,10 +93,41 @@ TEST_F(RouterRoom, StrangersMemoryShrinksLeases) {
   h_->router->OnForeignBytes("cpu", 250 * kMiB);
   Settle();
   EXPECT_NE(h_->StatusOf("a").state(), v1::RESIDENT);
-  EXPECT_EQ(h_->router->SettledBytes("cpu"), h_->router->GetStatus().devices(0).leased_bytes());
+  const OurBytes ours = h_->router->OursOn("cpu");
+  EXPECT_TRUE(ours.settled);
+  EXPECT_EQ(ours.held, h_->router->GetStatus().devices(0).leased_bytes());
   auto client = h_->Generate("a", 1);
   ASSERT_TRUE(Done(client));
   EXPECT_EQ(client->status.code(), absl::StatusCode::kResourceExhausted);
+  h_->router->OnForeignBytes("cpu", 0);
+}
+
+TEST_F(RouterRoom, StrangersAreSeenDuringADrain) {
+  const Drain drain = DrainLong();
+  auto foreign = [this] { return h_->router->GetStatus().devices(0).foreign_bytes(); };
+  const OurBytes ours = h_->router->OursOn("cpu");
+  EXPECT_FALSE(ours.settled);
+  EXPECT_GE(ours.most, ours.held);
+  h_->router->OnForeignAtLeast("cpu", 20 * kMiB);
+  EXPECT_EQ(foreign(), 20 * kMiB);
+  h_->router->OnForeignAtLeast("cpu", 10 * kMiB);
+  EXPECT_EQ(foreign(), 20 * kMiB) << "they may have more than is certain";
+  h_->router->OnForeignBytes("cpu", 10 * kMiB);
+  EXPECT_EQ(foreign(), 10 * kMiB);
+}
+
+TEST_F(RouterRoom, StrangersDoNotWaitForASwapFromDisk) {
+  rules_.bytes_per_second = static_cast<double>(8 * kMiB);  // the image takes ten seconds
+  Begin(330 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").state() == v1::LOADING; }));
+  h_->router->OnForeignAtLeast("cpu", 130 * kMiB);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() != v1::RESIDENT; }));
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::LOADING) << "what comes in is not disturbed";
+  h_->router->OnForeignBytes("cpu", 130 * kMiB);
+  EXPECT_TRUE(Done(op));
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
   h_->router->OnForeignBytes("cpu", 0);
 }
 

@@ -273,10 +273,20 @@ TEST(Scheduler, PoolsOfTheStarvedGrowIntoWhatIsFree) {
 
 TEST(Scheduler, StrangersAreGivenWayTo) {
   std::vector<SchedulerModel> models{Model("a", Bytes{10, 200, 90}, 1), Model("b", kWhole, 2)};
-  EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models, 9).empty());
-  const std::vector<Shrink> some = PlanRelief(DeviceWith(600, models, 100), models, 9);
+  EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models, "", 9).empty());
+  const std::vector<Shrink> some = PlanRelief(DeviceWith(600, models, 100), models, "", 9);
   ASSERT_EQ(some.size(), 1u);
   EXPECT_EQ(some[0].target, (Bytes{10, 200, 50}));
+}
+
+TEST(Scheduler, StrangersAreNotGivenWhatComesIn) {
+  const std::vector<SchedulerModel> models{Model("a", Bytes{10, 100, 0}, 1), Model("b", kWhole, 2)};
+  const auto victim = [&](const std::string& comes_in) {
+    const auto relief = PlanRelief(DeviceWith(350, models, 50), models, comes_in, 9);
+    return relief.empty() ? "" : relief[0].model;
+  };
+  EXPECT_EQ(victim(""), "a");
+  EXPECT_EQ(victim("a"), "b");
 }
 
 // Issue of scale: what waits is collated by model, so the cost depends on models alone.

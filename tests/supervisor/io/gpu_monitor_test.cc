@@ -31,11 +31,15 @@ class GpuMonitorTest : public ::testing::Test {
     auto nvml = Nvml::Open(FAKE_NVML);
     ASSERT_TRUE(nvml.ok()) << nvml.status();
     GpuMonitor monitor(&loop_, *std::move(nvml), {{"cpu", kGiB, 0}, {"GPU-fake", 7 * kGiB, 0}},
-                       {[this](const std::string& device) { return settled(device); },
+                       {[this](const std::string& device) { return ours(device); },
                         [this](const std::string& device, uint64_t bytes) {
                           EXPECT_EQ(device, "GPU-fake");
                           heard_.push_back(bytes);
                           on_heard();
+                        },
+                        [this](const std::string& device, uint64_t bytes) {
+                          EXPECT_EQ(device, "GPU-fake");
+                          at_least_.push_back(bytes);
                         },
                         [this](DeviceSample sample) {
                           EXPECT_EQ(sample.device, "GPU-fake");
@@ -47,9 +51,10 @@ class GpuMonitorTest : public ::testing::Test {
   }
   EventLoop loop_;
   std::vector<uint64_t> heard_;
+  std::vector<uint64_t> at_least_;
   std::vector<DeviceSample> samples_;
-  std::function<std::optional<uint64_t>(const std::string&)> settled = [](const std::string&) {
-    return std::optional<uint64_t>(kGiB);
+  std::function<OurBytes(const std::string&)> ours = [](const std::string&) {
+    return OurBytes{7 * kGiB, kGiB, kGiB, true};
   };
   std::function<void()> on_heard = [this] { loop_.Stop(); };
   std::function<void()> on_sample = [] {};
@@ -65,25 +70,33 @@ TEST_F(GpuMonitorTest, TellsOfStrangersAgainAndAgain) {
   EXPECT_EQ(heard_, (std::vector<uint64_t>{2 * kGiB, 0}));
 }
 
-TEST_F(GpuMonitorTest, ASampleDuringAMotionDoesNotCount) {
-  SetUsed(3 * kGiB);
+TEST_F(GpuMonitorTest, DuringAMotionWhatWasGrantedAtMostIsOurs) {
+  SetUsed(6 * kGiB);
   int asked = 0;
-  settled = [&](const std::string& device) -> std::optional<uint64_t> {
-    if (device == "cpu") return 0;
+  ours = [&](const std::string& device) -> OurBytes {
+    if (device == "cpu") return {};
     ++asked;
-    if (asked == 1) return std::nullopt;  // in motion before the first sample, at rest after it
-    if (asked <= 3) return kGiB;          // the second sample begins with another holding
-    return 2 * kGiB;
+    if (asked == 1) return {7 * kGiB, kGiB, 3 * kGiB, false};  // then at rest: before the sample
+    if (asked <= 3) return {7 * kGiB, kGiB, kGiB, true};       // the second begins with another
+    return {7 * kGiB, 2 * kGiB, 2 * kGiB, true};
   };
   Run();
-  EXPECT_EQ(heard_, (std::vector<uint64_t>{kGiB})) << "only what was the same before and after";
+  EXPECT_EQ(at_least_, (std::vector<uint64_t>{3 * kGiB, 4 * kGiB}));
+  EXPECT_EQ(heard_, (std::vector<uint64_t>{4 * kGiB})) << "what was the same before and after";
   EXPECT_EQ(asked, 6);
+}
+
+TEST_F(GpuMonitorTest, WhatIsOursToLeaseMayChange) {
+  SetUsed(3 * kGiB);
+  ours = [](const std::string&) { return OurBytes{5 * kGiB, 0, 0, true}; };
+  Run();
+  EXPECT_EQ(heard_, (std::vector<uint64_t>{kGiB})) << "two are not ours any more";
 }
 
 TEST_F(GpuMonitorTest, TellsWhatTheGpuDoesAgainAndAgain) {
   SetUsed(3 * kGiB);
   ::setenv("FAKE_NVML_ENERGY", "5000", 1);
-  settled = [](const std::string&) { return std::nullopt; };  // also while leases are in motion
+  ours = [](const std::string&) { return OurBytes(); };  // also while leases are in motion
   on_sample = [this] {
     ::setenv("FAKE_NVML_ENERGY", "7500", 1);
     if (samples_.size() == 2) loop_.Stop();
