@@ -18,6 +18,15 @@ __device__ inline uint4 LoadPiece(uint32_t at) {
                : "memory");
   return v;
 }
+// Zeros where it is not wanted.
+__device__ inline uint4 LoadPieceIf(bool wanted, uint32_t at) {
+  uint4 v = make_uint4(0, 0, 0, 0);
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.shared.v4.u32 {%0,%1,%2,%3}, [%4]; }"
+               : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+               : "r"(at), "r"(static_cast<uint32_t>(wanted))
+               : "memory");
+  return v;
+}
 template <int kBytes>
 __device__ inline uint32_t LoadWord(uint32_t at) {
   uint32_t v;

@@ -11,6 +11,13 @@
 // odd ones the lower byte of a row of x, which is staged in 16 bits of its chunk's largest element.
 // A nibble is a byte by one mask, or 16 times itself by another, and the sums of a chunk are exact:
 // 2 (masks) + 1/2 (product) instructions for each eight weights.
+//
+// mxfp4 does so, too, for one row of x: twice a weight is a small integer. A permutation of bytes
+// looks four up by their nibbles, and leaves zeros where a nibble's upper bit is set: that of the
+// positive ones, and with these bits turned over that of the negative ones, are products of their
+// own. A lane's piece is a group with a scale of its own, so each two columns of the right operand
+// have x for one lane's group only, and zeros for the others'. 7 (permutations) + 1 (products)
+// instructions for each eight weights; as bf16 17.
 
 #include "kernels/cuda/multiply_chunk.cuh"
 #include "kernels/cuda/shared_memory.cuh"
@@ -91,6 +98,7 @@ struct StreamBf16X : Format {
   static constexpr float kResult = Format::kFactor;
   static constexpr int kColumns = 1;  // of the right operand, of a row of x
   static constexpr int kPlaneBytes = 0;
+  static constexpr bool kLaneSums = false;  // four lanes have a part of a sum each
 
   template <class Rows>
   __device__ static float Stage(const Rows& row, ChunkOfX*) {
@@ -144,6 +152,7 @@ struct StreamFp8 : Fp8Format {
   static constexpr float kResult = kFp8HalfFactor;
   static constexpr int kColumns = 1;
   static constexpr int kPlaneBytes = 0;
+  static constexpr bool kLaneSums = false;
 
   template <class Rows>
   __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
@@ -193,46 +202,58 @@ __device__ inline void MultiplyByteTile(int32_t (&d)[4], uint32_t a0, uint32_t a
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Groups of any multiple of 128, symmetric or with zeros. A staged chunk of x is 256 bytes: those
-// that even nibbles multiply and those of odd ones, of either the upper bytes and the lower, each
-// for four lanes.
+// x in 16 bits of its chunk's largest element, as two planes of bytes: a staged chunk is 256 bytes,
+// for either half of a word's nibbles the upper bytes and the lower, each for four lanes. The first
+// half's nibbles hold columns 0, kSecond, kThird and kFourth, the other's those kNext further.
+// chunk(i, unit, own): what is to be kept of the chunk of piece i; `own`: the lane's sum of its
+// integers.
+template <int kSecond, int kThird, int kFourth, int kNext, class Rows, class Chunk>
+__device__ inline float StagePlanes(const Rows& row, const Chunk& chunk) {
+  constexpr int kLanes = 16;
+  constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
+  const auto store = [&](int i, const float(&v)[8], float largest) {
+    // Of zeros, or of what is next to them, a number that can be divided by.
+    const float unit = LargerOrNan(largest, 0x1p-100f) * (1 / kMost), up = __fdividef(1.0f, unit);
+    // An integer appears in the fraction of 1.5 * 2^23 + itself; 128 more, so that its lower byte
+    // less 128 is signed, and the next one is the upper byte.
+    uint32_t all[8];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) all[j] = __float_as_uint(fmaf(v[j], up, 12582912.0f + 128.0f));
+    int32_t upper_sum = 0, lower_sum = 0;
+    uint32_t* to = reinterpret_cast<uint32_t*>(row.to) + i / kLanes * 64 + i % kLanes;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t* b = all + kNext * half;
+      const uint32_t first = __byte_perm(b[0], b[kSecond], 0x5140);
+      const uint32_t second = __byte_perm(b[kThird], b[kFourth], 0x5140);
+      const uint32_t lower = __byte_perm(first, second, 0x5410) ^ 0x80808080u;
+      const uint32_t upper = __byte_perm(first, second, 0x7632);
+      to[32 * half] = upper, to[32 * half + 16] = lower;
+      upper_sum = __dp4a(static_cast<int32_t>(upper), 0x01010101, upper_sum);
+      lower_sum = __dp4a(static_cast<int32_t>(lower), 0x01010101, lower_sum);
+    }
+    chunk(i, unit, upper_sum * 256 + lower_sum);
+  };
+  return StageChunks<kLanes>(row, store);
+}
+
+// Groups of any multiple of 128, symmetric or with zeros. The first half of a word's nibbles are
+// the even ones.
 template <bool kZeros>
 struct StreamInt4Of : Int4Format {
   static constexpr bool kHasZeros = kZeros;
   static constexpr float kResult = 1.0f;
   static constexpr int kColumns = 2;  // a lane's two are the two of one row
   static constexpr int kPlaneBytes = 64;
-  static constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
+  static constexpr bool kLaneSums = false;
 
   template <class Rows>
   __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
     constexpr int kLanes = 16;
-    const auto store = [&](int i, const float(&v)[8], float largest) {
-      // Of zeros, or of what is next to them, a number that can be divided by.
-      const float unit = LargerOrNan(largest, 0x1p-100f) * (1 / kMost), up = __fdividef(1.0f, unit);
-      // An integer appears in the fraction of 1.5 * 2^23 + itself; 128 more, so that its lower byte
-      // less 128 is signed, and the next one is the upper byte.
-      uint32_t all[8];
-#pragma unroll
-      for (int j = 0; j < 8; ++j) all[j] = __float_as_uint(fmaf(v[j], up, 12582912.0f + 128.0f));
-      int32_t upper_sum = 0, lower_sum = 0;
-      uint32_t* to = reinterpret_cast<uint32_t*>(row.to) + i / kLanes * 64 + i % kLanes;
-#pragma unroll
-      for (int odd = 0; odd < 2; ++odd) {
-        const uint32_t* b = all + 2 * odd;
-        const uint32_t first = __byte_perm(b[0], b[4], 0x5140);
-        const uint32_t second = __byte_perm(b[1], b[5], 0x5140);
-        const uint32_t lower = __byte_perm(first, second, 0x5410) ^ 0x80808080u;
-        const uint32_t upper = __byte_perm(first, second, 0x7632);
-        to[32 * odd] = upper, to[32 * odd + 16] = lower;
-        upper_sum = __dp4a(static_cast<int32_t>(upper), 0x01010101, upper_sum);
-        lower_sum = __dp4a(static_cast<int32_t>(lower), 0x01010101, lower_sum);
-      }
-      const int32_t sum = OverLanes<kLanes>(upper_sum * 256 + lower_sum,
-                                            [](int32_t a, int32_t b) { return a + b; });
+    return StagePlanes<4, 1, 5, 2>(row, [&](int i, float unit, int32_t own) {
+      const int32_t sum = OverLanes<kLanes>(own, [](int32_t a, int32_t b) { return a + b; });
       if (i % kLanes == 0) chunks[i / kLanes] = {unit / 16, sum * 16, {}};
-    };
-    return StageChunks<kLanes>(row, store);
+    });
   }
   template <bool kMany, class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
@@ -259,10 +280,79 @@ struct StreamInt4Of : Int4Format {
   }
 };
 
+// Twice the weight's magnitude of each of four nibbles whose upper bit is not set, else 0.
+__device__ inline uint32_t TwiceMxfp4(uint32_t nibbles) {
+  uint32_t d;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(0x03020100u), "r"(0x0c080604u), "r"(nibbles));
+  return d;
+}
+
+// One row of x. The first half of a word's nibbles are the lower ones.
+struct StreamMxfp4Row : Mxfp4Format {
+  static constexpr float kResult = 0.5f;
+  static constexpr int kColumns = 8;
+  static constexpr int kPlaneBytes = 64;
+  static constexpr bool kLaneSums = true;
+
+  template <class Rows>
+  __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
+    constexpr int kLanes = 16;
+    return StagePlanes<2, 4, 6, 1>(row, [&](int i, float unit, int32_t) {
+      if (i % kLanes == 0) chunks[i / kLanes] = {unit, 0, {}};
+    });
+  }
+  template <bool kMany, class LoadX>
+  __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
+                                  const ScaleWords& high_scale, const ChunksOfLane& chunks,
+                                  const LoadX& load_x, float (&sum)[1][4]) {
+    static_assert(!kMany);
+    // Columns 2 t and 2 t + 1 are those of lane t's group: lane (g, t) holds column g.
+    const bool of_group = threadIdx.x % kWarp / 8 == threadIdx.x % 4;
+    int32_t positive[4] = {}, negative[4] = {};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint4 x = load_x(2 * half, of_group);
+#pragma unroll
+      for (int j = 0; j < 4; j += 2) {
+        const auto nibbles = [&](const uint4& of, int word) {
+          return WordOf(of, word) >> 16 * half;
+        };
+        const uint32_t a[4] = {nibbles(low, j), nibbles(high, j), nibbles(low, j + 1),
+                               nibbles(high, j + 1)};
+        const auto multiply = [&](int32_t(&sums)[4], uint32_t signs) {
+          MultiplyByteTile(sums, TwiceMxfp4(a[0] ^ signs), TwiceMxfp4(a[1] ^ signs),
+                           TwiceMxfp4(a[2] ^ signs), TwiceMxfp4(a[3] ^ signs), WordOf(x, j),
+                           WordOf(x, j + 1));
+        };
+        multiply(positive, 0);
+        multiply(negative, 0x8888);
+      }
+    }
+    const float unit = __uint_as_float(LoadWord<4>(chunks.first));
+    // The smallest scale, 2^-127, is taken for 0.
+    const auto of_row = [&](int at, const ScaleWords& s) {
+      const int32_t upper = positive[at] - negative[at];
+      const int32_t lower = positive[at + 1] - negative[at + 1];
+      return __uint_as_float(s.scale << 23) * unit * static_cast<float>(upper * 256 + lower);
+    };
+    sum[0][0] += of_row(0, low_scale);
+    sum[0][2] += of_row(2, high_scale);
+  }
+};
+
 using StreamBf16 = StreamBf16X<Bf16Format>;
 using StreamInt4 = StreamInt4Of<false>;
 using StreamInt4Zeros = StreamInt4Of<true>;
 using StreamInt4Small = StreamBf16X<Int4SmallFormat>;
-using StreamMxfp4 = StreamBf16X<Mxfp4Format>;
+
+// What multiplies where x has several rows.
+template <class Format>
+struct WithManyRows {
+  using Type = Format;
+};
+template <>
+struct WithManyRows<StreamMxfp4Row> {
+  using Type = StreamBf16X<Mxfp4Format>;
+};
 
 }  // namespace switchyard::kernels::cuda

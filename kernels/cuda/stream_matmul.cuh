@@ -118,7 +118,7 @@ OpError RunStream(const StreamArgs& s, const LaunchContext& context) {
   const bool many = s.m.expert == nullptr && s.m.rows > 1;
   auto kernel = Stream<Format, kOutput, false>;
   if constexpr (kOutput != Output::kChosen) {
-    if (many) kernel = Stream<Format, kOutput, true>;
+    if (many) kernel = Stream<typename WithManyRows<Format>::Type, kOutput, true>;
   }
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, s.plan.shared_bytes));
   return Launch(context, s.plan.blocks, s.plan.teams * kStreamTeamThreads, s.plan.shared_bytes,

@@ -54,6 +54,13 @@ struct TileScales {
   }
 };
 
+// What a lane multiplies a chunk by, in pieces of 16 bytes: zeros where they are not `wanted`.
+struct XOfChunk {
+  uint32_t at;
+  __device__ uint4 operator()(int i) const { return LoadPiece(at + i * 64); }
+  __device__ uint4 operator()(int i, bool wanted) const { return LoadPieceIf(wanted, at + i * 64); }
+};
+
 template <class Format, Output kOutput, bool kMany>
 class StreamMultiplier {
  public:
@@ -213,7 +220,11 @@ class StreamMultiplier {
     const auto leave = [&](int column, float low, float high) {
       partial[column * 16 + g_] = low, partial[column * 16 + g_ + 8] = high;
     };
-    if constexpr (!kMany) {
+    if constexpr (Format::kLaneSums) {
+      const auto add = [](float a, float b) { return a + b; };
+      const float low = OverLanes<4>(sum[0], add), high = OverLanes<4>(sum[2], add);
+      if (t_ == 0) leave(0, low, high);
+    } else if constexpr (!kMany) {
       if (t_ == 0) leave(0, sum[0], sum[2]);
     } else if constexpr (Format::kColumns == 2) {
       leave(t_, sum[0], sum[2]);
@@ -255,10 +266,9 @@ class StreamMultiplier {
       }
       if (!kWhole && c * kStep >= bytes) continue;
       const uint32_t chunk = of_x + c * kStreamWarps * static_cast<int>(sizeof(ChunkOfX));
-      Format::template Multiply<kMany>(
-          low, high, low_scale, high_scale,
-          ChunksOfLane{chunks_.first + chunk, chunks_.second + chunk},
-          [&](int i) { return LoadPiece(x + c * kStep * kPieces + i * 64); }, sum);
+      Format::template Multiply<kMany>(low, high, low_scale, high_scale,
+                                       ChunksOfLane{chunks_.first + chunk, chunks_.second + chunk},
+                                       XOfChunk{x + c * kStep * kPieces}, sum);
     }
   }
 

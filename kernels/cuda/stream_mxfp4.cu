@@ -6,7 +6,7 @@
 namespace switchyard::kernels::cuda {
 
 OpError StreamMxfp4Matmul(const MatmulArgs& a, const LaunchContext& context) {
-  return RunStream<StreamMxfp4>(a, context);
+  return RunStream<StreamMxfp4Row>(a, context);
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -57,7 +57,8 @@ void PlaceShared(StreamPlan& p, const Matrix& w, int64_t rows, bool targets) {
   // Neighbouring rows lie in other banks.
   p.x_stride = static_cast<int32_t>(p.x_pieces * kPieceBytes + (rows > 1 ? kStreamRowPad : 0));
   place(p.x_at, rows * p.passes * p.x_stride);
-  const bool whole = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4;
+  const bool whole = w.dtype == DType::kF8E4M3 || w.dtype == DType::kInt4 ||
+                     (w.dtype == DType::kMxfp4 && rows == 1);
   p.chunks_stride = static_cast<int32_t>(whole ? p.x_pieces / chunk_pieces * kChunkOfX : 0);
   place(p.chunks_at, rows * p.passes * p.chunks_stride);
   const int64_t teams_at = at;
