@@ -82,8 +82,8 @@ void GpuMonitor::OnMemory(const Ours& before, const std::vector<Gpu>& gpus) {
   const Ours now = OursNow();
   for (size_t i = 0; i < devices_.size(); ++i) {
     const std::string& name = devices_[i].name;
-    const auto gpu = std::find_if(gpus.begin(), gpus.end(),
-                                  [&](const Gpu& each) { return each.uuid == name; });
+    const auto gpu =
+        std::find_if(gpus.begin(), gpus.end(), [&](const Gpu& each) { return each.uuid == name; });
     if (gpu == gpus.end()) continue;
     const OurBytes& was = before[i];
     const OurBytes& is = now[i];

@@ -108,11 +108,11 @@ TEST_F(RouterRoom, StrangersAreSeenDuringADrain) {
   const OurBytes ours = h_->router->OursOn("cpu");
   EXPECT_FALSE(ours.settled);
   EXPECT_GE(ours.most, ours.held);
-  h_->router->OnForeignAtLeast("cpu", 20 * kMiB);
+  h_->ForeignAtLeast("cpu", 20 * kMiB);
   EXPECT_EQ(foreign(), 20 * kMiB);
-  h_->router->OnForeignAtLeast("cpu", 10 * kMiB);
+  h_->ForeignAtLeast("cpu", 10 * kMiB);
   EXPECT_EQ(foreign(), 20 * kMiB) << "they may have more than is certain";
-  h_->router->OnForeignBytes("cpu", 10 * kMiB);
+  h_->Foreign("cpu", 10 * kMiB);
   EXPECT_EQ(foreign(), 10 * kMiB);
 }
 
@@ -122,13 +122,13 @@ TEST_F(RouterRoom, StrangersDoNotWaitForASwapFromDisk) {
   ASSERT_TRUE(Done(h_->Switch("a")));
   auto op = h_->Switch("b");
   ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").state() == v1::LOADING; }));
-  h_->router->OnForeignAtLeast("cpu", 130 * kMiB);
+  h_->ForeignAtLeast("cpu", 130 * kMiB);
   ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() != v1::RESIDENT; }));
   EXPECT_EQ(h_->StatusOf("b").state(), v1::LOADING) << "what comes in is not disturbed";
-  h_->router->OnForeignBytes("cpu", 130 * kMiB);
+  h_->Foreign("cpu", 130 * kMiB);
   EXPECT_TRUE(Done(op));
   EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
-  h_->router->OnForeignBytes("cpu", 0);
+  h_->Foreign("cpu", 0);
 }
 
 TEST_F(RouterRoom, StrangersWhoGoAgainRefuseNobody) {

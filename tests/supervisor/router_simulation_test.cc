@@ -326,9 +326,15 @@ class Simulation {
              Below(2) == 0 ? device.capacity_bytes : device.capacity_bytes / 2 + Below(100 * kMiB))
             .IgnoreError();
         return;
-      case 8:
-        h.Foreign(device.name, Below(3) == 0 ? Below(device.capacity_bytes) : 0);
+      case 8: {
+        const uint64_t bytes = Below(3) == 0 ? Below(device.capacity_bytes) : 0;
+        if (h.router->OursOn(device.name).settled || Below(2) == 0) {
+          h.Foreign(device.name, bytes);
+        } else {
+          h.ForeignAtLeast(device.name, bytes);
+        }
         return;
+      }
       default: {
         std::vector<ModelEntry> changed = catalog_;
         ModelEntry& entry = changed[Below(changed.size())];

@@ -138,6 +138,11 @@ void RouterHarness::Foreign(const std::string& device, uint64_t bytes) {
   router->OnForeignBytes(device, bytes);
 }
 
+void RouterHarness::ForeignAtLeast(const std::string& device, uint64_t bytes) {
+  leased_[device] = router->Ledger(device)->charged();
+  router->OnForeignAtLeast(device, bytes);
+}
+
 // As its last reload has it.
 Device RouterHarness::DeviceOf(const ModelEntry& entry) const {
   const DeviceLedger* ledger = router->Ledger(entry.model.device());
