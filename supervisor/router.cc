@@ -10,8 +10,10 @@
 
 namespace switchyard::supervisor {
 
-// At the end workers get this long to go by themselves: the process exits within drain + 2 s.
+// At the end workers get this long to go by themselves, and then, killed, to be reaped: the process
+// exits within drain + 2 s, whatever they do. The rest of that is the server's.
 constexpr Nanos kShutdownPatience = kSecond;
+constexpr Nanos kShutdownReaping = 200 * kMillisecond;
 
 Router::Impl::Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports)
     : options_(std::move(options)),
@@ -225,7 +227,8 @@ void Router::Impl::Drain(Nanos grace, std::function<void()> done) {
 
 void Router::Impl::EndEverything() {
   state_.ending = true;
-  state_.shutdown_alarm.Clear();
+  Arm(state_.shutdown_alarm, kShutdownPatience + kShutdownReaping,
+      [this] { state_.end_overdue = true; });
   std::vector<RequestId> ids;
   for (const auto& [id, request] : state_.requests) ids.push_back(id);
   for (RequestId id : ids) {
@@ -245,15 +248,26 @@ void Router::Impl::EndEverything() {
   }
 }
 
+// Whether the end waits for the worker: not for one that cannot be reaped. It dies with us, as soon
+// as the kernel lets go of it.
+bool Router::Impl::HoldsUpTheEnd(const ModelRecord& model) const {
+  const WorkerSlot& worker = model.worker;
+  return worker.phase != Phase::kNone && !worker.quarantined && !state_.end_overdue;
+}
+
 // Draining: nothing in flight ends it early; when every worker is gone, says so.
 void Router::Impl::PumpShutdown() {
   if (!state_.draining || !state_.drained) return;
   if (!state_.ending && state_.requests.empty() && state_.calls.empty()) EndEverything();
   if (!state_.ending) return;
   for (const auto& [name, model] : state_.models) {
-    if (model->worker.phase != Phase::kNone && !model->worker.quarantined) return;
+    if (HoldsUpTheEnd(*model)) return;
   }
   for (const auto& [name, model] : state_.models) {
+    if (model->worker.phase != Phase::kNone) {
+      LogWarning("the worker of ", name, " (pid ", model->worker.port->pid(),
+                 ") was killed and does not end: it is left to itself");
+    }
     LeaveMaster(*model);
     for (auto& [id, reply] : model->unload_replies) reply(v1::UnloadReply());
     model->unload_replies.clear();

@@ -122,6 +122,7 @@ class Router::Impl {
   size_t IndexOf(const std::string& device) const;
   void ChooseDefault();
   void EndEverything();
+  bool HoldsUpTheEnd(const ModelRecord& model) const;
   void PumpShutdown();
   void Touch(ModelRecord& model);
   void ArmIdle(ModelRecord& model);

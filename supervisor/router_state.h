@@ -400,9 +400,10 @@ struct State {
   Alarm decide_soon;  // a resident model's work has changed
 
   bool draining = false;
-  bool ending = false;  // the grace is over, workers are told to end
+  bool ending = false;       // the grace is over, workers are told to end
+  bool end_overdue = false;  // they had the time for that
   std::function<void()> drained;
-  Alarm shutdown_alarm;
+  Alarm shutdown_alarm;  // the end of the grace, then of the workers' time
 };
 
 }  // namespace switchyard::supervisor

@@ -1,4 +1,4 @@
-"""Freezes one thread of a process, while the others go on."""
+"""Freezes one thread of a process, while the others go on; and keeps its end from everybody."""
 
 import ctypes
 import os
@@ -47,9 +47,28 @@ class Frozen:
             return
         finally:
             self._stopped.set()
+        self._await_end()
+
+    def _await_end(self):
         os.waitpid(self._tid, WALL)
 
     def _ask(self, what):
         if _libc.ptrace(what, self._tid, None, None) != 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
+
+
+class Unreapable(Frozen):
+    """The first thread of a process, which nobody can reap when it has ended, as if it were stuck in
+    the kernel, until `release`."""
+
+    def __init__(self, pid):
+        self._released = threading.Event()
+        super().__init__(pid)
+
+    def _await_end(self):
+        self._released.wait()
+        super()._await_end()
+
+    def release(self):
+        self._released.set()

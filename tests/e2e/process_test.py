@@ -11,6 +11,7 @@ import threading
 import unittest
 
 import bare_http2
+from frozen import Unreapable
 from harness import (BIN, FakeModels, alive, children, code_of, control, end_of, fake, first_token,
                      grpc, inference, model, rss_bytes, wait_for)
 
@@ -188,6 +189,21 @@ class EndTest(unittest.TestCase):
             s.process.send_signal(signal.SIGINT)
             self.assertEqual(s.process.wait(4), 0)
             self.assertEqual(end_of(stream), (Code.ABORTED, True))
+
+    def test_a_worker_that_cannot_be_reaped_does_not_hold_it_up(self):
+        with fake() as s:
+            s.generate("alpha")
+            pid = s.model("alpha").worker_pid
+            try:
+                worker = Unreapable(pid)
+            except PermissionError as error:
+                self.skipTest(f"CAP_SYS_PTRACE is missing: {error}")
+            self.addCleanup(worker.release)
+            start = time.monotonic()
+            s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(15), 0)
+            self.assertLess(time.monotonic() - start, 2)
+            self.assertIn(f"the worker of alpha (pid {pid}) was killed and does not end", s.read_log())
 
     def test_no_orphans(self):
         with fake() as s:

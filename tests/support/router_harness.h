@@ -60,8 +60,8 @@ class RouterHarness {
   // Runs until `done`, at most `most` of virtual time. False if the time was not enough.
   bool RunUntil(const std::function<bool()>& done, Nanos most = 600 * kSecond);
   void RunFor(Nanos time);
-  // Drains, and checks that nothing is left over.
-  void DrainAndCheck(Nanos grace);
+  // Drains, and checks that this ends in time, and that nothing is left over. How long it took.
+  Nanos DrainAndCheck(Nanos grace);
   v1::ModelStatus StatusOf(const std::string& model) const;
   // Broken promises, "" if none.
   const std::string& violation() const { return violation_; }
