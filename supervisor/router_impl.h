@@ -235,6 +235,8 @@ class Router::Impl {
   void BeginTurn(ModelRecord& model, uint64_t moved);
   Nanos BackOffUntil(const ModelRecord& model) const;
   absl::Status StartedTooLate(const ModelRecord& model, Nanos bound) const;
+  Nanos BoundOfNew(const ModelRecord& model) const;
+  Nanos HopelessUntil(const ModelRecord& model) const;
   absl::Status Hopeless(const ModelRecord& model) const;
   void PumpWaits(size_t device, const std::vector<Demand>& demands);
   void RefuseOverdue(ModelRecord& model, Nanos retry);
@@ -315,7 +317,7 @@ class Router::Impl {
   v1::ModelState StateOf(const ModelRecord& model) const;
   std::string ErrorOf(const ModelRecord& model, const std::string& no_room) const;
   std::map<std::string, std::string> NoRoomReasons() const;
-  bool Serving(const ModelRecord& model) const;
+  bool Serving(ModelRecord& model);
 
   RouterOptions options_;
   Ports ports_;

@@ -273,7 +273,8 @@ struct ModelRecord {
         probe(timers),
         pin(timers),
         leave_deadline(timers),
-        idle(timers) {}
+        idle(timers),
+        hopeful(timers) {}
 
   const std::string& name() const { return entry.model.name(); }
 
@@ -319,7 +320,9 @@ struct ModelRecord {
   Alarm idle;
   Nanos last_use = 0;
   std::optional<bool> told_serving;  // to health
-  uint64_t loads = 0;                // times that a swap made it resident
+  Nanos hopeful_at = 0;
+  Alarm hopeful;       // a request may be accepted again: see HopelessUntil
+  uint64_t loads = 0;  // times that a swap made it resident
   uint64_t finished = 0;
   uint64_t tokens = 0;
   uint64_t prompt_tokens = 0;

@@ -11,6 +11,8 @@
 namespace switchyard::supervisor {
 
 constexpr Nanos kDefaultInterval = 200 * kMillisecond;
+// What others take of the device may pass as fast as a back-off does.
+constexpr Nanos kLookAgain = 100 * kMillisecond;
 
 v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
   const LeaseSlot& lease = model.lease;
@@ -159,10 +161,20 @@ void Router::Impl::PumpWatchers() {
   }
 }
 
-// Whether a request would be accepted and answered, as far as one can tell.
-bool Router::Impl::Serving(const ModelRecord& model) const {
-  return !state_.draining && model.leave != Leave::kRemove && Refusal(model).ok() &&
-         !model.without_room && model.probe.doubt.empty();
+// Whether a request would be accepted and answered, as far as one can tell. Who is not served for
+// the time that its back-off still takes is looked at again when that is short enough.
+bool Router::Impl::Serving(ModelRecord& model) {
+  const bool could = !state_.draining && model.leave != Leave::kRemove && Refusal(model).ok() &&
+                     !model.without_room && model.probe.doubt.empty();
+  const Nanos hopeless_until = could ? HopelessUntil(model) : 0;
+  if (hopeless_until == 0) {
+    model.hopeful.Clear();
+    return could;
+  }
+  if (model.hopeful.armed() && model.hopeful_at <= hopeless_until) return false;
+  model.hopeful_at = std::max(hopeless_until, Now() + kLookAgain);
+  Arm(model.hopeful, model.hopeful_at - Now(), [] {});
+  return false;
 }
 
 // Tells only what has changed. Inference is served as long as some model is, or there is none to be

@@ -220,13 +220,22 @@ absl::Status Router::Impl::StartedTooLate(const ModelRecord& model, Nanos bound)
       back_off);
 }
 
-// Whether a new request cannot be served within its bound, as far as one can tell.
-absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
+// That a new request would have.
+Nanos Router::Impl::BoundOfNew(const ModelRecord& model) const {
+  return WaitBound(MaxWait(model), Present(model.device), DrainOf(model.device),
+                   OthersTime(model, Demands(model.device)));
+}
+
+// From when on a new request can be served within its bound, as far as one can tell; 0: it can.
+Nanos Router::Impl::HopelessUntil(const ModelRecord& model) const {
   const Nanos until = BackOffUntil(model);
-  if (until == 0) return absl::OkStatus();
-  const Nanos bound = WaitBound(MaxWait(model), Present(model.device), DrainOf(model.device),
-                                OthersTime(model, Demands(model.device)));
-  return until <= Now() + bound ? absl::OkStatus() : StartedTooLate(model, bound);
+  if (until <= Now() + MaxWait(model)) return 0;  // no bound is less: others need not be asked
+  const Nanos from = until - BoundOfNew(model);
+  return from <= Now() ? 0 : from;
+}
+
+absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
+  return HopelessUntil(model) == 0 ? absl::OkStatus() : StartedTooLate(model, BoundOfNew(model));
 }
 
 // The same for requests that came while there was a worker, or a shorter back-off.

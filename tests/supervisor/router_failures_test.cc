@@ -123,6 +123,49 @@ TEST_F(RouterFailures, AnOperatorRevivesAModelWhileItIsProbed) {
   EXPECT_EQ(op->status, absl::OkStatus());
 }
 
+// A request would be refused at once; near the end of the back-off it would not, and nothing else
+// happens then that health could learn it from.
+TEST_F(RouterFailures, HealthIsWhatARequestWouldGetInALongBackOff) {
+  auto catalog = Catalog();
+  catalog[0].model.mutable_max_wait()->set_seconds(2);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  Kill();
+  EXPECT_TRUE(h_->world.health["model/a"]) << "half a second";
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 4; }));
+  h_->world.rules.faults.dies_at_start = 0;
+  EXPECT_FALSE(h_->world.health["model/a"]) << "3 to 4 s";
+  EXPECT_TRUE(h_->world.health[""]) << "by the others";
+  auto refused = h_->Generate("a", 1);
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kUnavailable) << refused->status;
+  const Nanos accepts_from = h_->world.timers.Now() + RetryAfter(refused->status) - 2 * kSecond;
+  const uint64_t launches = h_->world.launches;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.health["model/a"]; }));
+  EXPECT_NEAR(h_->world.timers.Now(), accepts_from, 100 * kMillisecond);
+  EXPECT_EQ(h_->world.launches, launches);
+  EXPECT_EQ(h_->Generate("a", 1)->finishes, 0) << "accepted, though its bound may be too short";
+  h_->RunFor(kSecond);
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+TEST_F(RouterFailures, NobodyIsServedWhileAllBackOffForLong) {
+  auto catalog = Catalog();
+  catalog.resize(1);
+  catalog[0].model.mutable_max_wait()->set_seconds(2);
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  h_->world.rules.faults.dies_at_start = 1;
+  Kill();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 4; }));
+  h_->world.rules.faults.dies_at_start = 0;
+  EXPECT_FALSE(h_->world.health[""]);
+  EXPECT_FALSE(h_->world.health["switchyard.v1.Inference"]);
+  EXPECT_TRUE(h_->world.health["switchyard.v1.Control"]);
+  h_->RunFor(5 * kSecond);
+  EXPECT_TRUE(h_->world.health[""]);
+}
+
 TEST_F(RouterFailures, AnErrorThatIsOvercomeIsHistory) {
   Begin(300 * kMiB);
   Settle();

@@ -274,6 +274,9 @@ class Simulation {
         return;
       case 4:
         return Rare();
+      case 5:
+        h.Tokenize(AnyModel());
+        return;
       default:
         for (uint64_t i = 1 + Below(4); i > 0; --i) {
           h.Generate(Below(10) == 0 ? "" : AnyModel(),
@@ -300,13 +303,9 @@ class Simulation {
       case 2:
         h.router->Pin(AnyModel(), Below(4) == 0).IgnoreError();
         return;
-      case 3: {
-        ++calls_;
-        v1::TokenizeRequest request;
-        request.set_model(AnyModel());
-        h.router->Tokenize(request, [this](absl::StatusOr<v1::TokenizeReply>) { --calls_; });
+      case 3:
+        if (!h.calls.empty()) h.Cancel(h.calls[Below(h.calls.size())]);
         return;
-      }
       case 4:
         if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Die("killed");
         return;
@@ -360,6 +359,9 @@ class Simulation {
     int open = calls_;
     for (const auto& client : harness_->clients) {
       open += client->finishes == 0 && !client->cancelled ? 1 : 0;
+    }
+    for (const auto& call : harness_->calls) {
+      open += call->finishes == 0 && !call->cancelled ? 1 : 0;
     }
     for (const auto& op : harness_->operators) open += op->finishes == 0 ? 1 : 0;
     return open;

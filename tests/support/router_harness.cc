@@ -107,9 +107,31 @@ std::shared_ptr<ClientView> RouterHarness::Generate(const std::string& model, ui
   request.set_priority(priority);
   request.mutable_stop()->set_max_tokens(max_tokens);
   clients.push_back(view);
+  const bool told_serving = world.health["model/" + model];
   view->id = router->Generate(
       std::move(request), timeout == 0 ? 0 : world.timers.Now() + timeout,
       std::make_shared<ClientSink>(view, [this](const std::string& what) { Violate(what); }));
+  const bool unavailable = view->status.code() == absl::StatusCode::kUnavailable ||
+                           view->status.code() == absl::StatusCode::kFailedPrecondition;
+  if (told_serving && unavailable) {
+    Violate(absl::StrCat("health says that ", model,
+                         " serves, and a request is refused at once: ", view->status.ToString()));
+  }
+  return view;
+}
+
+std::shared_ptr<CallView> RouterHarness::Tokenize(const std::string& model) {
+  auto view = std::make_shared<CallView>();
+  v1::TokenizeRequest request;
+  request.set_model(model);
+  calls.push_back(view);
+  auto reply = [this, view](const absl::StatusOr<v1::TokenizeReply>& answer) {
+    if (++view->finishes > 1) Violate("a call ended twice");
+    if (view->cancelled) Violate("a cancelled call was answered");
+    if (!answer.ok() && answer.status().message().empty()) Violate("an error without a message");
+    view->status = answer.status();
+  };
+  view->id = router->Tokenize(std::move(request), std::move(reply));
   return view;
 }
 
@@ -117,6 +139,12 @@ void RouterHarness::Cancel(const std::shared_ptr<ClientView>& client) {
   if (client->finishes > 0) return;
   client->cancelled = true;
   router->CancelRequest(client->id);
+}
+
+void RouterHarness::Cancel(const std::shared_ptr<CallView>& call) {
+  if (call->finishes > 0) return;
+  call->cancelled = true;
+  router->CancelRequest(call->id);
 }
 
 void RouterHarness::Read(const std::shared_ptr<ClientView>& client) {
@@ -230,6 +258,11 @@ Nanos RouterHarness::DrainAndCheck(Nanos grace) {
   for (const auto& client : clients) {
     if (client->cancelled ? client->finishes != 0 : client->finishes != 1) {
       Violate(absl::StrCat("request ", client->id, " ended ", client->finishes, " times"));
+    }
+  }
+  for (const auto& call : calls) {
+    if (call->finishes != (call->cancelled ? 0 : 1)) {
+      Violate(absl::StrCat("call ", call->id, " ended ", call->finishes, " times"));
     }
   }
   for (const auto& op : operators) {

@@ -28,6 +28,14 @@ struct ClientView {
   v1::Timings timings;
 };
 
+// What a client saw of one Tokenize.
+struct CallView {
+  RequestId id = 0;
+  bool cancelled = false;  // by the client: no reply must come
+  int finishes = 0;
+  absl::Status status;
+};
+
 // What an operator saw of one switch.
 struct OperatorView {
   std::vector<v1::SwitchEvent> events;
@@ -45,7 +53,9 @@ class RouterHarness {
   std::shared_ptr<ClientView> Generate(const std::string& model, uint32_t max_tokens,
                                        Nanos timeout = 0, int32_t priority = 0,
                                        const std::string& text = "hello");
+  std::shared_ptr<CallView> Tokenize(const std::string& model);
   void Cancel(const std::shared_ptr<ClientView>& client);
+  void Cancel(const std::shared_ptr<CallView>& call);
   // The client takes what is buffered.
   void Read(const std::shared_ptr<ClientView>& client);
   std::shared_ptr<OperatorView> Switch(const std::string& model, bool make_default = true);
@@ -69,6 +79,7 @@ class RouterHarness {
   FakeWorld world;
   std::unique_ptr<Router> router;
   std::vector<std::shared_ptr<ClientView>> clients;
+  std::vector<std::shared_ptr<CallView>> calls;
   std::vector<std::shared_ptr<OperatorView>> operators;
 
  private:
