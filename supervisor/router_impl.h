@@ -280,6 +280,8 @@ class Router::Impl {
   bool NothingAgainst(const ModelRecord& model) const;
   void PumpProbe(ModelRecord& model);
   void SendProbe(ModelRecord& model);
+  void NoteUnseen(ModelRecord& model, uint64_t id, uint64_t bytes);
+  void WatchLooks(ModelRecord& model);
   void NoteLook(ModelRecord& model, uint64_t id);
   bool QueuesForALook(const ModelRecord& model) const;
   void WatchProbe(ModelRecord& model);

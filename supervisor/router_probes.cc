@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 #include "supervisor/turns.h"
 
 namespace switchyard::supervisor {
@@ -19,8 +20,6 @@ constexpr Nanos kLeastWait = 100 * kMillisecond;  // for the answer to any one p
 // A probe is judged in two looks, as a heartbeat is: what came while the supervisor itself stood
 // still is read between the two.
 constexpr Nanos kLastLook = kSecond / 2;
-// A worker looks at requests and calls in order, two at a time. The largest takes seconds.
-constexpr Nanos kLongestLook = 60 * kSecond;
 constexpr Nanos kOverdue = 5 * kSecond;  // an alarm that is later than this was lost
 
 // One token, for whose sake nobody else waits.
@@ -95,23 +94,43 @@ void Router::Impl::SendProbe(ModelRecord& model) {
   *message.mutable_submit()->mutable_request() = ProbeRequest(model.name());
   Send(model, std::move(message));
   probe.accepted = false;
-  probe.looked_at = Now();
   WatchProbe(model);
+}
+
+// The worker is sent a request or a call.
+void Router::Impl::NoteUnseen(ModelRecord& model, uint64_t id, uint64_t bytes) {
+  WorkerSlot& worker = model.worker;
+  if (worker.looks.empty()) worker.looked_at = Now();
+  worker.looks.insert(id, bytes);
+  WatchLooks(model);
+}
+
+// Whoever asks has no deadline of ours for this, and only resident models are probed: the worker is
+// judged by whether it looks at all, resident or not.
+void Router::Impl::WatchLooks(ModelRecord& model) {
+  Alarm& watch = model.worker.look_watch;
+  if (watch.armed()) return;  // it looks again by itself
+  ArmTwice(watch, model.worker.looked_at + kLongestLook - Now(), [this, name = model.name()] {
+    ModelRecord& late = *Find(name);
+    if (!Ready(late) || late.worker.looks.empty()) return;
+    if (Now() - late.worker.looked_at < kLongestLook) return WatchLooks(late);
+    KillUnhealthy(late, absl::StrCat("hung: it has looked at nothing that was asked of it for ",
+                                     kLongestLook / kSecond, " s"));
+  });
 }
 
 // The worker has looked at a request or a call, and may have room for another one.
 void Router::Impl::NoteLook(ModelRecord& model, uint64_t id) {
   model.worker.looks.erase(id);
-  model.probe.looked_at = Now();
+  model.worker.looked_at = Now();
   SendUnsent(model);
 }
 
 // Whether it may still stand behind what clients have asked: the worker has not said that it has
-// looked at it, but looks at others.
+// looked at it, but looks at others. If it does not, WatchLooks ends it.
 bool Router::Impl::QueuesForALook(const ModelRecord& model) const {
-  const ProbeSlot& probe = model.probe;
-  if (probe.accepted || Now() - probe.looked_at >= kLongestLook) return false;
-  return probe.looked_at > probe.watched_at || !model.worker.looks.empty();
+  if (model.probe.accepted) return false;
+  return model.worker.looked_at > model.probe.watched_at || !model.worker.looks.empty();
 }
 
 // It is judged when it, and those that were stopped before it, have had the time of a step. If

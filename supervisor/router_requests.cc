@@ -134,7 +134,7 @@ void Router::Impl::SendUnsent(ModelRecord& model) {
 void Router::Impl::SendCall(ModelRecord& model, uint64_t id) {
   const v1::ToWorker& message = state_.calls.at(id).message;
   model.unsent_calls.erase(id);
-  model.worker.looks.insert(id, message.SpaceUsedLong());
+  NoteUnseen(model, id, message.SpaceUsedLong());
   Send(model, message);
 }
 
@@ -152,7 +152,7 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
   SetStage(model, request, Stage::kSent);
   dirty_ = dirty;
   dirty_soon_ = dirty_soon;
-  model.worker.looks.insert(request.id, message.SpaceUsedLong());
+  NoteUnseen(model, request.id, message.SpaceUsedLong());
   Send(model, std::move(message));
 }
 

@@ -117,7 +117,7 @@ struct Call {
 
 struct WorkerSlot {
   enum class Phase { kNone, kStarting, kReady, kEnding };
-  explicit WorkerSlot(Timers* timers) : watch(timers), relaunch(timers) {}
+  explicit WorkerSlot(Timers* timers) : watch(timers), look_watch(timers), relaunch(timers) {}
 
   Phase phase = Phase::kNone;
   Incarnation id = 0;
@@ -131,12 +131,14 @@ struct WorkerSlot {
   bool start_overdue = false;  // no Hello within kLongestStart, and that was seen once
   std::string kill_reason;
   Unseen looks;
+  Nanos looked_at = 0;  // the last time that it said so, or when it was sent the first of them
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;
   uint64_t host_kv = 0;  // bytes of host memory that these hold, as last told
   Alarm watch;           // the deadline of the phase
+  Alarm look_watch;      // whether it looks at what it is sent is to be judged
   Alarm relaunch;        // the end of the back-off
 };
 
@@ -230,7 +232,6 @@ struct ProbeSlot {
   RequestId id = 0;       // of the one that is under way; 0: none
   bool accepted = false;  // it is the engine's turn
   Nanos watched_at = 0;   // from when on it is judged
-  Nanos looked_at = 0;    // when the worker last said that it had looked at a request or call
   Nanos unanswered = 0;   // how long those were under way that were stopped, since the last proof
   uint64_t steps = 0;     // that the worker had finished when it was last looked at
   uint64_t sent = 0;      // probes so far

@@ -71,6 +71,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.spoke = worker.start_overdue = false;
   worker.kill_reason.clear();
   worker.looks.clear();
+  worker.look_watch.Clear();
   worker.heartbeat.Clear();
   worker.running = worker.paused = 0;
   worker.host_kv = 0;

@@ -26,7 +26,11 @@ Nanos LongestSilence(bool spoke, int silent_starts);
 // to `longest`: a disk may stand still for long, too.
 Nanos LongestStandstill(int before, Nanos longest);
 
-// Both are judged in two looks, the second this much later: if it was the supervisor that stood
+// A worker looks at requests and calls in order, two at a time; the largest takes seconds. One that
+// was sent some and has looked at none for so long does nothing for anybody, though it beats.
+constexpr Nanos kLongestLook = 60 * kSecond;
+
+// All are judged in two looks, the second this much later: if it was the supervisor that stood
 // still, what came meanwhile is read in between.
 constexpr Nanos kSecondLook = kSecond / 2;
 

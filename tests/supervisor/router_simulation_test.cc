@@ -92,6 +92,7 @@ class Simulation {
     rules.faults.hangs_at_launch = seed % 6 == 0 ? 0.1 : 0;
     rules.faults.hangs_at_start = seed % 9 == 0 ? 0.1 : 0;
     rules.faults.stalls = seed % 10 == 0 ? 0.05 : 0;
+    rules.faults.deaf = seed % 13 == 0 ? 0.1 : 0;
     if (seed % 11 == 0) rules.start = 60 * kSecond;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
     catalog_ = std::move(catalog);
@@ -141,10 +142,11 @@ class Simulation {
     const bool all = h.RunUntil([&] { return Open() == 0; }, 3600 * kSecond);
     if (!all && h.violation().empty()) return absl::StrCat(Open(), " wait for ever; ", Waiting());
     if (!h.violation().empty()) return h.violation();
-    // What nobody has asked since it was wedged, and so nobody has found out, is mended.
+    // What nobody has asked since it was wedged or deafened, and so nobody has found out, is
+    // mended.
     for (const ModelEntry& entry : catalog_) {
       FakeWorker* worker = h.world.WorkerOf(entry.model.name());
-      if (worker != nullptr && worker->wedged()) worker->Die("mended");
+      if (worker != nullptr && (worker->wedged() || worker->deaf())) worker->Die("mended");
     }
     h.RunFor(kSecond);  // that is seen, or its model would be taken for resident
     if (std::string wrong = PinsAreKept(); !wrong.empty()) return wrong;
@@ -288,6 +290,20 @@ class Simulation {
     }
   }
 
+  // It lives, and does no work, or not all of it.
+  void Break(FakeWorker& worker) {
+    switch (Below(3)) {
+      case 0:
+        return worker.Deafen();
+      case 1:
+        // Nothing but a probe tells that a worker is wedged.
+        if (options_.probe_interval > 0) return worker.Wedge();
+        [[fallthrough]];
+      default:
+        return worker.Hang();
+    }
+  }
+
   void Rare() {
     RouterHarness& h = *harness_;
     const Device& device = options_.devices[Below(options_.devices.size())];
@@ -310,10 +326,7 @@ class Simulation {
         if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) worker->Die("killed");
         return;
       case 5:
-        if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) {
-          // Nothing but a probe tells that a worker is wedged.
-          options_.probe_interval > 0 && Below(2) == 0 ? worker->Wedge() : worker->Hang();
-        }
+        if (FakeWorker* worker = h.world.WorkerOf(AnyModel())) Break(*worker);
         return;
       case 6:
         h.world.timers.Jump(static_cast<Nanos>(Below(Pick({1, 10, 200}) * kSecond)));

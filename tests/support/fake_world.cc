@@ -78,6 +78,7 @@ void FakeWorker::Reply(v1::FromWorker message) {
 void FakeWorker::Start() {
   if (world_->Chance(world_->rules.faults.dies_at_start)) return Die("bad start");
   ready_ = true;
+  if (world_->Chance(world_->rules.faults.deaf)) Deafen();
   if (world_->Chance(world_->rules.faults.checkpoint_changes)) {
     world_->image_keys[model()] = absl::StrCat("changed at ", world_->timers.Now());
   }
@@ -98,6 +99,14 @@ void FakeWorker::Hang() {
 
 Nanos FakeWorker::silence() const {
   return hung_ && !exiting_ ? world_->timers.Awake() - silent_since_ : 0;
+}
+
+Nanos FakeWorker::deafness() const {
+  Nanos longest = 0;
+  for (const auto& [id, since] : unheard_) {
+    longest = std::max(longest, world_->timers.Awake() - since);
+  }
+  return exiting_ ? 0 : longest;
 }
 
 void FakeWorker::Beat() {
@@ -179,8 +188,10 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
     case v1::ToWorker::kSetLease:
       return SetLease(message.set_lease());
     case v1::ToWorker::kSubmit:
-      return Validate([this, submit = message.submit()] { Submit(submit); });
+      return Look(message.submit().request_id(),
+                  [this, submit = message.submit()] { Submit(submit); });
     case v1::ToWorker::kCancel:
+      unheard_.erase(message.cancel().request_id());
       if (validates_until_ > world_->timers.Now()) cancelled_.insert(message.cancel().request_id());
       if (sequences_.erase(message.cancel().request_id()) > 0) {
         Reject(message.cancel().request_id(), absl::StatusCode::kCancelled, "cancelled");
@@ -195,13 +206,13 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
       v1::FromWorker reply;
       reply.mutable_tokenize()->set_request_id(message.tokenize().request_id());
       reply.mutable_tokenize()->mutable_reply()->add_ids(7);
-      return Validate([this, reply = std::move(reply)] { Reply(reply); });
+      return Look(reply.tokenize().request_id(), [this, reply] { Reply(reply); });
     }
     case v1::ToWorker::kDetokenize: {
       v1::FromWorker reply;
       reply.mutable_detokenize()->set_request_id(message.detokenize().request_id());
       reply.mutable_detokenize()->mutable_reply()->set_text("seven");
-      return Reply(std::move(reply));
+      return Look(reply.detokenize().request_id(), [this, reply] { Reply(reply); });
     }
     case v1::ToWorker::kShutdown:
       return Exit(world_->Delay(50 * kMillisecond));
@@ -262,10 +273,16 @@ void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t
   Reply(std::move(message));
 }
 
-void FakeWorker::Validate(std::function<void()> then) {
+// Also what it is looking at it does not come to the end of, once it is deaf.
+void FakeWorker::Look(uint64_t id, std::function<void()> then) {
+  if (deaf_) unheard_.emplace(id, world_->timers.Awake());
+  if (deaf_) return;
   const Nanos now = world_->timers.Now();
   validates_until_ = std::max(validates_until_, now) + world_->rules.validates;
-  validates_until_ == now ? then() : After(validates_until_ - now, std::move(then));
+  if (validates_until_ == now) return then();
+  After(validates_until_ - now, [this, then = std::move(then)] {
+    if (!deaf_) then();
+  });
 }
 
 void FakeWorker::Submit(const v1::Submit& submit) {

@@ -28,6 +28,7 @@ struct Faults {
   double stalls = 0;  // a fill or a growth gets nowhere any more, but there are heartbeats
   double grow_fails = 0;
   double slow_ack = 0;  // answers after seconds, not milliseconds
+  double deaf = 0;      // from its start: see Deafen
   double refuses_request = 0;
   double unkillable = 0;          // takes 25 s to be reaped
   double checkpoint_changes = 0;  // in secret, when a worker starts
@@ -72,6 +73,12 @@ class FakeWorker {
   // Nothing has been heard of it for this long, and nobody does anything about it; 0: not so.
   Nanos silence() const;
   bool spoke() const { return spoke_; }
+  // It beats, runs steps and follows its lease, and looks at no request or call any more.
+  void Deafen() { deaf_ = true; }
+  bool deaf() const { return deaf_; }
+  // For so long it has had something to look at since that is still wanted, and nobody does
+  // anything about it; 0: not so.
+  Nanos deafness() const;
   void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
   // One step that takes this long, as predicted; what it does for its lease it tells between steps.
   void StepFor(Nanos length);
@@ -103,7 +110,7 @@ class FakeWorker {
   void Follow();
   void PauseAll();
   void TellLease(bool settled, const char* error);
-  void Validate(std::function<void()> then);
+  void Look(uint64_t id, std::function<void()> then);
   void Submit(const v1::Submit& submit);
   void Wake();
   void Step(Nanos took);
@@ -120,6 +127,8 @@ class FakeWorker {
   bool ready_ = false;
   bool hung_ = false;
   Nanos silent_since_ = 0;
+  bool deaf_ = false;
+  std::map<uint64_t, Nanos> unheard_;  // what it has not looked at for that, since when
   bool wedged_ = false;
   bool gone_ = false;
   bool exiting_ = false;

@@ -217,6 +217,7 @@ void RouterHarness::Check() {
   if (world.timers.Behind()) return;
   if (std::string wrong = router->Audit(); !wrong.empty()) Violate(wrong);
   CheckSilence();
+  CheckDeafness();
 }
 
 // A worker that says nothing is given up in time, whatever it was doing.
@@ -230,6 +231,16 @@ void RouterHarness::CheckSilence() {
     if (worker->silence() <= most + more) continue;
     Violate(absl::StrCat("the worker of ", worker->model(), " has said nothing for ",
                          worker->silence() / kMillisecond, " ms"));
+  }
+}
+
+// Nor does one stay that beats, and looks at nothing that it is sent.
+void RouterHarness::CheckDeafness() {
+  const Nanos most = kLongestLook + world.rules.latency + kEndPatience;
+  for (const auto& [id, worker] : world.workers) {
+    if (worker->deafness() <= most) continue;
+    Violate(absl::StrCat("the worker of ", worker->model(), " has looked at nothing for ",
+                         worker->deafness() / kMillisecond, " ms"));
   }
 }
 

@@ -85,6 +85,7 @@ class RouterHarness {
  private:
   void Check();
   void CheckSilence();
+  void CheckDeafness();
   void CheckDevice(const std::string& name);
   Device DeviceOf(const ModelEntry& entry) const;
   void Violate(const std::string& what);
