@@ -345,6 +345,7 @@ void Router::OnForeignAtLeast(const std::string& device, uint64_t bytes) {
 
 OurBytes Router::OursOn(const std::string& device) const { return impl_->OursOn(device); }
 
+std::vector<Standing> Router::Standings() const { return impl_->Standings(); }
 std::string Router::Stuck() const { return impl_->Stuck(); }
 
 template <typename Command, typename Request, typename Done, typename T>

@@ -13,6 +13,7 @@
 #include "supervisor/device_sample.h"
 #include "supervisor/ledger.h"
 #include "supervisor/ports.h"
+#include "supervisor/readiness.h"
 
 namespace switchyard::supervisor {
 
@@ -32,6 +33,9 @@ struct RouterOptions {
   bool prefetch_at_start = true;
   Nanos probe_interval =
       60 * kSecond;  // without a token, then a resident model is probed; 0: never
+  // A pinned model is probed as soon as it is there, since somebody waits for that: see
+  // readiness.h.
+  bool prove_pinned = false;
   // Of requests and calls that a worker has not looked at; further ones wait here, in one copy.
   uint64_t unseen_bytes = 16 << 20;
   uint64_t sink_limit_bytes = 1 << 20;  // then the sequence is suspended
@@ -101,6 +105,8 @@ class Router {
   // What our workers have of `device`, to be taken from what is used there.
   OurBytes OursOn(const std::string& device) const;
 
+  // How far each model is from answering.
+  std::vector<Standing> Standings() const;
   // What should have happened by now and has not, for a watchdog; "": nothing.
   std::string Stuck() const;
 

@@ -66,6 +66,7 @@ class Router::Impl {
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
   OurBytes OursOn(const std::string& device) const;
+  std::vector<Standing> Standings() const;
 
   // router_audit.cc
   const State& state() const { return state_; }
@@ -278,6 +279,7 @@ class Router::Impl {
   bool Suspends(const ModelRecord& model) const;
   bool MayProbe(const ModelRecord& model) const;
   bool NothingAgainst(const ModelRecord& model) const;
+  bool Proved(const ModelRecord& model) const;
   void PumpProbe(ModelRecord& model);
   void SendProbe(ModelRecord& model);
   void NoteUnseen(ModelRecord& model, uint64_t id, uint64_t bytes);
@@ -317,6 +319,7 @@ class Router::Impl {
   void PumpHealth();
   void TellHealth(ModelRecord& model, bool serving);
   v1::ModelState StateOf(const ModelRecord& model) const;
+  Standing::Kind StandingOf(const ModelRecord& model) const;
   std::string ErrorOf(const ModelRecord& model, const std::string& no_room) const;
   std::map<std::string, std::string> NoRoomReasons() const;
   bool Serving(ModelRecord& model);

@@ -57,6 +57,11 @@ bool Router::Impl::NothingAgainst(const ModelRecord& model) const {
   return !WantsResidency(model) || Now() - model.worker.ready_at >= options_.probe_interval;
 }
 
+// Whether its worker has run a token, or need not.
+bool Router::Impl::Proved(const ModelRecord& model) const {
+  return options_.probe_interval == 0 || model.probe.proved_at > model.worker.ready_at;
+}
+
 void Router::Impl::PumpProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
   if (NothingAgainst(model)) probe.doubt.clear();
@@ -73,7 +78,9 @@ void Router::Impl::PumpProbe(ModelRecord& model) {
   }
   if (probe.id != 0) return;
   const Nanos after = ProbeAfter(options_.probe_interval, BackoffJitter(model.name(), probe.sent));
-  const Nanos left = probe.doubt.empty() ? after - probe.unproved.Spent(Now()) : 0;
+  const bool at_once =
+      !probe.doubt.empty() || (options_.prove_pinned && model.pinned && !Proved(model));
+  const Nanos left = at_once ? 0 : after - probe.unproved.Spent(Now());
   const Nanos due = std::max(probe.not_before, Now() + left);
   if (due <= Now()) return SendProbe(model);
   if (probe.alarm.armed() && probe.alarm_at <= due) return;  // it looks again by itself

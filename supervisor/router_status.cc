@@ -131,6 +131,26 @@ absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) 
   return ModelStatusOf(*model, NoRoomReasons()[model->name()]);
 }
 
+Standing::Kind Router::Impl::StandingOf(const ModelRecord& model) const {
+  using Kind = Standing::Kind;
+  const bool cannot = !Refusal(model).ok() || model.without_room || model.leave == Leave::kRemove ||
+                      (model.pinned && FailsToLoad(model));
+  if (cannot) return Kind::kCannot;
+  const bool answers = Ready(model) && model.probe.doubt.empty() &&
+                       (!model.pinned || (Resident(model) && Proved(model)));
+  return answers ? Kind::kAnswers : Kind::kComes;
+}
+
+std::vector<Standing> Router::Impl::Standings() const {
+  std::vector<Standing> standings;
+  for (const std::string& name : state_.order) {
+    const ModelRecord& model = *Find(name);
+    const uint64_t got = model.master.done + LeaseOf(model).held.total() + (Ready(model) ? 1 : 0);
+    standings.push_back({name, model.pinned, StandingOf(model), got});
+  }
+  return standings;
+}
+
 void Router::Impl::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink) {
   if (state_.draining) {
     return sink->Finish(absl::UnavailableError("the supervisor is shutting down"));

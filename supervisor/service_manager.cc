@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/log.h"
 #include "supervisor/notify_socket.h"
 #include "supervisor/status_line.h"
@@ -20,6 +21,11 @@ constexpr uint32_t kStatusIntervalMs = 1000;
 // What is stuck may be free in a moment, and one period later it is systemd's deadline.
 constexpr Nanos kLookAgain = kSecond;
 constexpr Nanos kResend = kSecond;
+constexpr Nanos kLookForReadiness = 100 * kMillisecond;
+constexpr Nanos kLookForMissing = kSecond;  // that is ready without it
+// What READY may still take, and how often that is told: with room for a busy machine.
+constexpr Nanos kExtension = 60 * kSecond;
+constexpr Nanos kExtendEvery = 15 * kSecond;
 
 uint64_t MonotonicMicroseconds() {
   timespec now{};
@@ -32,16 +38,27 @@ uint64_t MonotonicMicroseconds() {
 class ServiceManager::StatusTeller final : public StatusSink {
  public:
   void Write(const v1::Status& status) override {
-    std::string line = StatusLine(status);
-    if (silent || line == told_) return;
-    told_ = std::move(line);
-    Notify(absl::StrCat("STATUS=", told_));
+    models_ = StatusLine(status);
+    Tell();
   }
   void Finish(absl::Status) override {}
+  // What is to be said behind the models.
+  void Append(std::string note) {
+    note_ = std::move(note);
+    if (!models_.empty()) Tell();
+  }
 
   bool silent = false;
 
  private:
+  void Tell() {
+    std::string line = absl::StrCat(models_, note_);
+    if (silent || line == told_) return;
+    told_ = std::move(line);
+    Notify(absl::StrCat("STATUS=", told_));
+  }
+
+  std::string models_, note_;
   std::string told_;
 };
 
@@ -49,20 +66,56 @@ ServiceManager::ServiceManager(Timers* timers, Router* router) : timers_(timers)
 
 ServiceManager::~ServiceManager() {
   if (pet_ != 0) timers_->Stop(pet_);
+  if (look_ != 0) timers_->Stop(look_);
   OnWaitingNotifications(nullptr);
   if (resend_ != 0) timers_->Stop(resend_);
 }
 
-void ServiceManager::Ready() {
-  if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
+bool ServiceManager::Listens() { return std::getenv("NOTIFY_SOCKET") != nullptr; }
+
+void ServiceManager::Start() {
+  if (!Listens()) return;
   OnWaitingNotifications([this] { ResendLater(); });
-  Notify("READY=1");
   status_ = std::make_shared<StatusTeller>();
+  started_at_ = got_on_at_ = timers_->Now();
+  LookAtReadiness();
   router_->WatchStatus(kStatusIntervalMs, status_);
   uint64_t allowed_us = 0;
   if (::sd_watchdog_enabled(0, &allowed_us) <= 0) return;
   period_ = static_cast<Nanos>(allowed_us / 2) * 1000;
   PetWatchdog();
+}
+
+// Until it is ready, and then until nothing is missing that it is ready without.
+void ServiceManager::LookAtReadiness() {
+  const std::vector<Standing> models = router_->Standings();
+  NoteProgress(models);
+  const Nanos now = timers_->Now();
+  const Readiness readiness = ReadinessOf(models, now - started_at_, now - got_on_at_);
+  TellReadiness(readiness);
+  look_ = 0;
+  if (readiness.missing.empty()) return;
+  look_ =
+      timers_->Start(ready_ ? kLookForMissing : kLookForReadiness, [this] { LookAtReadiness(); });
+}
+
+void ServiceManager::NoteProgress(const std::vector<Standing>& models) {
+  uint64_t progress = 0;
+  for (const Standing& model : models) progress = progress * 31 + model.progress;
+  if (std::exchange(progress_, progress) != progress) got_on_at_ = timers_->Now();
+}
+
+void ServiceManager::TellReadiness(const Readiness& readiness) {
+  const std::string missing = absl::StrJoin(readiness.missing, ", ");
+  if (readiness.ready && !std::exchange(ready_, true)) {
+    if (!missing.empty()) LogWarning("ready, though these do not answer yet: ", missing);
+    Notify("READY=1");
+  }
+  const char* how = ready_ ? "; ready without " : "; not ready, waits for ";
+  status_->Append(missing.empty() ? "" : absl::StrCat(how, missing));
+  if (ready_ || (extended_at_ != 0 && timers_->Now() - extended_at_ < kExtendEvery)) return;
+  extended_at_ = timers_->Now();
+  Notify(absl::StrCat("EXTEND_TIMEOUT_USEC=", kExtension / 1000));
 }
 
 // A timer of the event loop: that this runs is the proof that the loop turns.
@@ -82,12 +135,16 @@ void ServiceManager::ResendLater() {
 }
 
 void ServiceManager::Reloading() {
+  if (!ready_) return;
   Notify(absl::StrCat("RELOADING=1\nMONOTONIC_USEC=", MonotonicMicroseconds()));
 }
 
-void ServiceManager::Reloaded() { Notify("READY=1"); }
+void ServiceManager::Reloaded() {
+  if (ready_) Notify("READY=1");
+}
 
 void ServiceManager::Stopping() {
+  if (look_ != 0) timers_->Stop(std::exchange(look_, 0));
   if (status_) status_->silent = true;
   Notify("STOPPING=1\nSTATUS=draining");
 }

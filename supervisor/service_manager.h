@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "supervisor/ports.h"
 #include "supervisor/router.h"
@@ -16,23 +17,37 @@ class ServiceManager {
   ServiceManager(Timers* timers, Router* router);
   ~ServiceManager();
 
-  // It serves. From now on STATUS says in a line what the models do, and as long as the event loop
-  // turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC allows; after
-  // something was, as soon as it is not.
-  void Ready();
-  // It reads its configuration again; Reloaded follows.
+  // Whether there is anybody to be told.
+  static bool Listens();
+
+  // It accepts requests. From now on STATUS says in a line what the models do, and as long as the
+  // event loop turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC
+  // allows; after something was, as soon as it is not. READY comes when readiness.h says so, and
+  // until then EXTEND_TIMEOUT_USEC. If that was given up, STATUS says what is missing as long as it
+  // is.
+  void Start();
+  // It reads its configuration again; Reloaded follows. Before READY nobody is told.
   void Reloading();
   void Reloaded();
   void Stopping();
 
  private:
   class StatusTeller;
+  void LookAtReadiness();
+  void NoteProgress(const std::vector<Standing>& models);
+  void TellReadiness(const Readiness& readiness);
   void PetWatchdog();
   void ResendLater();  // again and again, as long as its socket has no room for something
 
   Timers* timers_;
   Router* router_;
   std::shared_ptr<StatusTeller> status_;
+  bool ready_ = false;  // READY was told
+  Nanos started_at_ = 0;
+  Nanos got_on_at_ = 0;  // the models, on their way to answering
+  uint64_t progress_ = 0;
+  Nanos extended_at_ = 0;  // EXTEND_TIMEOUT_USEC was told; 0: never
+  Timers::Id look_ = 0;
   Nanos period_ = 0;  // of WATCHDOG; 0: nobody waits for it
   Timers::Id pet_ = 0, resend_ = 0;
 };

@@ -45,6 +45,7 @@ RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget
       FromProto(config.has_drain_timeout(), config.drain_timeout(), options.drain_timeout);
   options.probe_interval =
       FromProto(config.has_probe_interval(), config.probe_interval(), options.probe_interval);
+  options.prove_pinned = ServiceManager::Listens();
   if (config.has_prefetch_at_start()) options.prefetch_at_start = config.prefetch_at_start();
   return options;
 }
@@ -73,7 +74,7 @@ absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals,
   RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd(), std::move(stored)));
   Serve();
   manager_.emplace(&loop_, router_.get());
-  manager_->Ready();
+  manager_->Start();
   signals.PassOn();
   return absl::OkStatus();
 }

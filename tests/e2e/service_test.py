@@ -5,7 +5,7 @@ import signal
 import time
 import unittest
 
-from harness import fake, inference, wait_for
+from harness import FakeModels, fake, inference, model, wait_for
 from service_manager import Manager
 
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # Debian has no generated health stubs
@@ -19,8 +19,10 @@ class NotifyTest(unittest.TestCase):
 
     def test_what_a_service_manager_is_told(self):
         with fake(env=self.manager.environment) as s:
+            self.assertEqual(self.manager.hear(5), "EXTEND_TIMEOUT_USEC=60000000")
+            self.manager.wait_for(
+                "STATUS=3 models: 3 cold; not ready, waits for alpha, beta, gamma")
             self.manager.wait_for("READY=1")
-            self.assertEqual(self.manager.heard, ["READY=1"])
             s.switch("alpha")
             self.manager.wait_for("STATUS=3 models: 1 resident (alpha), 2 warm")
 
@@ -40,6 +42,15 @@ class NotifyTest(unittest.TestCase):
             s.process.send_signal(signal.SIGTERM)
             self.assertIn("STATUS=draining", self.manager.wait_for("STOPPING=1"))
             self.assertEqual(s.process.wait(10), 0)
+
+    def test_ready_means_that_what_is_pinned_has_generated(self):
+        models = FakeModels()
+        models.write("alpha", "pinned: true")
+        # Its first worker runs no step, and is found out in 5 s.
+        with fake(models, fault="alpha:token:hang", once=True, env=self.manager.environment) as s:
+            self.manager.wait_for("READY=1", timeout=30)
+            alpha = s.model("alpha")
+            self.assertEqual((alpha.state, alpha.restarts, alpha.requests), (model.RESIDENT, 1, 0))
 
     def test_a_supervisor_that_stands_still_does_not_pet_the_watchdog(self):
         with fake(env=self.manager.environment) as s:

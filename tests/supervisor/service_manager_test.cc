@@ -1,9 +1,14 @@
-// When systemd's watchdog is told, with a router in the same world as router_test.
+// When systemd is told that we are ready, and its watchdog, with a router in the same world as
+// router_test.
 
 #include "supervisor/service_manager.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "supervisor/notify_socket.h"
 #include "tests/supervisor/router_fixture.h"
@@ -20,6 +25,7 @@ class ServiceManagerTest : public RouterFixture {
   }
   void TearDown() override {
     ::unsetenv("WATCHDOG_USEC");
+    manager_.reset();
     RouterFixture::TearDown();
   }
   // How often the watchdog was told since the last time.
@@ -38,8 +44,142 @@ class ServiceManagerTest : public RouterFixture {
     return pets;
   }
 
+  // As the supervisor does whom somebody listens to.
+  void BeginTelling(uint64_t capacity, std::vector<ModelEntry> catalog = Catalog()) {
+    ::unsetenv("WATCHDOG_USEC");
+    options_.prove_pinned = ServiceManager::Listens();
+    Begin(capacity, 1024 * kMiB, std::move(catalog));
+  }
+  void Start() {
+    manager_.emplace(&h_->world.timers, h_->router.get());
+    manager_->Start();
+  }
+  // Whether READY has been heard within this time; then it stops.
+  bool ReadyWithin(Nanos time) {
+    const Nanos end = h_->world.timers.Now() + time;
+    while (Heard("READY=1") == 0 && h_->world.timers.Now() < end) h_->RunFor(200 * kMillisecond);
+    return Heard("READY=1") > 0;
+  }
+  // How many messages that begin like this were heard so far.
+  int64_t Heard(const std::string& prefix) {
+    for (const auto& message : systemd_.Heard()) heard_.push_back(message.text);
+    return std::count_if(heard_.begin(), heard_.end(), [&](const std::string& text) {
+      return text.compare(0, prefix.size(), prefix) == 0;
+    });
+  }
+  std::string LastStatus() {
+    Heard("");
+    for (auto it = heard_.rbegin(); it != heard_.rend(); ++it) {
+      if (it->compare(0, 7, "STATUS=") == 0) return *it;
+    }
+    return "";
+  }
+
   testing::FakeServiceManager systemd_;
+  std::optional<ServiceManager> manager_;
+  std::vector<std::string> heard_;
 };
+
+TEST_F(ServiceManagerTest, ReadyIsToldOnceAWorkerAnswers) {
+  ASSERT_TRUE(systemd_.bound());
+  BeginTelling(150 * kMiB);
+  Start();
+  EXPECT_EQ(Heard("READY=1"), 0);
+  EXPECT_EQ(Heard("EXTEND_TIMEOUT_USEC=60000000"), 1);
+  EXPECT_EQ(LastStatus(), "STATUS=3 models: 3 cold; not ready, waits for a, b, c");
+  ASSERT_TRUE(ReadyWithin(2 * kSecond));
+  Settle();
+  EXPECT_EQ(Heard("READY=1"), 1);
+  EXPECT_EQ(Heard("EXTEND_TIMEOUT_USEC"), 1);
+  EXPECT_EQ(LastStatus(), "STATUS=3 models: 3 warm");
+}
+
+TEST_F(ServiceManagerTest, ReadyIsToldOnceAPinnedModelHasRunAToken) {
+  ASSERT_TRUE(systemd_.bound());
+  BeginTelling(150 * kMiB, WithPinned(0));
+  Start();
+  const Nanos then = h_->world.timers.Now();
+  while (h_->StatusOf("a").state() != v1::RESIDENT) {
+    ASSERT_EQ(Heard("READY=1"), 0);
+    h_->RunFor(kMillisecond);
+  }
+  EXPECT_EQ(h_->world.submits, 0u);
+  ASSERT_TRUE(ReadyWithin(2 * kSecond));
+  EXPECT_EQ(h_->world.submits, 1u);
+  EXPECT_LT(h_->world.timers.Now() - then, 5 * kSecond) << "and not when a probe would be due";
+  h_->RunFor(20 * kSecond);
+  EXPECT_EQ(h_->world.submits, 1u);
+}
+
+TEST_F(ServiceManagerTest, WithoutProbesResidentIsEnough) {
+  ASSERT_TRUE(systemd_.bound());
+  options_.probe_interval = 0;
+  BeginTelling(150 * kMiB, WithPinned(0));
+  Start();
+  ASSERT_TRUE(ReadyWithin(5 * kSecond));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_EQ(h_->world.submits, 0u);
+}
+
+TEST_F(ServiceManagerTest, APinnedModelThatCannotComeIsNotWaitedFor) {
+  ASSERT_TRUE(systemd_.bound());
+  auto catalog = WithPinned(0);
+  catalog[0].problem = absl::FailedPreconditionError("no checkpoint");
+  BeginTelling(150 * kMiB, std::move(catalog));
+  Start();
+  ASSERT_TRUE(ReadyWithin(2 * kSecond));
+  EXPECT_EQ(LastStatus().find("ready"), std::string::npos) << LastStatus();
+}
+
+TEST_F(ServiceManagerTest, AColdLoadThatGetsOnMayTakeItsTime) {
+  ASSERT_TRUE(systemd_.bound());
+  rules_.fills = 19 * kSecond;
+  rules_.bytes_per_second = 2.2 * kMiB;
+  BeginTelling(150 * kMiB, WithPinned(0));
+  Start();
+  EXPECT_FALSE(ReadyWithin(31 * kSecond));
+  EXPECT_EQ(Heard("EXTEND_TIMEOUT_USEC=60000000"), 3);
+  EXPECT_NE(LastStatus().find("not ready, waits for a"), std::string::npos) << LastStatus();
+  ASSERT_TRUE(ReadyWithin(1000 * kSecond));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+// A pin alone drives out nobody who works.
+TEST_F(ServiceManagerTest, WhatGetsNowhereIsGivenUpAndToldUntilItIsThere) {
+  ASSERT_TRUE(systemd_.bound());
+  BeginTelling(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("b", 1'000'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  ASSERT_TRUE(h_->router->Reload(WithPinned(0)).ok());
+  Start();
+  EXPECT_FALSE(ReadyWithin(119 * kSecond));
+  ASSERT_TRUE(ReadyWithin(3 * kSecond));
+  h_->RunFor(2 * kSecond);
+  EXPECT_NE(LastStatus().find("; ready without a"), std::string::npos) << LastStatus();
+  h_->Cancel(busy);
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(LastStatus(), "STATUS=3 models: 1 resident (a), 2 unwell (b, c)");
+  EXPECT_EQ(Heard("READY=1"), 1);
+}
+
+TEST_F(ServiceManagerTest, AReloadBeforeItIsReadyDoesNotMakeItSo) {
+  ASSERT_TRUE(systemd_.bound());
+  BeginTelling(150 * kMiB);
+  Start();
+  manager_->Reloading();
+  manager_->Reloaded();
+  EXPECT_EQ(Heard("RELOADING=1"), 0);
+  EXPECT_EQ(Heard("READY=1"), 0);
+  ASSERT_TRUE(ReadyWithin(2 * kSecond));
+  manager_->Reloading();
+  manager_->Reloaded();
+  EXPECT_EQ(Heard("RELOADING=1"), 1);
+  EXPECT_EQ(Heard("READY=1"), 2);
+  manager_->Stopping();
+  EXPECT_EQ(Heard("STOPPING=1"), 1);
+}
 
 TEST_F(ServiceManagerTest, OneThatDoesNotReadHoldsUpNobodyAndHasTheFirstOfItLater) {
   ASSERT_TRUE(systemd_.bound());
@@ -62,9 +202,10 @@ TEST_F(ServiceManagerTest, WhatFoundNoRoomIsSentAgainAndOtherwiseNothingWakes) {
   ASSERT_TRUE(systemd_.bound());
   ::unsetenv("WATCHDOG_USEC");
   Begin(150 * kMiB);
+  Settle();
   FakeTimers timers;
   ServiceManager manager(&timers, h_->router.get());
-  manager.Ready();
+  manager.Start();
   EXPECT_EQ(timers.size(), 0u);
   int sent = 0;
   for (; timers.size() == 0; ++sent) Notify("X_NUMBER=" + std::to_string(sent));
@@ -94,7 +235,7 @@ TEST_F(ServiceManagerTest, OneThatWasStuckTellsTheWatchdogAsSoonAsItIsNot) {
   h_->RunFor(kSecond);
   h_->world.timers.Jump(11 * kSecond);
   ServiceManager manager(&h_->world.timers, h_->router.get());
-  manager.Ready();
+  manager.Start();
   ASSERT_NE(h_->router->Stuck(), "");
   EXPECT_EQ(Pets(), 0);
   EXPECT_EQ(PetsWithin(2), 1);  // of the 15 s that are left
