@@ -126,9 +126,10 @@ void Router::Impl::WatchLooks(ModelRecord& model) {
   });
 }
 
-// The worker has looked at a request or a call, and may have room for another one.
+// The worker has looked at a request or a call, and may have room for another one; or it tells the
+// end of one that it had looked at long before.
 void Router::Impl::NoteLook(ModelRecord& model, uint64_t id) {
-  model.worker.looks.erase(id);
+  if (!model.worker.looks.erase(id) && id != model.probe.id) return;
   model.worker.looked_at = Now();
   SendUnsent(model);
 }

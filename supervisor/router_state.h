@@ -89,11 +89,13 @@ class Unseen {
   void insert(uint64_t id, uint64_t bytes) {
     if (sizes_.emplace(id, bytes).second) bytes_ += bytes;
   }
-  void erase(uint64_t id) {
+  // Whether it was among them.
+  bool erase(uint64_t id) {
     const auto found = sizes_.find(id);
-    if (found == sizes_.end()) return;
+    if (found == sizes_.end()) return false;
     bytes_ -= found->second;
     sizes_.erase(found);
+    return true;
   }
   void clear() {
     sizes_.clear();

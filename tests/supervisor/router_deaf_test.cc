@@ -72,6 +72,22 @@ TEST_F(RouterDeaf, WhoAsksAgainAndAgainDoesNotPutItOff) {
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
 }
 
+// That the worker tells their ends is no look at anything else.
+TEST_F(RouterDeaf, NorDoWhatItHasLookedAtBeforeAndItsEnds) {
+  BeginPatient();
+  std::vector<std::shared_ptr<ClientView>> running;
+  for (int i = 0; i < 4; ++i) running.push_back(h_->Generate("a", 1'000'000));
+  ASSERT_TRUE(h_->RunUntil([&] { return running.back()->tokens > 0; }));
+  h_->world.WorkerOf("a")->Deafen();
+  h_->Tokenize("a");
+  for (const auto& client : running) {
+    h_->RunFor(15 * kSecond);
+    h_->Cancel(client);
+  }
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
 TEST_F(RouterDeaf, IfEveryWorkerIsTheModelHasFailedInTheEnd) {
   BeginPatient();
   h_->world.rules.faults.deaf = 1;
