@@ -113,7 +113,9 @@ std::shared_ptr<ClientView> RouterHarness::Generate(const std::string& model, ui
       std::make_shared<ClientSink>(view, [this](const std::string& what) { Violate(what); }));
   const bool unavailable = view->status.code() == absl::StatusCode::kUnavailable ||
                            view->status.code() == absl::StatusCode::kFailedPrecondition;
-  if (told_serving && unavailable) {
+  // What it caused itself, the failure of the worker that was started for it, health learns with
+  // it.
+  if (told_serving && unavailable && world.health["model/" + model]) {
     Violate(absl::StrCat("health says that ", model,
                          " serves, and a request is refused at once: ", view->status.ToString()));
   }
