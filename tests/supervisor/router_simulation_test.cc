@@ -62,6 +62,7 @@ class Simulation {
     options_.queue_limit = static_cast<uint32_t>(Pick({3, 20, 1000}));
     options_.prefetch_at_start = Below(4) > 0;
     options_.probe_interval = static_cast<Nanos>(seed % 3) * 10 * kSecond;
+    options_.prove_pinned = seed % 5 == 1;
     std::vector<ModelEntry> catalog = MakeCatalog();
     uint64_t largest = 0;
     uint64_t images = 0;
