@@ -150,8 +150,9 @@ class StoreTest(unittest.TestCase):
         with self.supervisor(more) as s:
             for _, fd in more:
                 os.close(fd)
-            self.manager.wait_for("READY=1")
-            self.assertEqual(set(self.removed()), {name for name, _ in more})
+            names = {name for name, _ in more}
+            self.manager.hear_until(lambda: names <= set(self.removed()))
+            self.assertEqual(set(self.removed()), names)
             log = s.read_log()
             for why in (f"it has {size - 4096} bytes", "it has 0 bytes", "not sealed",
                         "not a memfd", "no model has a master of that name",
