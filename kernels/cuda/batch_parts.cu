@@ -59,12 +59,12 @@ OpError Run(const MatmulArgs& a, int m, const BatchParts& parts, const LaunchCon
                 Add<kOutput>, a, m, parts);
 }
 
-// So many parts that the blocks are about as many as run at the same time; of more than 32 rows no
-// more than four where those fill the device: adding up costs too.
+// So many parts that the blocks are about as many as run at the same time; of bf16 and more than 32
+// rows no more than four where those fill the device: adding up costs too.
 int Splits(const MatmulArgs& a, int64_t tiles, int multiprocessors) {
   const int64_t slots = 2 * int64_t{multiprocessors};
   if (tiles >= multiprocessors) return 1;
-  const int64_t least = a.rows <= 32 ? kMostSplits : 4;
+  const int64_t least = a.rows <= 32 || !IsPlain(a.dtype) ? kMostSplits : 4;
   const int64_t most = std::clamp<int64_t>(multiprocessors / tiles, least, kMostSplits);
   return static_cast<int>(std::clamp<int64_t>(slots / tiles, 1, most));
 }

@@ -2,208 +2,151 @@
 
 // Product of quantized weights with up to 64 rows of x: decode of a batch.
 //
-// A block has 128 weight rows (of gate and up: 64 each), all rows of x, and a part of k. Each of
-// its eight warps takes 16 weight rows as the left operand of the tensor core: a lane holds 16
-// bytes of each of two rows, which only it reads, and turns them into bf16 in registers; x is the
-// right operand and lies in shared memory, in the order in which lanes meet its columns. Both
-// arrive by cp.async through a ring of up to eight stages, weights and scales of the first ones
-// before the kernel in front has ended. Where blocks of whole rows leave multiprocessors idle, k is
-// cut, and a second kernel adds the parts up in their order (batch_parts.cuh).
+// A block has 128 weight rows (of gate and up: 64 each), all rows of x, and a part of k. A warp
+// takes 32 weight rows as the left operand of the tensor core: a lane holds 16 bytes of each of
+// four rows, which only it reads, and turns them into bf16 in registers; x is the right operand.
+// Up to 32 rows two warps share weight rows and take turns along k. Weights and x arrive by
+// cp.async through a ring of up to six stages, scales through rings of their own; what is not x is
+// asked for before the kernel in front has ended. Where blocks of whole rows leave multiprocessors
+// idle, k is cut, and a second kernel adds the parts up in their order (batch_parts.cuh).
 //
-// Bound by instructions: of fp8 and 1 KiB of weights 160 in all with 8 rows, of which 80 widen the
-// weights, and 300 with 64 rows, at half an instruction a cycle and scheduler. Tried: products on
-// one sum four apart instead of one after the other, fewer parts of k, longer ones (no change).
-// The kernel before it, with x from the caches, was 7% ahead for fp8 with 9 to 16 rows, and level
-// or behind for all else.
+// Bound by instructions and the latency between them, and with 64 rows by the tensor core too.
 
 #include <algorithm>
 
-#include "kernels/cuda/batch_parts.cuh"
-#include "kernels/cuda/choose.h"
-#include "kernels/cuda/copy_barrier.cuh"
 #include "kernels/cuda/multiply_chunk.cuh"
-#include "kernels/cuda/weight_tile.cuh"
+#include "kernels/cuda/quant_batch_scales.cuh"
 
 namespace switchyard::kernels::cuda {
 
-constexpr int kQuantWarps = 8, kQuantThreads = kQuantWarps * kWarp;
-constexpr size_t kQuantShared = 96 << 10;
 constexpr int kQuantLeastSteps = 2;  // of a part of k
 
-// kM: rows of x that a block is made for.
-template <class Format, int kM>
-struct QuantStage {
-  static constexpr int kChunks = kM <= 16 ? 2 : 1;  // of 64 bytes of a weight row
-  static constexpr int kChunkK = 4 * Format::kLaneK;
-  static constexpr int kXPieces = kChunkK / 8;  // of a row and chunk
-  static constexpr int kXBytes = kM * kChunkK * 2;
-  static constexpr int kWeightBytes = kBatchN * 64;
-  // Four lanes share a row's scale, or each has its own.
-  static constexpr int kWordsOfRow = Format::kChunkScale ? 1 : 4;
-  static constexpr int kWordBytes = kBatchN * kWordsOfRow * 4;
-  static constexpr int kChunkBytes =
-      kXBytes + kWeightBytes + kWordBytes * (Format::kHasZeros ? 2 : 1);
-  static constexpr int kBytes = kChunks * kChunkBytes;
-  static constexpr int kStages = kQuantShared / kBytes < 8 ? kQuantShared / kBytes : 8;
-  static_assert(kStages >= 3);
-};
-
-template <class Format, int kM>
-__host__ __device__ inline int QuantSteps(int64_t k) {
-  constexpr int kStepK = QuantStage<Format, kM>::kChunks * QuantStage<Format, kM>::kChunkK;
-  return static_cast<int>((k + kStepK - 1) / kStepK);
+// How many stages a block's ring has beside `fixed` bytes: so that two blocks fit on a
+// multiprocessor, unless that leaves each with less than three.
+inline int RingStages(int64_t stage_bytes, int64_t fixed, int capability) {
+  constexpr int64_t kReserved = 1 << 10;  // of each block, beside what it asks for
+  constexpr int64_t kEnough = 3, kMost = kQuantStages;
+  const int64_t one = SharedLimit(capability), two = (one + kReserved) / 2 - kReserved;
+  const int64_t stages = (two - fixed) / stage_bytes;
+  return static_cast<int>(
+      std::min(stages >= kEnough ? stages : (one - fixed) / stage_bytes, kMost));
 }
 
-__device__ inline void CopyPieceOrZeros(uint32_t shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
-// The aligned word around `global`; arrays lie at multiples of 256 bytes, so that it is inside.
-__device__ inline void CopyWordAround(uint32_t shared, uint64_t global) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(global & ~uint64_t{3})
-               : "memory");
+// Waits until all but the last `pending` groups of copies are there.
+__device__ inline void CopyWaitBut(int pending) {
+  switch (pending) {
+    case 0:
+      return CopyWait<0>();
+    case 1:
+      return CopyWait<1>();
+    case 2:
+      return CopyWait<2>();
+    case 3:
+      return CopyWait<3>();
+    default:
+      return CopyWait<4>();
+  }
 }
 
-// A lane's part of two weight rows: what it copies and what it multiplies.
+// What a warp makes of its weight rows: results of tile j, rows g and g + 8, columns 8c + 2t and
+// 8c + 2t + 1.
 template <class Format, int kM>
-class QuantRows {
+class QuantSums {
  public:
   using Stage = QuantStage<Format, kM>;
+  using Weights = QuantWeights<Format, kM>;
+  using X = QuantX<Format, kM>;
+  using Scales = QuantScales<Format, kM>;
+  static constexpr int kTiles = Stage::kTiles, kColumns = kM / 8;
 
-  // A row that does not exist is read as the first one; its results are never stored.
-  __device__ QuantRows(const MatmulArgs& a, const TileRows& rows) : a_(a) {
-    const int warp = threadIdx.x / kWarp, g = threadIdx.x % kWarp / 4;
-    t_ = threadIdx.x % 4;
-    piece_ = Stage::kXBytes + threadIdx.x * 16;
-    const int word = Format::kChunkScale ? warp * 8 + g : static_cast<int>(threadIdx.x);
-    word_ = Stage::kXBytes + Stage::kWeightBytes + word * 4;
+  float sum[kTiles][kColumns][4] = {};
+
+  // Adds the products of a chunk, whose weights lie at `at` and x at `x_at`; `ends`: it is the last
+  // that its group's scale multiplies.
+  __device__ void Multiply(const Scales& scales, const X& x, uint32_t at, uint32_t x_at, int chunk,
+                           bool ends) {
+    uint4 piece[kTiles][2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t row = max(half == 0 ? rows.low : rows.high, 0);
-      weights_[half] = static_cast<const char*>(a.w) + row * (a.k * 16 / Format::kLaneK) + t_ * 16;
-      const int64_t element = Format::RowElement(a, 0, row);
-      scales_[half] = reinterpret_cast<uint64_t>(a.scales) +
-                      static_cast<uint64_t>(element) * Format::kScaleBytes;
-      if (Format::kHasZeros) zeros_[half] = reinterpret_cast<uint64_t>(a.zeros) + element;
+    for (int i = 0; i < 2 * kTiles; ++i) piece[i / 2][i % 2] = Weights::Piece(at, i / 2, i % 2);
+    typename Scales::OfChunk of = {};
+    if (!Format::kChunkScale || kFolds) of = scales.Read(chunk);
+    float(&to)[kTiles][kColumns][4] = Format::kChunkScale ? group_ : sum;
+#pragma unroll
+    for (int i = 0; i < Format::kLaneK / 8; ++i) {
+      uint32_t w[kTiles][2][4];
+#pragma unroll
+      for (int j = 0; j < 2 * kTiles; ++j) {
+        Format::Unpack(piece[j / 2][j % 2], i, of.lane[j / 2][j % 2], w[j / 2][j % 2]);
+      }
+      MultiplyPiece(x.At(x_at, i), kFolds && i == 0, w, to);
     }
+    if (kFolds) Fold(of.scale);
+    if (Format::kChunkScale && !kFolds && ends) Fold(scales.Read(chunk).scale);
   }
 
-  // `at`: of the chunk in shared memory.
-  __device__ void Copy(uint32_t at, int chunk) const {
-    const bool inside = Inside(chunk);
+ private:
+  // Whether every chunk's sums are scaled: a group is no shorter.
+  static constexpr bool kFolds = Format::kChunkScale && Stage::kChunkK >= 128;
+
+  __device__ static void MultiplyPiece(uint32_t x_at, bool first, const uint32_t (&w)[kTiles][2][4],
+                                       float (&to)[kTiles][kColumns][4]) {
+    // A product waits for the one before on the same sum: others come in between, four columns at a
+    // time, so that their pieces of x find room.
+    constexpr int kTogether = kColumns < 4 ? kColumns : 4;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      CopyPieceOrZeros(at + piece_ + half * (Stage::kWeightBytes / 2),
-                       weights_[half] + (inside ? chunk * 64 : 0), inside);
-    }
-    if (!HasScale(chunk) || (Format::kChunkScale && t_ != 0)) return;
-    const int32_t group = Group(chunk);
+    for (int from = 0; from < kColumns; from += kTogether) {
+      uint4 x[kTogether];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t to = at + word_ + half * (Stage::kWordBytes / 2);
-      CopyWordAround(to, scales_[half] + group * Format::kScaleBytes);
-      if (Format::kHasZeros && a_.zeros != nullptr) {
-        CopyWordAround(to + Stage::kWordBytes, zeros_[half] + group);
+      for (int c = 0; c < kTogether; ++c) x[c] = X::Piece(x_at, from + c);
+#pragma unroll
+      for (int c = 0; c < kTogether; ++c) {
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) {
+          float(&d)[4] = to[j][from + c];
+          if (first) {
+            MultiplyFirstTile(d, w[j][0][0], w[j][1][0], w[j][0][1], w[j][1][1], x[c].x, x[c].y);
+          } else {
+            MultiplyTile(d, w[j][0][0], w[j][1][0], w[j][0][1], w[j][1][1], x[c].x, x[c].y);
+          }
+        }
+      }
+#pragma unroll
+      for (int c = 0; c < kTogether; ++c) {
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) {
+          MultiplyTile(to[j][from + c], w[j][0][2], w[j][1][2], w[j][0][3], w[j][1][3], x[c].z,
+                       x[c].w);
+        }
       }
     }
   }
 
-  __device__ uint4 Piece(uint32_t at, int half) const {
-    return LoadPiece(at + piece_ + half * (Stage::kWeightBytes / 2));
-  }
-  __device__ ScaleWords Scales(uint32_t at, int chunk, int half) const {
-    ScaleWords words;
-    if (!HasScale(chunk)) return words;  // the weights are zeros
-    const int32_t group = Group(chunk);
-    const uint32_t from = at + word_ + half * (Stage::kWordBytes / 2);
-    words.scale = LoadWord<4>(from);
-    words.scale_at = static_cast<uint32_t>(scales_[half]) + group * Format::kScaleBytes;
-    if (Format::kHasZeros) {
-      words.zero = a_.zeros != nullptr ? LoadWord<4>(from + Stage::kWordBytes) : 0x08080808;
-      words.zero_at = static_cast<uint32_t>(zeros_[half]) + group;
+  __device__ void Fold(const float (&scale)[kTiles][2]) {
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          sum[j][c][i] = fmaf(scale[j][i / 2], group_[j][c][i], sum[j][c][i]);
+          if (!kFolds) group_[j][c][i] = 0;
+        }
+      }
     }
-    return words;
   }
 
- private:
-  __device__ bool Inside(int chunk) const { return (chunk * 4 + t_) * Format::kLaneK < a_.k; }
-  // A chunk's scale multiplies sums in every lane, also in one whose own columns do not exist.
-  __device__ bool HasScale(int chunk) const {
-    return Format::kChunkScale ? chunk * Stage::kChunkK < a_.k : Inside(chunk);
-  }
-  // Which of a row's scales.
-  __device__ int32_t Group(int chunk) const {
-    return (chunk * 4 + (Format::kChunkScale ? 0 : t_)) * Format::kLaneK >> a_.group_shift;
-  }
-
-  const MatmulArgs& a_;
-  int t_;
-  uint32_t piece_, word_;
-  const char* weights_[2];
-  uint64_t scales_[2], zeros_[2];
+  float group_[kTiles][kColumns][4] = {};
 };
 
-// x of a block: rows of a chunk in shared memory. A lane's eight columns are a piece; the pieces
-// that four lanes read together are neighbours, and rows take turns with two such neighbourhoods,
-// so that eight lanes meet no bank twice.
-template <class Format, int kM>
-class QuantX {
- public:
-  using Stage = QuantStage<Format, kM>;
-  static constexpr int kLanePieces = Format::kLaneK / 8;
-
-  __device__ explicit QuantX(const MatmulArgs& a) : a_(a) {
-    const int piece = threadIdx.x % Stage::kXPieces;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const int row = threadIdx.x / Stage::kXPieces + i * kRowsAtOnce;
-      const bool is = row < a.rows && row < kM;
-      from_[i] = is ? a.x + InputRow(a, row) * a.k + piece * 8 : nullptr;
-    }
-    column_ = piece * 8;
-  }
-
-  __device__ void Copy(uint32_t at, int chunk) const {
-    const int32_t first = chunk * Stage::kChunkK;
-    const bool inside = first + column_ < a_.k;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const int row = threadIdx.x / Stage::kXPieces + i * kRowsAtOnce;
-      if (kM < kRowsAtOnce && row >= kM) continue;
-      const bool valid = inside && from_[i] != nullptr;
-      CopyPieceOrZeros(at + Place(row, column_ / 8 / kLanePieces, column_ / 8 % kLanePieces),
-                       valid ? from_[i] + first : a_.x, valid);
-    }
-  }
-
-  // Of row 8c + g: the lane's piece i.
-  __device__ static uint4 Piece(uint32_t at, int c, int i) {
-    return LoadPiece(at + Place(c * 8 + threadIdx.x % kWarp / 4, threadIdx.x % 4, i));
-  }
-
- private:
-  static constexpr int kRowsAtOnce = kQuantThreads / Stage::kXPieces;
-  static constexpr int kRows = (kM + kRowsAtOnce - 1) / kRowsAtOnce;
-
-  __device__ static uint32_t Place(int row, int t, int i) {
-    return row * (Stage::kChunkK * 2) + (i ^ row % 2) * 64 + t * 16;
-  }
-
-  const MatmulArgs& a_;
-  int32_t column_;
-  const Bf16* from_[kRows];
-};
-
-// The results of a lane: of weight rows g and g + 8, columns 8c + 2t and 8c + 2t + 1.
-template <class Format, Output kOutput, int kTiles>
+// The results of a tile of 16 weight rows.
+template <class Format, Output kOutput, int kColumns>
 __device__ inline void StoreQuantSums(const MatmulArgs& a, int32_t tile,
-                                      const float (&sum)[kTiles][4]) {
+                                      const float (&sum)[kColumns][4]) {
   const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
   const TileRows rows = RowsOfTile<kOutput>(a, tile, g);
   if (rows.low < 0) return;
 #pragma unroll
-  for (int c = 0; c < kTiles; ++c) {
+  for (int c = 0; c < kColumns; ++c) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int r = c * 8 + 2 * t + j;
@@ -221,64 +164,130 @@ __device__ inline void StoreQuantSums(const MatmulArgs& a, int32_t tile,
   }
 }
 
-// parts, with k cut: f32 [splits][tiles][kM][kBatchN]; else null.
-template <class Format, Output kOutput, int kM>
-__global__ __launch_bounds__(kQuantThreads, 2) void QuantBatch(const MatmulArgs a, int steps_each,
-                                                               float* parts) {
-  using Stage = QuantStage<Format, kM>;
-  constexpr int kStages = Stage::kStages, kTiles = kM / 8;
-  extern __shared__ __align__(128) uint4 shared[];
-  const int warp = threadIdx.x / kWarp, g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
-  const int32_t tile = static_cast<int32_t>(blockIdx.x) * kQuantWarps + warp;
-  const int first = blockIdx.y * steps_each, all = QuantSteps<Format, kM>(a.k);
-  const int steps = min(steps_each, all - first);
-  const uint32_t ring = SharedAddress(shared);
-
-  GridTrigger();
-  const QuantRows<Format, kM> rows(a, RowsOfTile<kOutput>(a, tile, g));
-  const QuantX<Format, kM> x(a);
-  const auto chunk_at = [&](int step, int c) {
-    return ring + step % kStages * Stage::kBytes + c * Stage::kChunkBytes;
-  };
-  const auto copy = [&](const auto& what, int step) {
-    if (step >= steps) return;
+// Of the tile `j` of a block, as a part of a result. parts: f32 [kM][kBatchN].
+template <class Format, int kColumns>
+__device__ inline void StoreQuantPart(const MatmulArgs& a, int j, const float (&sum)[kColumns][4],
+                                      float* parts) {
+  const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int c = 0; c < Stage::kChunks; ++c) {
-      what.Copy(chunk_at(step, c), (first + step) * Stage::kChunks + c);
-    }
-  };
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) copy(rows, i);
-  GridWait();
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) copy(x, i), CopyCommit();
-
-  float sum[kTiles][4] = {};
-  for (int step = 0; step < steps; ++step) {
-    CopyWait<kStages - 2>();
-    __syncthreads();
-    copy(rows, step + kStages - 1);
-    copy(x, step + kStages - 1);
-    CopyCommit();
-#pragma unroll
-    for (int c = 0; c < Stage::kChunks; ++c) {
-      const uint32_t at = chunk_at(step, c);
-      const int chunk = (first + step) * Stage::kChunks + c;
-      MultiplyChunk<Format, false, kTiles>(
-          rows.Piece(at, 0), rows.Piece(at, 1), rows.Scales(at, chunk, 0),
-          rows.Scales(at, chunk, 1),
-          [&](int i, int piece) { return QuantX<Format, kM>::Piece(at, i, piece); }, sum);
-    }
-  }
-  if (parts == nullptr) return StoreQuantSums<Format, kOutput>(a, tile, sum);
-  parts += (int64_t{blockIdx.y} * gridDim.x + blockIdx.x) * kM * kBatchN + warp * 16 + g;
-#pragma unroll
-  for (int c = 0; c < kTiles; ++c) {
+  for (int c = 0; c < kColumns; ++c) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = c * 8 + 2 * t + i % 2;
-      if (row < a.rows) parts[row * kBatchN + i / 2 * 8] = sum[c][i] * Format::kFactor;
+      if (row < a.rows) {
+        parts[row * kBatchN + j * 16 + g + i / 2 * 8] = sum[c][i] * Format::kFactor;
+      }
     }
+  }
+}
+
+// Two warps that took turns along k add up what they have: each keeps one of the two tiles and
+// gives the other away.
+template <int kWarpsN, int kTiles, int kColumns>
+__device__ inline void MeetWarps(uint32_t shared, float (&sum)[kTiles][kColumns][4]) {
+  static_assert(kTiles == 2);
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const auto at = [&](int of, int c) { return shared + ((of * kColumns + c) * kWarp + lane) * 16; };
+  const bool second = warp >= kWarpsN;
+  __syncthreads();
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    uint4 given;
+    uint32_t(&v)[4] = reinterpret_cast<uint32_t(&)[4]>(given);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = __float_as_uint(second ? sum[0][c][i] : sum[1][c][i]);
+    StorePiece(at(warp, c), given);
+  }
+  __syncthreads();
+  const int other = second ? warp - kWarpsN : warp + kWarpsN;
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    const uint4 taken = LoadPiece(at(other, c));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sum[0][c][i] = (second ? sum[1][c][i] : sum[0][c][i]) + __uint_as_float(WordOf(taken, i));
+    }
+  }
+}
+
+// parts, with k cut: f32 [splits][tiles][kM][kBatchN]; else null.
+template <class Format, Output kOutput, int kM>
+__global__ __launch_bounds__(QuantStage<Format, kM>::kThreads,
+                             2) void QuantBatch(const MatmulArgs a, int stages, int steps_each,
+                                                float* parts) {
+  using Stage = QuantStage<Format, kM>;
+  constexpr int kTiles = Stage::kTiles;
+  extern __shared__ __align__(128) uint4 shared[];
+  const int warp = threadIdx.x / kWarp;
+  const int warp_n = warp % Stage::kWarpsN, warp_k = warp / Stage::kWarpsN;
+  const int32_t first_tile = static_cast<int32_t>(blockIdx.x) * (kBatchN / 16) + warp_n * kTiles;
+  int first = blockIdx.y * steps_each;
+  Keep(first);
+  const int steps = min(steps_each, (static_cast<int>(a.k) + Stage::kK - 1) / Stage::kK - first);
+  const uint32_t ring = SharedAddress(shared), end = ring + stages * Stage::kBytes;
+  uint32_t own =
+      Stage::kXBytes + warp * (Stage::kChunks * Stage::kWeightBytes) + threadIdx.x % kWarp * 16;
+  uint32_t x_own = warp_k * (Stage::kChunks * Stage::kXChunkBytes);
+  Keep(own), Keep(x_own);
+
+  GridTrigger();
+  QuantWeights<Format, kM> weights;
+  weights.template Set<kOutput>(a, first_tile, (first * Stage::kWarpsK + warp_k) * Stage::kChunks);
+  QuantScales<Format, kM> scales;
+  scales.template Set<kOutput>(a, end, blockIdx.x * (kBatchN / 16), warp_n * Stage::kWarpRows,
+                               first);
+  const auto copy_weights = [&](uint32_t at, int step) {
+    if (step >= steps) return;
+    weights.Copy(at + own);
+    scales.Copy(first + step);
+  };
+  for (int i = 0; i < stages - 1; ++i) copy_weights(ring + i * Stage::kBytes, i);
+  GridWait();
+  QuantX<Format, kM> x(a, first);
+  for (int i = 0; i < stages - 1; ++i) {
+    if (i < steps) x.Copy(ring + i * Stage::kBytes);
+    CopyCommit();
+  }
+
+  QuantSums<Format, kM> sums;
+  uint32_t at = ring, to = end - Stage::kBytes;
+  int chunk = (first * Stage::kWarpsK + warp_k) * Stage::kChunks;
+  for (int step = 0; step < steps; ++step) {
+    CopyWaitBut(stages - 2);
+    __syncthreads();
+    if (step + stages - 1 < steps) {
+      copy_weights(to, step + stages - 1);
+      x.Copy(to);
+    }
+    CopyCommit();
+#pragma unroll
+    for (int c = 0; c < Stage::kChunks; ++c) {
+      const bool last = step == steps - 1 && c == Stage::kChunks - 1;
+      const int following = chunk + (c + 1 < Stage::kChunks ? c + 1 : Stage::kK / Stage::kChunkK);
+      sums.Multiply(scales, x, at + own + c * Stage::kWeightBytes,
+                    at + x_own + c * Stage::kXChunkBytes, chunk + c,
+                    last || scales.Group(chunk + c) != scales.Group(following));
+    }
+    chunk += Stage::kK / Stage::kChunkK;
+    at = at + Stage::kBytes == end ? ring : at + Stage::kBytes;
+    to = to + Stage::kBytes == end ? ring : to + Stage::kBytes;
+  }
+  if (parts != nullptr) {
+    parts += (int64_t{blockIdx.y} * gridDim.x + blockIdx.x) * kM * kBatchN;
+  }
+  const auto store = [&](int j, const float(&sum)[kM / 8][4]) {
+    if (parts == nullptr) {
+      StoreQuantSums<Format, kOutput>(a, first_tile + j, sum);
+    } else {
+      StoreQuantPart<Format>(a, warp_n * kTiles + j, sum, parts);
+    }
+  };
+  if constexpr (Stage::kWarpsK == 2) {
+    MeetWarps<Stage::kWarpsN>(ring, sums.sum);
+    store(warp_k, sums.sum[0]);
+  } else {
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) store(j, sums.sum[j]);
   }
 }
 
@@ -286,12 +295,15 @@ template <class Format, Output kOutput, int kM>
 OpError RunQuantBatch(const MatmulArgs& a, const LaunchContext& context) {
   using Stage = QuantStage<Format, kM>;
   const auto kernel = QuantBatch<Format, kOutput, kM>;
-  constexpr size_t kShared = size_t{Stage::kStages} * Stage::kBytes;
-  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, kShared));
-  const BatchParts parts =
-      PlanParts(a, kM, QuantSteps<Format, kM>(a.k), kQuantLeastSteps, context.multiprocessors);
-  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(parts.tiles, parts.splits), kQuantThreads,
-                                       kShared, kernel, a, parts.steps_each, parts.data));
+  constexpr int kScales = QuantScales<Format, kM>::kBytes;
+  static_assert(2 * Stage::kBytes + kScales <= 99 << 10);
+  const int stages = RingStages(Stage::kBytes, kScales, context.capability);
+  const size_t shared = size_t{Stage::kBytes} * stages + kScales;
+  SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
+  const int steps = static_cast<int>((a.k + Stage::kK - 1) / Stage::kK);
+  const BatchParts parts = PlanParts(a, kM, steps, kQuantLeastSteps, context.multiprocessors);
+  SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(parts.tiles, parts.splits), Stage::kThreads,
+                                       shared, kernel, a, stages, parts.steps_each, parts.data));
   return parts.data != nullptr ? AddParts(a, kM, parts, context) : OpError{};
 }
 

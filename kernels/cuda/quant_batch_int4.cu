@@ -4,8 +4,16 @@
 #include "kernels/cuda/quant_batch.cuh"
 
 namespace switchyard::kernels::cuda {
+namespace {
+
+struct PlainInt4Format : Int4Format {
+  static constexpr bool kHasZeros = false;
+};
+
+}  // namespace
 
 OpError QuantBatchInt4Matmul(const MatmulArgs& a, const LaunchContext& context) {
+  if (a.zeros == nullptr) return RunQuantBatch<PlainInt4Format>(a, context);
   return RunQuantBatch<Int4Format>(a, context);
 }
 

@@ -4,8 +4,16 @@
 #include "kernels/cuda/quant_batch.cuh"
 
 namespace switchyard::kernels::cuda {
+namespace {
+
+struct PlainInt4SmallFormat : Int4SmallFormat {
+  static constexpr bool kHasZeros = false;
+};
+
+}  // namespace
 
 OpError QuantBatchInt4SmallMatmul(const MatmulArgs& a, const LaunchContext& context) {
+  if (a.zeros == nullptr) return RunQuantBatch<PlainInt4SmallFormat>(a, context);
   return RunQuantBatch<Int4SmallFormat>(a, context);
 }
 

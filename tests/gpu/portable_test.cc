@@ -29,7 +29,7 @@ TEST_P(GpuPortableTest, ProductsOfWideRows) {
     for (const int64_t width : {4096, 14336, 28672}) {
       const int64_t k = QuantWidth(format, width), n = 34;
       const QuantMatrix w(random_, format, n, k, 1, 1 / std::sqrt(static_cast<float>(k)));
-      for (const int32_t rows : {1, 3, 16, 20}) {
+      for (const int32_t rows : {1, 3, 16, 20, 40}) {
         const std::vector<float> x = RandomBf16(random_, rows * k);
         DeviceBf16 device_x(x), out(rows * n);
         std::vector<float> expected(rows * n);
