@@ -26,15 +26,23 @@ __global__ __launch_bounds__(kThreads) void Add(const MatmulArgs a, int m, const
   if (r >= a.rows) return;
   const int at = kPairs<kOutput> ? column / 8 * 16 + column % 8 : column;
   const float* from = parts.data + (tile * m + r) * kN + at;
+  // All of them are asked for before the first is there.
+  float4 part[kMostSplits][kPairs<kOutput> ? 2 : 1];
+#pragma unroll
+  for (int s = 0; s < kMostSplits; ++s, from += int64_t{parts.tiles} * m * kN) {
+    if (s >= parts.splits) break;
+    part[s][0] = *reinterpret_cast<const float4*>(from);
+    if constexpr (kPairs<kOutput>) part[s][1] = *reinterpret_cast<const float4*>(from + 8);
+  }
   float4 first = {0, 0, 0, 0}, second = {0, 0, 0, 0};
-  const auto add = [](float4& sum, const float* part) {
-    const float4 v = *reinterpret_cast<const float4*>(part);
+  const auto add = [](float4& sum, const float4& v) {
     sum = {sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w};
   };
-#pragma unroll 4
-  for (int s = 0; s < parts.splits; ++s, from += int64_t{parts.tiles} * m * kN) {
-    add(first, from);
-    if constexpr (kPairs<kOutput>) add(second, from + 8);
+#pragma unroll
+  for (int s = 0; s < kMostSplits; ++s) {
+    if (s >= parts.splits) break;
+    add(first, part[s][0]);
+    if constexpr (kPairs<kOutput>) add(second, part[s][1]);
   }
   if constexpr (kOutput == Output::kQkv) {
     const float low[4] = {first.x, first.y, first.z, first.w};

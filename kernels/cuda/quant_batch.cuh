@@ -5,7 +5,7 @@
 // A block has 128 weight rows (of gate and up: 64 each), all rows of x, and a part of k. A warp
 // takes 32 weight rows as the left operand of the tensor core: a lane holds 16 bytes of each of
 // four rows, which only it reads, and turns them into bf16 in registers; x is the right operand.
-// Up to 32 rows two warps share weight rows and take turns along k. Weights and x arrive by
+// Up to 16 rows two warps share weight rows and take turns along k. Weights and x arrive by
 // cp.async through a ring of up to six stages, scales through rings of their own; what is not x is
 // asked for before the kernel in front has ended. Where blocks of whole rows leave multiprocessors
 // idle, k is cut, and a second kernel adds the parts up in their order (batch_parts.cuh).

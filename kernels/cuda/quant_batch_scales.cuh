@@ -10,7 +10,7 @@ namespace switchyard::kernels::cuda {
 // Bytes of a ring that holds `each` of every group of all stages, in whole pieces.
 __host__ __device__ constexpr int ScaleRing(int each, int step_groups) {
   int ring = 32;
-  while (ring < (kQuantStages - 1) * step_groups * each + 16) ring *= 2;
+  while (ring < kQuantStages * step_groups * each + 16 - each) ring *= 2;
   return ring;
 }
 

@@ -22,7 +22,7 @@ struct QuantStage {
   static constexpr int kTiles = 2;
   static constexpr int kWarpRows = 16 * kTiles;
   static constexpr int kWarpsN = kBatchN / kWarpRows;
-  static constexpr int kWarpsK = kM <= 32 ? 2 : 1;
+  static constexpr int kWarpsK = kM <= 16 ? 2 : 1;
   static constexpr int kThreads = kWarpsN * kWarpsK * kWarp;
   static constexpr int kChunkK = 4 * Format::kLaneK;                     // 64 bytes of a weight row
   static constexpr int kChunks = kWarpsK == 1 && kChunkK < 128 ? 2 : 1;  // of a warp
