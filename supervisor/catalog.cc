@@ -80,12 +80,18 @@ absl::Status CheckMost(const ParsedText& file, const char* field, uint64_t value
 
 absl::Status CheckDuration(const ParsedText& file, const char* field,
                            const google::protobuf::Duration& duration) {
-  constexpr int64_t kMostSeconds = 10LL * 365 * 86400;
-  if (duration.seconds() < 0 || duration.nanos() < 0 || duration.nanos() > 999'999'999 ||
-      duration.seconds() > kMostSeconds) {
-    return file.Error(field, "must be from 0 to ten years, with nanos below 10^9");
+  constexpr int64_t kMostSeconds = kLongestDuration / kSecond;
+  const bool fraction = duration.nanos() >= 0 && duration.nanos() <= 999'999'999;
+  if (duration.seconds() < 0 || !fraction) {
+    return file.Error(field, absl::StrCat(duration.seconds(), " s and ", duration.nanos(),
+                                          " ns: neither may be negative, nor the nanos 10^9"));
   }
-  return absl::OkStatus();
+  if (duration.seconds() < kMostSeconds ||
+      (duration.seconds() == kMostSeconds && duration.nanos() == 0)) {
+    return absl::OkStatus();
+  }
+  return file.Error(field, absl::StrCat(duration.seconds(), " s is more than ", kMostSeconds,
+                                        " s, which are 30 days"));
 }
 
 absl::Status CheckModel(const ParsedText& file, const v1::Model& model) {

@@ -19,6 +19,10 @@ struct ModelEntry {
       problem;  // not OK: the model is FAILED from the start (cannot be planned, never fits)
 };
 
+// What a duration in models.d or in the configuration may be at most: so that no sum of several,
+// over all models, comes near to what a clock can count (292 years).
+constexpr Nanos kLongestDuration = Nanos{30} * 24 * 3600 * kSecond;
+
 // Reads every *.textproto of `directory`, in the order of the file names. INVALID_ARGUMENT names
 // file:line:column; nothing is returned unless all of it is good.
 absl::StatusOr<std::vector<v1::Model>> LoadModels(const std::string& directory);

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
+
 namespace switchyard::supervisor {
 namespace {
 
@@ -68,6 +70,32 @@ TEST(ParseConfig, ChecksRanges) {
   EXPECT_FALSE(ParseConfig("worker_threads: 100000", "c").ok());
   EXPECT_THAT(std::string(ParseConfig("\nlistn: \"x\"", "c").status().message()),
               HasSubstr("c:2:"));
+}
+
+// Also what 64 bits of nanoseconds cannot hold.
+TEST(ParseConfig, ADurationIsAtMostThirtyDays) {
+  for (const char* field : {"idle_timeout", "max_wait"}) {
+    auto error = [field](const std::string& value) {
+      return ErrorOf(absl::StrCat("name: \"a\" checkpoint: \"c\" ", field, " { ", value, " }"));
+    };
+    const std::string text = "name: \"a\" checkpoint: \"c\" ";
+    EXPECT_TRUE(ParseModel(absl::StrCat(text, field, " { seconds: 2592000 }"), "x").ok()) << field;
+    EXPECT_THAT(
+        error("seconds: 2592001"),
+        HasSubstr(absl::StrCat(field, ": 2592001 s is more than 2592000 s, which are 30 days")));
+    EXPECT_THAT(error("seconds: 2592000 nanos: 1"), HasSubstr("is more than"));
+    EXPECT_THAT(error("seconds: 9223372036"), HasSubstr("is more than"));
+    EXPECT_THAT(error("seconds: 9223372036854775807"), HasSubstr("is more than"));
+    EXPECT_THAT(error("seconds: 5 nanos: -1"), HasSubstr("5 s and -1 ns"));
+  }
+  for (const char* field : {"drain_timeout", "shutdown_timeout", "probe_interval"}) {
+    auto ok = [field](const char* seconds) {
+      return ParseConfig(absl::StrCat(field, " { seconds: ", seconds, " }"), "c").ok();
+    };
+    EXPECT_TRUE(ok("2592000")) << field;
+    EXPECT_FALSE(ok("2592001")) << field;
+    EXPECT_FALSE(ok("9223372036854775807")) << field;
+  }
 }
 
 class LoadModelsTest : public ::testing::Test {
