@@ -13,6 +13,13 @@ namespace {
 // A prompt of a megabyte must not hold up the small ones behind it.
 constexpr int kValidators = 2;
 
+// `delay` later; 0: never.
+Nanos After(Nanos now, uint64_t delay) {
+  if (delay == 0) return 0;
+  const auto most = static_cast<uint64_t>(std::numeric_limits<Nanos>::max() - now);
+  return now + static_cast<Nanos>(std::min(delay, most));
+}
+
 template <typename Done>
 void SetStatus(const absl::Status& status, Done& done) {
   done.set_code(static_cast<int32_t>(status.code()));
@@ -46,10 +53,8 @@ void Requests::Submit(v1::Submit command) {
     auto [place, is_new] = requests_.try_emplace(id);
     if (!is_new) return;  // the supervisor never uses a number twice
     place->second.arrived = now;
-    if (command.deadline_ns() > 0) {
-      const auto most = static_cast<uint64_t>(std::numeric_limits<Nanos>::max() - now);
-      place->second.deadline = now + static_cast<Nanos>(std::min(command.deadline_ns(), most));
-    }
+    place->second.deadline = After(now, command.deadline_ns());
+    place->second.patient_until = After(now, command.patience_ns());
   }
   validators_.Post([this, command = std::move(command)] { Validate(command); });
 }
@@ -72,6 +77,7 @@ void Requests::Admit(RequestId id, absl::StatusOr<ValidRequest> valid) {
   request.sequence = std::move(valid->sequence);
   request.sequence.id = id;
   request.sequence.deadline = request.deadline;
+  request.sequence.patient_until = request.patient_until;
   Generation::Options options;
   options.model = model_.model.name();
   options.prompt = request.sequence.prompt;

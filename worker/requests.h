@@ -51,6 +51,7 @@ class Requests {
     Stage stage = Stage::kValidating;
     Nanos arrived = 0;
     Nanos deadline = 0;       // 0: none
+    Nanos patient_until = 0;  // as in SequenceRequest
     uint64_t place = 0;       // kWaiting: in waiting_
     Executor::Ticket expiry;  // kWaiting with a deadline: of timer_
     bool suspended = false;

@@ -21,7 +21,7 @@ struct RequestLimits {
 
 // A request that the engine can run.
 struct ValidRequest {
-  SequenceRequest sequence;       // id and deadline are the caller's to set
+  SequenceRequest sequence;       // id and times are the caller's to set
   std::vector<std::string> stop;  // stop strings
 };
 

@@ -6,7 +6,7 @@
 //    rows need; where they do not fit, suspended sequences and then the lowest in that order are
 //    paused. One row each for those that decode, then whole chunks of prompt while rows are left.
 // 2. Paused sequences come back, first in first out, when what they held and need next fits.
-// 3. Waiting sequences are admitted, by priority, then arrival, when all of their prompt fits
+// 3. Waiting sequences are admitted, in the order of waiting_queue.h, when all of their prompt fits
 //    beside what the running ones are known to need. Nobody overtakes one that does not fit.
 // A sequence that runs alone always fits (the smallest pool holds it), so somebody always goes on.
 

@@ -43,7 +43,8 @@ struct SequenceRequest {
   int32_t logprobs = -1;          // alternatives; -1: no log-probabilities
   int32_t prompt_logprobs = -1;
   int32_t priority = 0;
-  Nanos deadline = 0;  // 0: none
+  Nanos patient_until = 0;  // then it has waited for long enough: see WaitingQueue; 0: never
+  Nanos deadline = 0;       // 0: none
 };
 
 struct TokenResult {

@@ -32,7 +32,7 @@ Sequence* SequenceTable::Add(SequenceRequest request, Nanos now) {
   sequence->request = std::move(request);
   sequence->arrival = ++arrivals_;
   sequence->times.submitted = now;
-  waiting_.insert(sequence);
+  waiting_.Add(sequence);
   return sequence.get();
 }
 
@@ -41,20 +41,11 @@ Sequence* SequenceTable::Find(RequestId id) const {
   return at == by_id_.end() ? nullptr : at->second.get();
 }
 
-std::vector<std::shared_ptr<Sequence>> SequenceTable::NextWaiting(int32_t most) const {
-  std::vector<std::shared_ptr<Sequence>> next;
-  for (const auto& sequence : waiting_) {
-    if (static_cast<int32_t>(next.size()) >= most) break;
-    if (!sequence->suspended) next.push_back(sequence);
-  }
-  return next;
-}
-
 std::shared_ptr<Sequence> SequenceTable::Take(Sequence& sequence) {
   switch (sequence.state) {
     case SequenceState::kWaiting: {
       std::shared_ptr<Sequence> taken = by_id_.at(sequence.request.id);
-      waiting_.erase(taken);
+      waiting_.Remove(taken);
       return taken;
     }
     case SequenceState::kRunning:
@@ -72,6 +63,7 @@ std::shared_ptr<Sequence> SequenceTable::Take(Sequence& sequence) {
 
 void SequenceTable::Start(Sequence& sequence) {
   SY_CHECK(!free_slots_.empty() && sequence.state != SequenceState::kRunning);
+  if (sequence.state == SequenceState::kWaiting) waiting_.Admit(by_id_.at(sequence.request.id));
   std::shared_ptr<Sequence> taken = Take(sequence);
   sequence.slot = *free_slots_.begin();
   free_slots_.erase(free_slots_.begin());

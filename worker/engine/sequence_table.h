@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "worker/engine/sequence.h"
+#include "worker/engine/waiting_queue.h"
 
 namespace switchyard::worker {
 
@@ -25,9 +26,8 @@ class SequenceTable {
   const std::deque<std::shared_ptr<Sequence>>& paused() const {
     return paused_;
   }  // first in first out
-  // The first `most` waiting sequences that are not suspended, by priority, then arrival.
-  std::vector<std::shared_ptr<Sequence>> NextWaiting(int32_t most) const;
-  size_t waiting_count() const { return waiting_.size(); }
+  WaitingQueue& waiting() { return waiting_; }
+  const WaitingQueue& waiting() const { return waiting_; }
   int32_t free_slots() const { return static_cast<int32_t>(free_slots_.size()); }
 
   void Start(Sequence& sequence);    // waiting or paused -> running, in the lowest free slot
@@ -40,19 +40,10 @@ class SequenceTable {
   Nanos NextDeadline() const;
 
  private:
-  struct Rank {
-    bool operator()(const std::shared_ptr<Sequence>& a, const std::shared_ptr<Sequence>& b) const {
-      if (a->request.priority != b->request.priority) {
-        return a->request.priority > b->request.priority;
-      }
-      return a->arrival < b->arrival;
-    }
-  };
-
   std::shared_ptr<Sequence> Take(Sequence& sequence);  // out of its state's list
 
   absl::flat_hash_map<RequestId, std::shared_ptr<Sequence>> by_id_;
-  std::set<std::shared_ptr<Sequence>, Rank> waiting_;
+  WaitingQueue waiting_;
   std::vector<std::shared_ptr<Sequence>> running_;
   std::deque<std::shared_ptr<Sequence>> paused_;
   std::set<int32_t> free_slots_;

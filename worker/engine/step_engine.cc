@@ -95,6 +95,7 @@ void StepEngine::Run() {
 bool StepEngine::Iterate() {
   ApplyCommands();
   ExpireDeadlines();
+  sequences_.waiting().Age(clock_.Now());
   bool progress = TendLease();
   const size_t before = on_their_way_.size();
   progress |= LaunchStep();
@@ -140,7 +141,7 @@ StepEngine::Picture StepEngine::TakePicture() const {
   Picture picture;
   picture.running = sequences_.running();
   picture.paused.assign(sequences_.paused().begin(), sequences_.paused().end());
-  picture.waiting = sequences_.NextWaiting(limits_.max_sequences);
+  picture.waiting = sequences_.waiting().Next(limits_.max_sequences);
   for (const auto& each : picture.running) picture.running_items.push_back(ItemOf(*each));
   for (const auto& each : picture.paused) picture.paused_items.push_back(ItemOf(*each));
   for (const auto& each : picture.waiting) picture.waiting_items.push_back(ItemOf(*each));
@@ -367,7 +368,7 @@ SequenceCounts StepEngine::Counts() const {
   SequenceCounts counts;
   counts.running = static_cast<int32_t>(sequences_.running().size());
   counts.paused = static_cast<int32_t>(sequences_.paused().size());
-  counts.waiting = static_cast<int32_t>(sequences_.waiting_count());
+  counts.waiting = static_cast<int32_t>(sequences_.waiting().size());
   counts.host_kv_bytes = host_kv_bytes_;
   return counts;
 }

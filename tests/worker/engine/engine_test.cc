@@ -233,6 +233,38 @@ TEST_P(EngineTest, CancellationOfOnesThatWaitOrArePaused) {
   ExpectNothingHeld();
 }
 
+// Eight of priority 5 at a time, of which four wait: always somebody to go before.
+TEST_P(EngineTest, AStreamOfHigherPriorityDoesNotStarveALowOne) {
+  Build();
+  h().GrantAll();
+  SequenceRequest low = Request(1, 20, 30);
+  low.patient_until = h().clock().Now() + 30 * kSecond;
+  RequestId next = 2;
+  auto open = [&] {
+    int count = 0;
+    for (RequestId id = 2; id < next; ++id) count += h().of(id).end == SequenceEnd::kNone;
+    return count;
+  };
+  auto stream = [&] {
+    for (; open() < 8; ++next) {
+      SequenceRequest high = Request(next, 10, 10);
+      high.priority = 5;
+      Submit(high);
+    }
+    h().Iterate(1);
+    h().clock().Advance(kSecond / 10);
+  };
+  stream();
+  Submit(low);
+  for (int i = 0; i < 290; ++i) stream();
+  ASSERT_GT(next, 60u);
+  EXPECT_TRUE(h().of(1).tokens.empty()) << "it is patient";
+  for (int i = 0; i < 40; ++i) stream();
+  EXPECT_FALSE(h().of(1).tokens.empty());
+  h().Settle();
+  for (RequestId id = 1; id < next; ++id) ExpectAnswer(id);
+}
+
 TEST_P(EngineTest, FinishIsAStop) {
   Build();
   h().GrantAll();
