@@ -1,5 +1,7 @@
 // What must hold between any two events; tests ask after every one.
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "supervisor/router_impl.h"
 
@@ -30,13 +32,12 @@ std::string AuditCounts(const State& state, const ModelRecord& model) {
 std::string Router::Impl::Audit() const {
   for (const auto& [name, model] : state_.models) {
     if (std::string wrong = AuditCounts(state_, *model); !wrong.empty()) return wrong;
-    const WaitClock& clock = model->clock;
-    if (model->ages.empty() || clock.stopped || state_.ending) continue;
-    const Nanos since = std::max(model->ages.begin()->first, clock.from);
-    if (Now() - since > clock.bound) {
-      return absl::StrCat("a request for ", name, " has waited for ",
-                          (Now() - since) / kMillisecond, " ms, and its bound is ",
-                          clock.bound / kMillisecond, " ms");
+    const WaitMeter& meter = model->clock.meter;
+    if (!meter.runs() || state_.ending) continue;
+    const std::optional<Nanos> due = meter.FirstDue(model->ages, Now());
+    if (due && *due < Now()) {
+      return absl::StrCat("a request for ", name, " should have been refused ",
+                          (Now() - *due) / kMillisecond, " ms ago");
     }
   }
   return "";

@@ -201,7 +201,7 @@ class Router::Impl {
   bool Resident(const ModelRecord& model) const;
   void SetLease(ModelRecord& model, const Bytes& target, Motion motion, bool pause = false,
                 uint64_t host_kv = 0);
-  void ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker);
+  void ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker, Nanos drain);
   void WatchLease(ModelRecord& model, std::optional<uint64_t> excused = {});
   enum class HostRoom { kThere, kComing, kNone };
   HostRoom ReserveForPause(ModelRecord& model);
@@ -232,7 +232,9 @@ class Router::Impl {
   uint64_t KvUsed(const ModelRecord& model) const;
   Nanos Present(size_t device) const;
   Nanos OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const;
-  bool ClockStopped(const ModelRecord& model) const;
+  Nanos MaxWait(const ModelRecord& model) const;
+  bool HeldUp(const ModelRecord& model, bool resident) const;
+  void KeepMeter(ModelRecord& model);
   void BeginTurn(ModelRecord& model, uint64_t moved);
   Nanos BackOffUntil(const ModelRecord& model) const;
   absl::Status StartedTooLate(const ModelRecord& model, Nanos bound) const;
@@ -251,10 +253,11 @@ class Router::Impl {
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
                          const std::vector<Demand>& demands);
   void StartSwap(DeviceSlot& device, Decision::Start start);
+  void HurryVictims(Swap& swap, const std::vector<Demand>& demands);
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
   void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks);
-  void ApplyShrinks(const std::vector<Shrink>& shrinks);
+  void ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain);
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);
   bool Drains(const ModelRecord& model) const;

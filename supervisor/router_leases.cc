@@ -48,13 +48,13 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
   dirty_ = true;
 }
 
-// Asks a victim for bytes. Sequences in flight may go on for the drain timeout, then are paused;
-// host memory is kept for them from now on, if there is any.
-void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker) {
+// Asks a victim for bytes. Sequences in flight may go on for `drain`, then are paused; host memory
+// is kept for them from now on, if there is any.
+void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker, Nanos drain) {
   if (!model.needs.Whole(target) && !end_worker && model.running > 0) ReserveForPause(model);
   SetLease(model, target, Motion::kShrink);
   model.lease.ends_worker = end_worker;
-  ArmDrain(model, options_.drain_timeout);
+  ArmDrain(model, drain);
 }
 
 void Router::Impl::ArmDrain(ModelRecord& model, Nanos delay) {
@@ -122,8 +122,8 @@ Router::Impl::HostRoom Router::Impl::ReserveForPause(ModelRecord& model) {
   return model.lease.reserved ? HostRoom::kThere : HostRoom::kNone;
 }
 
-// The drain timeout is over. What cannot be paused goes on, and nobody waits for it any longer: a
-// drain without an end would hold up the whole device.
+// The drain is over. What cannot be paused goes on, after the drain timeout for good, and nobody
+// waits for it any longer: a drain without an end would hold up the whole device.
 void Router::Impl::TryPause(ModelRecord& model) {
   LeaseSlot& lease = model.lease;
   if (lease.motion != Motion::kShrink || lease.pausing || !Ready(model)) return;
@@ -141,6 +141,8 @@ void Router::Impl::TryPause(ModelRecord& model) {
   // Who stays whole need not stop. Who stands still is stuck, and the lease's watch will say so;
   // and what has been cancelled is about to end.
   if (whole || !GetsOn(model) || model.running == 0) return ArmDrain(model, kSecond);
+  const Nanos left = lease.since + options_.drain_timeout - Now();
+  if (left > 0) return ArmDrain(model, left);
   GiveUpDrain(model);
 }
 
@@ -275,7 +277,7 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   LogWarning(why.message());
   Bytes before = Min(model.lease.before, lease.held);
   before.fixed = lease.held.fixed;  // comes back with the process only
-  ShrinkTo(model, before, false);
+  ShrinkTo(model, before, false, options_.drain_timeout);
   if (swap) {
     AbortSwap(device);
     LoadFailed(model, why);
@@ -291,7 +293,7 @@ void Router::Impl::Sleep(ModelRecord& model) {
   if (busy) return ArmIdle(model);
   if (model.pinned || !Ready(model) || lease.granted.weights + lease.granted.kv == 0) return;
   LogInfo(model.name(), " goes to sleep");
-  ShrinkTo(model, Bytes{lease.granted.fixed, 0, 0}, false);
+  ShrinkTo(model, Bytes{lease.granted.fixed, 0, 0}, false, options_.drain_timeout);
 }
 
 }  // namespace switchyard::supervisor

@@ -47,6 +47,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
   request->priority = std::clamp(request->request.priority(), -100, 100);
   request->deadline = deadline;
   request->arrived = Now();
+  request->meter_at = model.clock.meter.Reading(Now());
   request->sink = std::move(sink);
   if (deadline != 0) {
     // The worker has the deadline too; this reaches requests that it does not have.
@@ -146,6 +147,8 @@ void Router::Impl::SubmitTo(ModelRecord& model, Request& request) {
   if (request.deadline != 0) {
     submit.set_deadline_ns(static_cast<uint64_t>(std::max<Nanos>(request.deadline - Now(), 1)));
   }
+  submit.set_patience_ns(
+      static_cast<uint64_t>(std::max<Nanos>(request.arrived + MaxWait(model) - Now(), 1)));
   request.sent_at = Now();
   // Whoever decides in this round comes after this: that it has been sent asks for no other round.
   const bool dirty = dirty_, dirty_soon = dirty_soon_;
@@ -195,7 +198,8 @@ void Router::Impl::EnterStage(ModelRecord& model, Request& request, Stage stage)
   }
   // A paused sequence queues anew: by its age it would drive out at once who drove it out.
   request.waiting_since = stage == Stage::kPaused ? Now() : request.arrived;
-  model.ages.insert({request.waiting_since, request.id});
+  if (stage == Stage::kPaused) request.meter_at = model.clock.meter.Reading(Now());
+  model.ages.insert({request.meter_at, request.id});
   if (stage == Stage::kUnsent) model.unsent.insert(request.id);
   if (stage == Stage::kPaused) ++model.paused;
   if (stage != Stage::kAccepted && stage != Stage::kPaused) return;
@@ -211,7 +215,7 @@ void Router::Impl::LeaveStage(ModelRecord& model, Request& request) {
     model.lease.outlasting.erase(request.id);
     return;
   }
-  model.ages.erase({request.waiting_since, request.id});
+  model.ages.erase({request.meter_at, request.id});
   if (stage == Stage::kUnsent) model.unsent.erase(request.id);
   if (stage == Stage::kPaused) --model.paused;
   if (stage != Stage::kAccepted && stage != Stage::kPaused) return;

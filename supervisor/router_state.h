@@ -20,6 +20,7 @@
 #include "supervisor/rate_meter.h"
 #include "supervisor/router.h"
 #include "supervisor/scheduler.h"
+#include "supervisor/wait_meter.h"
 
 // What the router knows, as plain structs. Only the router's own files include this.
 namespace switchyard::supervisor {
@@ -72,6 +73,7 @@ struct Request {
   Nanos accepted_at = 0;
   Nanos resident_at = 0;    // when its model was there for it; 0: not yet
   Nanos waiting_since = 0;  // when this wait began: its arrival, or when it was paused
+  Nanos meter_at = 0;       // where its model's WaitMeter stood then
   int32_t priority = 0;
   bool resubmitted = false;  // one lost worker is forgiven
   bool told_waiting = false;
@@ -217,14 +219,10 @@ struct LeaseSlot {
 struct WaitClock {
   explicit WaitClock(Timers* timers) : alarm(timers) {}
 
-  bool stopped = false;  // it is resident, or being loaded: nobody else holds it up
-  Nanos from = 0;        // no wait counts from before
-  Nanos bound = 0;       // of this wait; it only grows
+  WaitMeter meter;
+  Nanos resident_since = 0;  // 0: it is not
   Nanos alarm_at = 0;
-  Alarm alarm;  // the oldest request is overdue
-
-  // When a request that waits since `since` is refused.
-  Nanos Due(Nanos since) const { return std::max(since, from) + bound; }
+  Alarm alarm;  // a request is overdue
 };
 
 // How the model proves that work gets done: see probe.h.
@@ -305,8 +303,8 @@ struct ModelRecord {
   std::map<int32_t, size_t> priorities;  // of them
   std::set<RequestId> unsent;
   std::set<WaitKey> waiting;
-  uint64_t since_sum = 0;                      // of those; wraps, and so do sums made with it
-  std::set<std::pair<Nanos, RequestId>> ages;  // all that do not run, by the start of their wait
+  uint64_t since_sum = 0;  // of those; wraps, and so do sums made with it
+  WaitMeter::Line ages;    // all that do not run, by the start of their wait on the clock's meter
   size_t running = 0;
   size_t paused = 0;
   std::set<uint64_t> calls;
@@ -351,6 +349,7 @@ struct Swap {
   std::string model;
   Demand demand;
   std::set<std::string> victims;
+  Nanos drain_until = 0;  // then their sequences are paused
   bool growing = false;
   Bytes before;
   Bytes target;

@@ -39,11 +39,12 @@ void Router::Impl::PumpDevice(size_t index) {
       return;  // everything is looked at anew
     }
     PumpWaits(index, demands);
+    if (device.swap) HurryVictims(*device.swap, demands);
   }
   // A swap may take long, be it for a drain or for a disk: strangers do not wait for it.
   const std::string comes_in = device.swap ? device.swap->model : "";
   const std::vector<Shrink> relief = PlanRelief(DeviceView(index), models, comes_in, Now());
-  if (!state_.ending) ApplyShrinks(relief);
+  if (!state_.ending) ApplyShrinks(relief, options_.drain_timeout);
   if (device.swap) return AdvanceSwap(device, index);
   if (state_.ending) return;
   if (!relief.empty()) models = ModelViews(index);
@@ -133,6 +134,7 @@ void Router::Impl::StartSwap(DeviceSlot& device, Decision::Start start) {
   device.swap->model = start.demand.model;
   device.swap->demand = start.demand;
   device.swap->before = LeaseOf(*Find(start.demand.model)).granted;
+  device.swap->drain_until = Now() + std::min(options_.drain_timeout, start.slack);
   ShrinkVictims(*device.swap, start.shrinks);
   dirty_ = true;
 }
@@ -141,16 +143,16 @@ void Router::Impl::ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks)
   for (const Shrink& shrink : shrinks) {
     if (Ready(*Find(shrink.model))) swap.victims.insert(shrink.model);
   }
-  ApplyShrinks(shrinks);
+  ApplyShrinks(shrinks, std::max<Nanos>(swap.drain_until - Now(), 0));
 }
 
-void Router::Impl::ApplyShrinks(const std::vector<Shrink>& shrinks) {
+void Router::Impl::ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain) {
   for (const Shrink& shrink : shrinks) {
     ModelRecord& victim = *Find(shrink.model);
     Bytes target = shrink.target;
     target.fixed = LeaseOf(victim).granted.fixed;  // comes back with the process only
     if (!Ready(victim)) continue;
-    ShrinkTo(victim, target, shrink.end_worker);
+    ShrinkTo(victim, target, shrink.end_worker, drain);
   }
 }
 
@@ -165,6 +167,20 @@ bool Router::Impl::VictimsDrain(const Swap& swap) const {
     const ModelRecord* victim = Find(name);
     return victim != nullptr && Drains(*victim);
   });
+}
+
+// Somebody's bound may have come to ask for less of a drain that is under way.
+void Router::Impl::HurryVictims(Swap& swap, const std::vector<Demand>& demands) {
+  const auto own = std::find_if(demands.begin(), demands.end(),
+                                [&](const Demand& demand) { return demand.model == swap.model; });
+  if (own == demands.end() || swap.drain_until <= Now() || !VictimsDrain(swap)) return;
+  const Nanos slack = std::min(Slack(*own, demands, kRelease, Now()), swap.drain_until - Now());
+  if (Now() + slack == swap.drain_until) return;
+  swap.drain_until = Now() + slack;
+  for (const std::string& name : swap.victims) {
+    ModelRecord* victim = Find(name);
+    if (victim != nullptr && Drains(*victim)) ArmDrain(*victim, slack);
+  }
 }
 
 // 1. It has grown, or is growing: its LeaseStatus ends the swap.

@@ -1,6 +1,7 @@
 // What waits and for how long, as values for the scheduler; and who has waited too long.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -11,14 +12,7 @@
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kLeastRetry = kSecond;   // advice to those who are refused
-constexpr Nanos kRelease = kSecond / 2;  // to pause sequences and give memory back
-
-Nanos MaxWait(const ModelRecord& model) {
-  const v1::Model& entry = model.entry.model;
-  if (!entry.has_max_wait()) return kMaxWait;
-  return entry.max_wait().seconds() * kSecond + entry.max_wait().nanos();
-}
+constexpr Nanos kLeastRetry = kSecond;  // advice to those who are refused
 
 double Seconds(Nanos time) {
   return static_cast<double>(time / (100 * kMillisecond)) / 10;  // for people
@@ -26,7 +20,13 @@ double Seconds(Nanos time) {
 
 }  // namespace
 
-// How long victims on the device may take until they have drained or paused.
+Nanos Router::Impl::MaxWait(const ModelRecord& model) const {
+  const v1::Model& entry = model.entry.model;
+  if (!entry.has_max_wait()) return kMaxWait;
+  return entry.max_wait().seconds() * kSecond + entry.max_wait().nanos();
+}
+
+// How long victims on the device may take until they have drained or paused, if nobody is pressed.
 Nanos Router::Impl::DrainOf(size_t device) const {
   for (const auto& [name, model] : state_.models) {
     if (model->device == device && model->running > 0) return options_.drain_timeout + kRelease;
@@ -126,7 +126,7 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     demand.requests = model.waiting.size();
     const uint64_t now = static_cast<uint64_t>(Now());
     demand.waited = static_cast<Nanos>(demand.requests * now - model.since_sum);
-    if (model.clock.bound > 0) demand.due = model.clock.Due(model.ages.begin()->first);
+    demand.due = model.clock.meter.FirstDue(model.ages, Now()).value_or(0);
   }
   if (const SwitchOp* op = FindSwitch(model.name())) {
     demand.kind = DemandKind::kSwitch;
@@ -171,7 +171,8 @@ std::vector<Demand> Router::Impl::Demands(size_t device) const {
     const uint64_t held = std::min(LeaseOf(*model).held.weights, model->needs.image);
     const double rate = model->host.streamed ? model->master.fill.bytes_per_second() : copy;
     demand->swap = SwapTime(model->needs.image - held + model->worker.host_kv + in_flight, rate);
-    demand->turn = LeastTurn(demand->swap);
+    const bool operators = demand->kind == DemandKind::kSwitch;
+    demand->turn = std::max(LeastTurn(demand->swap), operators ? kSwitchedTurn : 0);
     demands.push_back(*std::move(demand));
   }
   return demands;
@@ -197,10 +198,9 @@ Nanos Router::Impl::Present(size_t device) const {
 
 // What all other demands take of the model's device.
 Nanos Router::Impl::OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const {
-  const Nanos drain = DrainOf(model.device);
   Nanos others = 0;
   for (const Demand& demand : demands) {
-    if (demand.model != model.name()) others += TurnTime(demand, drain);
+    if (demand.model != model.name()) others += TurnTime(demand, kRelease);
   }
   return others;
 }
@@ -222,7 +222,7 @@ absl::Status Router::Impl::StartedTooLate(const ModelRecord& model, Nanos bound)
 
 // That a new request would have.
 Nanos Router::Impl::BoundOfNew(const ModelRecord& model) const {
-  return WaitBound(MaxWait(model), Present(model.device), DrainOf(model.device),
+  return WaitBound(MaxWait(model), Present(model.device), kRelease,
                    OthersTime(model, Demands(model.device)));
 }
 
@@ -241,69 +241,75 @@ absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
 // The same for requests that came while there was a worker, or a shorter back-off.
 void Router::Impl::RefuseHopeless(ModelRecord& model) {
   const Nanos until = BackOffUntil(model);
-  std::vector<RequestId> late;
-  for (const auto& [since, id] : model.ages) {
-    if (until <= model.clock.Due(since)) break;
-    late.push_back(id);
-  }
-  for (const RequestId id : late) {
-    EndRequest(*FindRequest(id), StartedTooLate(model, model.clock.bound), false);
+  if (until == 0) return;
+  const WaitMeter& meter = model.clock.meter;
+  for (const RequestId id : meter.DueBy(until - 1, model.ages, Now())) {
+    Request& request = *FindRequest(id);
+    EndRequest(request, StartedTooLate(model, meter.BoundOf(request.meter_at)), false);
   }
 }
 
-// Whether nobody else holds up the model's requests.
-bool Router::Impl::ClockStopped(const ModelRecord& model) const {
-  const DeviceSlot& device = DeviceOf(model);
-  const bool comes =
-      device.swap && device.swap->model == model.name() && !VictimsDrain(*device.swap);
-  return Resident(model) || comes || model.master.phase == MasterSlot::Phase::kFilling;
+// Whether others hold up the model's requests: it is not there, and nothing of it is on its way to
+// the device or to its master.
+bool Router::Impl::HeldUp(const ModelRecord& model, bool resident) const {
+  if (resident || !Ready(model)) return !resident;
+  const std::optional<Swap>& swap = DeviceOf(model).swap;
+  const bool comes = swap && swap->growing && swap->model == model.name();
+  return !comes && model.master.phase != MasterSlot::Phase::kFilling;
+}
+
+void Router::Impl::KeepMeter(ModelRecord& model) {
+  WaitClock& clock = model.clock;
+  const bool resident = Resident(model);
+  if (resident && clock.resident_since == 0) clock.resident_since = Now();
+  if (!resident && clock.resident_since > 0) {
+    // Being there for a moment is no turn.
+    const Nanos stayed = Now() - std::exchange(clock.resident_since, 0);
+    if (stayed >= kLeastTurn && Now() >= model.turn_until) clock.meter.BeginAnew(Now());
+  }
+  const bool runs = HeldUp(model, resident);
+  if (runs != clock.meter.runs()) clock.meter.SetRuns(runs, Now());
 }
 
 // Keeps the clocks of all models of the device, and refuses what is overdue.
 void Router::Impl::PumpWaits(size_t index, const std::vector<Demand>& demands) {
-  const Nanos drain = DrainOf(index);
   const Nanos present = Present(index);
   Nanos all = 0;
-  for (const Demand& demand : demands) all += TurnTime(demand, drain);
+  for (const Demand& demand : demands) all += TurnTime(demand, kRelease);
   auto own = demands.begin();  // in the order of names, too
   for (const auto& [name, model] : state_.models) {
     if (model->device != index) continue;
     Nanos others = all;
-    if (own != demands.end() && own->model == name) others -= TurnTime(*own++, drain);
+    if (own != demands.end() && own->model == name) others -= TurnTime(*own++, kRelease);
+    KeepMeter(*model);
     WaitClock& clock = model->clock;
-    const bool stopped = ClockStopped(*model);
-    if (clock.stopped && !stopped) clock.from = Now();
-    clock.stopped = stopped;
-    if (stopped || model->ages.empty()) {
-      clock.bound = 0;
+    if (!clock.meter.runs() || model->ages.empty()) {
       clock.alarm.Clear();
       continue;
     }
-    clock.bound = std::max(clock.bound, WaitBound(MaxWait(*model), present, drain, others));
-    if (clock.Due(model->ages.begin()->first) <= Now()) RefuseOverdue(*model, present + others);
+    const Nanos bound = WaitBound(MaxWait(*model), present, kRelease, others);
+    clock.meter.SetBound(bound, model->ages, Now());
+    RefuseOverdue(*model, present + others);
     RefuseHopeless(*model);
-    if (model->ages.empty()) continue;
-    const Nanos next = clock.Due(model->ages.begin()->first);
-    if (clock.alarm.armed() && clock.alarm_at <= next) continue;  // it looks again by itself
-    clock.alarm_at = next;
-    Arm(clock.alarm, next - Now(), [] {});
+    const std::optional<Nanos> next = clock.meter.FirstDue(model->ages, Now());
+    if (!next || (clock.alarm.armed() && clock.alarm_at <= *next)) continue;  // it looks again
+    clock.alarm_at = *next;
+    Arm(clock.alarm, *next - Now(), [] {});
   }
 }
 
 // `retry`: when it may be its turn.
 void Router::Impl::RefuseOverdue(ModelRecord& model, Nanos retry) {
+  const WaitMeter& meter = model.clock.meter;
+  const std::vector<uint64_t> overdue = meter.DueBy(Now(), model.ages, Now());
+  if (overdue.empty()) return;
   const std::vector<std::string> drain = WhyNotPaused(model.device);
-  const std::string message =
-      absl::StrCat(model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name,
-                   " within ", Seconds(model.clock.bound), " s, longer than which no request waits",
-                   drain.empty() ? "" : absl::StrCat(": ", absl::StrJoin(drain, ", ")));
-  std::vector<RequestId> overdue;
-  for (const auto& [since, id] : model.ages) {
-    if (model.clock.Due(since) > Now()) break;
-    overdue.push_back(id);
-  }
   for (const RequestId id : overdue) {
     Request& request = *FindRequest(id);
+    const std::string message = absl::StrCat(
+        model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name, " within ",
+        Seconds(meter.BoundOf(request.meter_at)), " s, longer than which no request waits",
+        drain.empty() ? "" : absl::StrCat(": ", absl::StrJoin(drain, ", ")));
     const absl::Status status = request.has_tokens ? absl::AbortedError(message)
                                 : Ready(model)     ? absl::ResourceExhaustedError(message)
                                                    : absl::UnavailableError(message);

@@ -250,7 +250,8 @@ Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>
     decision.recheck_at = Earlier(decision.recheck_at, plan.recheck_at);
     if (plan.verdict == Verdict::kWait) return decision;
     if (plan.verdict == Verdict::kGo) {
-      decision.start = Decision::Start{std::move(demand), std::move(plan.shrinks)};
+      const Nanos slack = Slack(demand, demands, kRelease, now);
+      decision.start = Decision::Start{std::move(demand), std::move(plan.shrinks), slack};
       return decision;
     }
   }

@@ -88,6 +88,7 @@ struct Decision {
   struct Start {
     Demand demand;
     std::vector<Shrink> shrinks;
+    Nanos slack = kNever;  // victims may drain for so long without anybody being late
   };
   std::optional<Start> start;
   std::vector<std::string> blocked;  // ready or not: another model must have its turn first

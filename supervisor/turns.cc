@@ -81,6 +81,24 @@ Nanos WaitBound(Nanos max_wait, Nanos present, Nanos drain, Nanos others) {
   return std::max(max_wait, std::max<Nanos>(present, 0) + drain + others);
 }
 
+Nanos Slack(const Demand& chosen, const std::vector<Demand>& demands, Nanos release, Nanos now) {
+  std::vector<const Demand*> others;
+  for (const Demand& demand : demands) {
+    if (demand.prepared && demand.model != chosen.model) others.push_back(&demand);
+  }
+  std::sort(others.begin(), others.end(), [](const Demand* a, const Demand* b) {
+    return a->kind != b->kind ? a->kind < b->kind : EarlierDue(*a, *b);
+  });
+  Nanos slack = chosen.due == 0 ? kNever : std::max<Nanos>(chosen.due - release - now, 0);
+  Nanos before = TurnTime(chosen, release);
+  for (const Demand* other : others) {
+    const Nanos spare = other->due - release - before - now;
+    if (other->due > 0 && spare >= 0) slack = std::min(slack, spare);  // else it is late anyway
+    before += TurnTime(*other, release);
+  }
+  return slack;
+}
+
 Nanos GivesWayAt(const Work& work, const Demand& demand, Nanos now) {
   const bool operators = demand.kind == DemandKind::kSwitch;
   if (work.requests == 0) {

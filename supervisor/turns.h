@@ -47,6 +47,7 @@ constexpr Nanos kLeastTurn = 100 * kMillisecond;
 constexpr int kTurnPerSwap = 2;
 constexpr Nanos kSwitchedTurn =
     2 * kSecond;                          // that an operator's switch gives, with work or without
+constexpr Nanos kRelease = kSecond / 2;   // to pause sequences and give memory back
 constexpr Nanos kMaxWait = 30 * kSecond;  // where a model does not say otherwise
 constexpr Nanos kNever = INT64_MAX;
 constexpr Nanos kLongestSwap = 60 * kSecond;  // no estimate is longer: stuck ones are ended
@@ -101,6 +102,10 @@ struct Work {
   Nanos turn_until = 0;   // its least turn
   bool switched = false;  // the turn began with an operator's switch, whose work is yet to come
 };
+
+// How long the victims of `chosen`, one of `demands`, may drain so that nobody who could be in time
+// is late. `release`: what is left of leaving when that is over.
+Nanos Slack(const Demand& chosen, const std::vector<Demand>& demands, Nanos release, Nanos now);
 
 // From when on a model with `work` may be made to give way to `demand`; `now` or earlier: at once.
 Nanos GivesWayAt(const Work& work, const Demand& demand, Nanos now);

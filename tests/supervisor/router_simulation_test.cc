@@ -318,7 +318,7 @@ class Simulation {
         h.router->Prefetch(AnyModel(), [this](absl::StatusOr<v1::PrefetchReply>) { --calls_; });
         return;
       case 2:
-        h.router->Pin(AnyModel(), Below(4) == 0).IgnoreError();
+        h.Pin(AnyModel(), Below(4) == 0).IgnoreError();
         return;
       case 3:
         if (!h.calls.empty()) h.Cancel(h.calls[Below(h.calls.size())]);

@@ -132,6 +132,77 @@ TEST_F(RouterTurnsTest, WhoseBoundIsOverIsRefusedAndToldWhyAndWhenToComeBack) {
   h_->Cancel(busy);
 }
 
+// It waits for its worker, then its master is filled, then it waits for its turn.
+TEST_F(RouterTurnsTest, WhatWasWaitedBeforeALoadCountsAfterIt) {
+  options_.prefetch_at_start = false;
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 1'000'000, 0, 5);
+  ASSERT_TRUE(Starts(busy));
+  h_->world.rules.start = 20 * kSecond;
+  h_->world.rules.fills = 20 * kSecond;
+  h_->world.WorkerOf("b")->Die("test");
+  h_->RunFor(kSecond);
+  const Nanos asked = Now();
+  auto low = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.fills == 2; }));
+  const Nanos fills = Now();
+  ASSERT_GT(fills - asked, 2 * kSecond);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").state() == v1::WARM; }));
+  const Nanos filled = Now();
+  ASSERT_GT(filled - fills, 2 * kSecond);
+  ASSERT_TRUE(Done(low));
+  EXPECT_TRUE(low->status.ok()) << low->status;
+  EXPECT_LT(fills - asked + Now() - filled, 31 * kSecond);
+  EXPECT_GT(Now() - asked, 31 * kSecond);
+  h_->Cancel(busy);
+}
+
+// Victims have 10 s to finish, but not of somebody's 3.
+TEST_F(RouterTurnsTest, ADrainIsCutShortForWhoeverIsDue) {
+  auto catalog = Catalog();
+  catalog[1].model.mutable_max_wait()->set_seconds(3);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  auto busy = h_->Generate("a", 20'000);
+  ASSERT_TRUE(Starts(busy));
+  h_->RunFor(kSecond);
+  const Nanos then = Now();
+  auto other = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(other));
+  EXPECT_TRUE(other->status.ok()) << other->status;
+  EXPECT_LT(Now() - then, 3 * kSecond);
+  EXPECT_EQ(h_->world.pauses, 1u);
+  // Where nobody is, it is not: c has 30 s.
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }));
+  h_->RunFor(kSecond);
+  auto patient = h_->Generate("c", 1);
+  h_->RunFor(9 * kSecond);
+  EXPECT_EQ(h_->world.pauses, 1u);
+  ASSERT_TRUE(Done(patient));
+  EXPECT_EQ(h_->world.pauses, 2u);
+  h_->Cancel(busy);
+}
+
+TEST_F(RouterTurnsTest, WhatCannotBePausedHasAllOfItsDrain) {
+  auto catalog = Catalog();
+  catalog[1].model.mutable_max_wait()->set_seconds(3);
+  Begin(150 * kMiB, 165 * kMiB, catalog);  // two masters, and no room for a pool
+  Settle();
+  auto busy = h_->Generate("a", 2000);  // 10 s
+  ASSERT_TRUE(Starts(busy));
+  h_->RunFor(kSecond);
+  const Nanos then = Now();
+  auto refused = h_->Generate("b", 1);
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(Done(refused));
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kResourceExhausted) << refused->status;
+  EXPECT_NEAR(static_cast<double>(Now() - then) / kSecond, 3, 0.1);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  EXPECT_EQ(busy->tokens, 2000u);
+}
+
 TEST_F(RouterTurnsTest, AModelsOwnBoundMayBeLonger) {
   auto catalog = Catalog();
   catalog[1].model.mutable_max_wait()->set_seconds(90);

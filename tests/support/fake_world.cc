@@ -15,6 +15,7 @@ class FakePort final : public WorkerPort {
 
   // In order, with a delay.
   void Send(v1::ToWorker message) override {
+    world_->on_sent(worker_->incarnation(), message);
     if (message.has_submit()) world_->unseen += message.submit().request().SpaceUsedLong();
     world_->most_unseen = std::max(world_->most_unseen, world_->unseen);
     last_ = std::max(last_, world_->timers.Now() + world_->Delay(world_->rules.latency));
@@ -29,7 +30,10 @@ class FakePort final : public WorkerPort {
     }
     return absl::OkStatus();
   }
-  void Terminate(bool force) override { worker_->Terminate(force); }
+  void Terminate(bool force) override {
+    world_->on_terminate(worker_->incarnation());
+    worker_->Terminate(force);
+  }
   int pid() const override { return 1000 + static_cast<int>(worker_->incarnation()); }
 
  private:

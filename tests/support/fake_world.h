@@ -198,6 +198,8 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   uint64_t unseen = 0;  // bytes of requests that were sent, and no live worker has looked at
   uint64_t most_unseen = 0;
   Nanos swapping = 0;  // time that leases of weights took to grow
+  std::function<void(Incarnation, const v1::ToWorker&)> on_sent;  // it has not arrived yet
+  std::function<void(Incarnation)> on_terminate;
   std::function<void(Incarnation, const v1::FromWorker&)> on_message;
   std::function<void(Incarnation, const WorkerExit&)> on_gone;
   std::function<void(uint64_t)> on_freed;

@@ -14,10 +14,12 @@ constexpr Nanos kEndsWithin = 1300 * kMillisecond;
 
 class ClientSink final : public GenerateSink {
  public:
-  ClientSink(std::shared_ptr<ClientView> view, std::function<void(const std::string&)> violate)
-      : view_(std::move(view)), violate_(std::move(violate)) {}
+  ClientSink(std::shared_ptr<ClientView> view, WaitWatch* waits,
+             std::function<void(const std::string&)> violate)
+      : view_(std::move(view)), waits_(waits), violate_(std::move(violate)) {}
 
   void Write(v1::GenerateEvent event) override {
+    waits_->Tells(view_.get(), event);
     if (view_->finishes > 0 || view_->cancelled) violate_("an event after the end");
     if (view_->last) violate_("an event after the last");
     view_->starts += event.has_start() ? 1 : 0;
@@ -30,6 +32,7 @@ class ClientSink final : public GenerateSink {
     if (view_->buffered > (1 << 20)) view_->above = true;
   }
   void Finish(absl::Status status) override {
+    waits_->Leaves(view_.get());
     if (++view_->finishes > 1) violate_("a request ended twice");
     if (view_->cancelled) violate_("a cancelled request was finished");
     if (status.ok() && !view_->last) violate_("OK without a last event");
@@ -43,19 +46,22 @@ class ClientSink final : public GenerateSink {
 
  private:
   std::shared_ptr<ClientView> view_;
+  WaitWatch* waits_;
   std::function<void(const std::string&)> violate_;
 };
 
 class OperatorSink final : public SwitchSink {
  public:
-  OperatorSink(std::shared_ptr<OperatorView> view, std::function<void(const std::string&)> violate)
-      : view_(std::move(view)), violate_(std::move(violate)) {}
+  OperatorSink(std::shared_ptr<OperatorView> view, std::function<void()> ended,
+               std::function<void(const std::string&)> violate)
+      : view_(std::move(view)), ended_(std::move(ended)), violate_(std::move(violate)) {}
   void Write(const v1::SwitchEvent& event) override {
     if (view_->finishes > 0) violate_("a switch event after the end");
     if (event.bytes_done() > event.bytes_total()) violate_("more bytes done than there are");
     view_->events.push_back(event);
   }
   void Finish(absl::Status status) override {
+    ended_();
     if (++view_->finishes > 1) violate_("a switch ended twice");
     const bool ready = !view_->events.empty() && view_->events.back().phase() == v1::READY;
     if (status.ok() != ready) violate_("a switch's last event and status differ");
@@ -64,6 +70,7 @@ class OperatorSink final : public SwitchSink {
 
  private:
   std::shared_ptr<OperatorView> view_;
+  std::function<void()> ended_;
   std::function<void(const std::string&)> violate_;
 };
 
@@ -71,17 +78,22 @@ class OperatorSink final : public SwitchSink {
 
 RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions options,
                              std::vector<ModelEntry> catalog)
-    : world(seed, rules), options_(std::move(options)) {
+    : world(seed, rules), options_(std::move(options)), waits_(&world, options_, catalog) {
   // Faults are what these tests are made of: only what the log calls an error is worth a line.
   static const bool quiet = (InitLog("test", LogLevel::kError), true);
   (void)quiet;
   router = std::make_unique<Router>(options_, std::move(catalog),
                                     Router::Ports{&world, &world, &world.timers, &world});
   world.on_message = [this](Incarnation id, const v1::FromWorker& message) {
-    world.silent_starts.erase(world.workers.at(id)->model());
+    const std::string& model = world.workers.at(id)->model();
+    world.silent_starts.erase(model);
+    waits_.Says(id, model, message);
     router->OnWorkerMessage(id, message);
   };
+  world.on_sent = [this](Incarnation id, const v1::ToWorker& message) { waits_.Sent(id, message); };
+  world.on_terminate = [this](Incarnation id) { waits_.Ends(id); };
   world.on_gone = [this](Incarnation id, const WorkerExit& exit) {
+    waits_.Gone(id);
     router->OnWorkerGone(id, exit);
   };
   world.on_freed = [this](uint64_t master_id) { router->OnMasterFreed(master_id); };
@@ -108,9 +120,11 @@ std::shared_ptr<ClientView> RouterHarness::Generate(const std::string& model, ui
   request.mutable_stop()->set_max_tokens(max_tokens);
   clients.push_back(view);
   const bool told_serving = world.health["model/" + model];
-  view->id = router->Generate(
-      std::move(request), timeout == 0 ? 0 : world.timers.Now() + timeout,
-      std::make_shared<ClientSink>(view, [this](const std::string& what) { Violate(what); }));
+  waits_.Arrives(view.get(), model.empty() ? router->GetStatus().default_model() : model);
+  view->id =
+      router->Generate(std::move(request), timeout == 0 ? 0 : world.timers.Now() + timeout,
+                       std::make_shared<ClientSink>(
+                           view, &waits_, [this](const std::string& what) { Violate(what); }));
   const bool unavailable = view->status.code() == absl::StatusCode::kUnavailable ||
                            view->status.code() == absl::StatusCode::kFailedPrecondition;
   // What it caused itself, the failure of the worker that was started for it, health learns with
@@ -140,6 +154,7 @@ std::shared_ptr<CallView> RouterHarness::Tokenize(const std::string& model) {
 void RouterHarness::Cancel(const std::shared_ptr<ClientView>& client) {
   if (client->finishes > 0) return;
   client->cancelled = true;
+  waits_.Leaves(client.get());
   router->CancelRequest(client->id);
 }
 
@@ -159,10 +174,17 @@ void RouterHarness::Read(const std::shared_ptr<ClientView>& client) {
 std::shared_ptr<OperatorView> RouterHarness::Switch(const std::string& model, bool make_default) {
   auto view = std::make_shared<OperatorView>();
   operators.push_back(view);
-  router->Switch(
-      model, make_default,
-      std::make_shared<OperatorSink>(view, [this](const std::string& what) { Violate(what); }));
+  waits_.Wants(model, true);
+  router->Switch(model, make_default,
+                 std::make_shared<OperatorSink>(
+                     view, [this, model] { waits_.Wants(model, false); },
+                     [this](const std::string& what) { Violate(what); }));
   return view;
+}
+
+absl::Status RouterHarness::Pin(const std::string& model, bool pinned) {
+  waits_.Pins(model, pinned);
+  return router->Pin(model, pinned);
 }
 
 void RouterHarness::Foreign(const std::string& device, uint64_t bytes) {
@@ -188,6 +210,7 @@ absl::Status RouterHarness::Reload(std::vector<ModelEntry> catalog, const std::s
     if (on.name == device) on.capacity_bytes = bytes;
     entry.problem = CheckFits(entry.plan, on, options_.host_budget_bytes);
   }
+  waits_.Knows(catalog);
   leased_[device] = router->Ledger(device)->charged();
   return router->Reload(std::move(catalog), {Device{device, bytes, 0}}).status();
 }
@@ -209,6 +232,7 @@ void RouterHarness::RunFor(Nanos time) {
 
 void RouterHarness::Check() {
   ++events_;
+  if (!checks) return;
   for (const Device& device : options_.devices) CheckDevice(device.name);
   const HostLedger& host = router->HostAccount();
   if (host.used() > host.budget()) Violate("host budget exceeded");
@@ -218,6 +242,7 @@ void RouterHarness::Check() {
   // After a jump of the clock everything is late, until what was due has been done.
   if (world.timers.Behind()) return;
   if (std::string wrong = router->Audit(); !wrong.empty()) Violate(wrong);
+  if (std::string wrong = waits_.Check(); !wrong.empty()) Violate(wrong);
   CheckSilence();
   CheckDeafness();
 }

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "supervisor/router.h"
 #include "tests/support/fake_world.h"
+#include "tests/support/wait_watch.h"
 
 namespace switchyard::supervisor {
 
@@ -59,6 +60,7 @@ class RouterHarness {
   // The client takes what is buffered.
   void Read(const std::shared_ptr<ClientView>& client);
   std::shared_ptr<OperatorView> Switch(const std::string& model, bool make_default = true);
+  absl::Status Pin(const std::string& model, bool pinned);
 
   // Strangers use `bytes` of the device from now on.
   void Foreign(const std::string& device, uint64_t bytes);
@@ -81,6 +83,7 @@ class RouterHarness {
   std::vector<std::shared_ptr<ClientView>> clients;
   std::vector<std::shared_ptr<CallView>> calls;
   std::vector<std::shared_ptr<OperatorView>> operators;
+  bool checks = true;  // after every event
 
  private:
   void Check();
@@ -91,6 +94,7 @@ class RouterHarness {
   void Violate(const std::string& what);
 
   RouterOptions options_;
+  WaitWatch waits_;
   std::string violation_;
   uint64_t events_ = 0;
   std::map<std::string, uint64_t> leased_;
