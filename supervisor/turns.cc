@@ -77,8 +77,8 @@ Nanos TurnTime(const Demand& demand, Nanos drain) {
   return demand.kind == DemandKind::kBackground ? 0 : drain + demand.swap + demand.turn;
 }
 
-Nanos WaitBound(Nanos max_wait, Nanos present, Nanos drain, Nanos others) {
-  return std::max(max_wait, std::max<Nanos>(present, 0) + drain + others);
+Nanos WaitBound(Nanos max_wait, Nanos present, Nanos release, Nanos others) {
+  return std::max(max_wait, std::max<Nanos>(present, 0) + release + others);
 }
 
 Nanos Slack(const Demand& chosen, const std::vector<Demand>& demands, Nanos release, Nanos now) {

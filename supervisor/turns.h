@@ -30,14 +30,17 @@
 //               it need have.
 //   Priority.   Work of higher priority does not weigh, and work of lower priority does not count.
 //   The bound.  A request for m waits until m is being loaded no longer than
-//                 bound(m) = max(max_wait(m), what the present turn may still take + drain +
-//                                sum over the other models that wait of drain + swap + turn).
-//               Its loading must begin by due = since + bound. In the order of due + swap + turn,
-//               the k-th must be chosen by
+//                 bound(m) = max(max_wait(m), what the present turn may still take + release +
+//                                sum over the other models that wait of release + swap + turn),
+//               of the time in which others hold it up (wait_meter.h). There are no drains in it:
+//               victims are paused earlier than they might be where that is too late for somebody
+//               (Slack), and giving memory back takes the release.
+//               Its loading must begin by due, when that has been waited. In the order of due +
+//               swap + turn, the k-th must be chosen by
 //                 L(k) = due(k) - drain - sum(j < k: drain + swap(j) + turn(j)),
-//               or some bound is missed. From min L(k) on, that order is kept, and nothing but a
-//               least turn holds up the first. Before that, a model may overtake the ones before
-//               it only by as much time as all of them have to spare.
+//               or some bound is missed, or some drain is cut short. From min L(k) on, that order
+//               is kept, and nothing but a least turn holds up the first. Before that, a model may
+//               overtake the ones before it only by as much time as all of them have to spare.
 //               This always works out: whoever comes last has a bound that lets all others go
 //               first, so the order of coming keeps all bounds; and if any order does, the one of
 //               due + swap + turn does (Jackson 1955: it is that of deadlines for the ends).
@@ -86,14 +89,15 @@ Nanos SwapTime(uint64_t bytes, double bytes_per_second);
 Nanos LeastTurn(Nanos swap);
 
 // Puts demands into the order in which they may have their turn: switches, requests, background.
-// `drain`: how long victims may drain.
+// `drain`: how long victims may take until they have left, if nobody is pressed.
 void RankDemands(std::vector<Demand>& demands, Nanos drain, Nanos now);
 
-// What the turn of `demand` takes of the device; nothing, if it disturbs nobody.
+// What the turn of `demand` takes of the device, if victims take `drain` to leave; nothing, if it
+// disturbs nobody.
 Nanos TurnTime(const Demand& demand, Nanos drain);
 // The bound on waiting of a model whose own configuration allows `max_wait`. `present`: what the
 // turn under way may still take. `others`: the sum of TurnTime over the other demands.
-Nanos WaitBound(Nanos max_wait, Nanos present, Nanos drain, Nanos others);
+Nanos WaitBound(Nanos max_wait, Nanos present, Nanos release, Nanos others);
 
 // What has work on a device, as far as its turn goes.
 struct Work {
