@@ -184,6 +184,29 @@ TEST_F(RouterTurnsTest, ADrainIsCutShortForWhoeverIsDue) {
   h_->Cancel(busy);
 }
 
+// A switch lets victims take their time; a request that comes meanwhile has less of it.
+TEST_F(RouterTurnsTest, ADrainUnderWayIsCutShortForWhoComesLater) {
+  auto catalog = Catalog();
+  catalog[1].model.mutable_max_wait()->set_seconds(3);
+  Begin(150 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  auto busy = h_->Generate("a", 20'000);
+  ASSERT_TRUE(Starts(busy));
+  h_->RunFor(kSecond);
+  auto op = h_->Switch("b");
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::DRAINING);
+  const Nanos then = Now();
+  auto other = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(other));
+  EXPECT_TRUE(other->status.ok()) << other->status;
+  EXPECT_GT(Now() - then, 2 * kSecond);
+  EXPECT_LT(Now() - then, 3 * kSecond);
+  ASSERT_TRUE(Done(op));
+  EXPECT_TRUE(op->status.ok()) << op->status;
+  h_->Cancel(busy);
+}
+
 TEST_F(RouterTurnsTest, WhatCannotBePausedHasAllOfItsDrain) {
   auto catalog = Catalog();
   catalog[1].model.mutable_max_wait()->set_seconds(3);
