@@ -6,7 +6,7 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 64;  // a block finds room beside those of the product
 constexpr int kMostSplits = 8;
 template <Output kOutput>
 constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;

@@ -58,36 +58,49 @@ class QuantSums {
   using X = QuantX<Format, kM>;
   using Scales = QuantScales<Format, kM>;
   static constexpr int kTiles = Stage::kTiles, kColumns = kM / 8;
+  // Whether every chunk's sums are scaled: a group is no shorter.
+  static constexpr bool kFolds = Format::kChunkScale && Stage::kChunkK >= 128;
+  // A step's weights before the copies of a later one. With scales to be kept as well that takes
+  // registers that the blocks of the next kernel need to begin.
+  static constexpr bool kLoadsEarly = Format::kChunkScale && !kFolds;
 
   float sum[kTiles][kColumns][4] = {};
 
-  // Adds the products of a chunk, whose weights lie at `at` and x at `x_at`; `ends`: it is the last
-  // that its group's scale multiplies.
-  __device__ void Multiply(const Scales& scales, const X& x, uint32_t at, uint32_t x_at, int chunk,
-                           bool ends) {
+  // What a lane holds of a chunk's weights and their scales.
+  struct Chunk {
     uint4 piece[kTiles][2];
+    typename Scales::OfChunk of;
+  };
+  // `at`: where the weights lie.
+  __device__ static Chunk Load(const Scales& scales, uint32_t at, int chunk) {
+    Chunk loaded = {};
 #pragma unroll
-    for (int i = 0; i < 2 * kTiles; ++i) piece[i / 2][i % 2] = Weights::Piece(at, i / 2, i % 2);
-    typename Scales::OfChunk of = {};
-    if (!Format::kChunkScale || kFolds) of = scales.Read(chunk);
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      loaded.piece[i / 2][i % 2] = Weights::Piece(at, i / 2, i % 2);
+    }
+    if (!Format::kChunkScale || kFolds) loaded.of = scales.Read(chunk);
+    return loaded;
+  }
+  // Adds a chunk's products with x at `x_at`; `ends`: it is the last that its group's scale
+  // multiplies.
+  __device__ void Multiply(const Chunk& loaded, const Scales& scales, const X& x, uint32_t x_at,
+                           int chunk, bool ends) {
     float(&to)[kTiles][kColumns][4] = Format::kChunkScale ? group_ : sum;
 #pragma unroll
     for (int i = 0; i < Format::kLaneK / 8; ++i) {
       uint32_t w[kTiles][2][4];
 #pragma unroll
       for (int j = 0; j < 2 * kTiles; ++j) {
-        Format::Unpack(piece[j / 2][j % 2], i, of.lane[j / 2][j % 2], w[j / 2][j % 2]);
+        Format::Unpack(loaded.piece[j / 2][j % 2], i, loaded.of.lane[j / 2][j % 2],
+                       w[j / 2][j % 2]);
       }
       MultiplyPiece(x.At(x_at, i), kFolds && i == 0, w, to);
     }
-    if (kFolds) Fold(of.scale);
+    if (kFolds) Fold(loaded.of.scale);
     if (Format::kChunkScale && !kFolds && ends) Fold(scales.Read(chunk).scale);
   }
 
  private:
-  // Whether every chunk's sums are scaled: a group is no shorter.
-  static constexpr bool kFolds = Format::kChunkScale && Stage::kChunkK >= 128;
-
   __device__ static void MultiplyPiece(uint32_t x_at, bool first, const uint32_t (&w)[kTiles][2][4],
                                        float (&to)[kTiles][kColumns][4]) {
     // A product waits for the one before on the same sum: others come in between, four columns at a
@@ -249,24 +262,30 @@ __global__ __launch_bounds__(QuantStage<Format, kM>::kThreads,
     CopyCommit();
   }
 
-  QuantSums<Format, kM> sums;
+  using Sums = QuantSums<Format, kM>;
+  Sums sums;
   uint32_t at = ring, to = end - Stage::kBytes;
   int chunk = (first * Stage::kWarpsK + warp_k) * Stage::kChunks;
   for (int step = 0; step < steps; ++step) {
     CopyWaitBut(stages - 2);
     __syncthreads();
+    typename Sums::Chunk loaded;
+    if constexpr (Sums::kLoadsEarly) loaded = Sums::Load(scales, at + own, chunk);
     if (step + stages - 1 < steps) {
       copy_weights(to, step + stages - 1);
       x.Copy(to);
     }
     CopyCommit();
+    if constexpr (!Sums::kLoadsEarly) loaded = Sums::Load(scales, at + own, chunk);
 #pragma unroll
     for (int c = 0; c < Stage::kChunks; ++c) {
       const bool last = step == steps - 1 && c == Stage::kChunks - 1;
       const int following = chunk + (c + 1 < Stage::kChunks ? c + 1 : Stage::kK / Stage::kChunkK);
-      sums.Multiply(scales, x, at + own + c * Stage::kWeightBytes,
-                    at + x_own + c * Stage::kXChunkBytes, chunk + c,
+      sums.Multiply(loaded, scales, x, at + x_own + c * Stage::kXChunkBytes, chunk + c,
                     last || scales.Group(chunk + c) != scales.Group(following));
+      if (c + 1 < Stage::kChunks) {
+        loaded = Sums::Load(scales, at + own + (c + 1) * Stage::kWeightBytes, chunk + c + 1);
+      }
     }
     chunk += Stage::kK / Stage::kChunkK;
     at = at + Stage::kBytes == end ? ring : at + Stage::kBytes;

@@ -59,7 +59,8 @@ class QuantWeights {
   template <Output kOutput>
   __device__ void Set(const MatmulArgs& a, int32_t first_tile, int first_chunk) {
     const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-    pieces_ = static_cast<int>(a.k) / Format::kLaneK - t - first_chunk * 4;
+    pieces_ =
+        static_cast<int>(a.k) / Format::kLaneK - t - first_chunk * 4 + Stage::kK / Format::kLaneK;
 #pragma unroll
     for (int j = 0; j < Stage::kTiles; ++j) {
       const TileRows rows = RowsOfTile<kOutput>(a, first_tile + j, g);
@@ -67,7 +68,7 @@ class QuantWeights {
       for (int half = 0; half < 2; ++half) {
         const int64_t row = max(half == 0 ? rows.low : rows.high, 0);
         from_[j][half] = static_cast<const char*>(a.w) + row * (a.k * 16 / Format::kLaneK) +
-                         t * 16 + first_chunk * 64;
+                         t * 16 + first_chunk * 64 - kStepBytes;
         Keep(from_[j][half]);
       }
     }
@@ -75,6 +76,10 @@ class QuantWeights {
 
   // The next step's chunks. `at`: of the warp's in shared memory, and of the lane in them.
   __device__ void Copy(uint32_t at) {
+    // First, since copies have read the registers some time after they began.
+#pragma unroll
+    for (int i = 0; i < 2 * Stage::kTiles; ++i) from_[i / 2][i % 2] += kStepBytes;
+    pieces_ -= Stage::kK / Format::kLaneK;
 #pragma unroll
     for (int c = 0; c < Stage::kChunks; ++c) {
       const bool inside = c * 4 < pieces_;
@@ -84,19 +89,16 @@ class QuantWeights {
                          inside);
       }
     }
-#pragma unroll
-    for (int i = 0; i < 2 * Stage::kTiles; ++i) {
-      from_[i / 2][i % 2] += Stage::kK / Stage::kChunkK * 64;
-    }
-    pieces_ -= Stage::kK / Format::kLaneK;
   }
   __device__ static uint4 Piece(uint32_t at, int j, int half) {
     return LoadPiece(at + (2 * j + half) * 512);
   }
 
  private:
-  const char* from_[Stage::kTiles][2];
-  int pieces_;  // of a row, from the lane's next on
+  static constexpr int kStepBytes = Stage::kK / Stage::kChunkK * 64;
+
+  const char* from_[Stage::kTiles][2];  // a step before the next one
+  int pieces_;                          // of a row, from there on
 };
 
 // x of a block. A row of a chunk lies as it is but for the order of its 16-byte pieces in each 128
@@ -108,10 +110,11 @@ class QuantX {
 
   __device__ QuantX(const MatmulArgs& a, int first_step) {
     const int row = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
-    columns_ = static_cast<int>(a.k) - piece * 8 - first_step * Stage::kK;
+    const int column = piece * 8 + (first_step - 1) * Stage::kK;
+    columns_ = static_cast<int>(a.k) - column;
     rows_ = row < kM ? a.rows - row : 0;
     row_bytes_ = static_cast<uint32_t>(a.k) * 2 * kRowsAtOnce;
-    from_ = reinterpret_cast<const char*>(a.x + row * a.k + piece * 8 + first_step * Stage::kK);
+    from_ = reinterpret_cast<const char*>(a.x + row * a.k + column);
     to_ = piece / kChunkPieces * Stage::kXChunkBytes + row * kRowBytes +
           Place(row, piece % kChunkPieces);
     const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
@@ -121,6 +124,8 @@ class QuantX {
 
   // The next step's. `at`: of the stage.
   __device__ void Copy(uint32_t at) {
+    from_ += Stage::kK * 2;
+    columns_ -= Stage::kK;
     const int rows = columns_ > 0 ? rows_ : 0;
     const char* from = from_;
 #pragma unroll
@@ -130,8 +135,6 @@ class QuantX {
       }
       from += row_bytes_;
     }
-    from_ += Stage::kK * 2;
-    columns_ -= Stage::kK;
   }
 
   // Of a chunk: where the lane reads its piece i of row 8c + g.
@@ -150,10 +153,11 @@ class QuantX {
     return (piece ^ piece >> 3 ^ row % 2 * (kLanePieces / 2)) * 16;
   }
 
-  int columns_, rows_;  // of x, from the thread's own on
+  int columns_;         // of x, from the thread's own of the step before the next one on
+  int rows_;            // from its own on
   uint32_t row_bytes_;  // from one of its rows to the next
   uint32_t to_, read_;
-  const char* from_;
+  const char* from_;  // a step before the next one
 };
 
 }  // namespace switchyard::kernels::cuda

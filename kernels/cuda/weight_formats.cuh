@@ -75,9 +75,16 @@ struct Fp8Format {
   __device__ static uint32_t Pair(uint32_t word, bool upper) {
 #if __CUDA_ARCH__ >= 890
     __half2 pair;
-    asm("cvt.rn.f16x2.e4m3x2 %0, %1;"
-        : "=r"(reinterpret_cast<uint32_t&>(pair))
-        : "h"(static_cast<uint16_t>(upper ? word >> 16 : word)));
+    uint32_t& bits = reinterpret_cast<uint32_t&>(pair);
+    if (upper) {
+      asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, h; }"
+          : "=r"(bits)
+          : "r"(word));
+    } else {
+      asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, l; }"
+          : "=r"(bits)
+          : "r"(word));
+    }
     return Pack(__low2float(pair), __high2float(pair));
 #else
     // The upper byte of each half.
