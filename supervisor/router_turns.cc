@@ -191,7 +191,8 @@ Nanos Router::Impl::Present(size_t device) const {
   Nanos present = 0;
   for (const auto& [name, model] : state_.models) {
     if (model->device != device || (model->requests.empty() && !model->switched)) continue;
-    present = std::max(present, model->turn_until - Now());
+    const Nanos left = model->turn_until - Now();
+    if (left > present && Resident(*model)) present = left;  // else strangers have ended it
   }
   return present;
 }

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "supervisor/catalog.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -78,6 +79,22 @@ TEST(Turns, TheBoundIsTheLargerOfTheModelsOwnAndWhatTheOthersTake) {
   EXPECT_EQ(WaitBound(10, 2, 0, 24), 26);
   EXPECT_EQ(WaitBound(10, 0, 4, 32), 36);
   EXPECT_EQ(WaitBound(10, -5, 0, 24), 24);
+}
+
+TEST(Turns, OfTheLongestDurationsAThousandModelsAddUp) {
+  std::vector<Demand> demands;
+  for (int i = 0; i < 1000; ++i) {
+    demands.push_back(Wants(absl::StrCat("m", i), 0, kLongestSwap, LeastTurn(kLongestSwap)));
+  }
+  const Nanos now = kLongestDuration;
+  for (Demand& demand : demands) {
+    const Nanos others = OthersTime(demand.model, demands, kRelease);
+    demand.due = now + WaitBound(kLongestDuration, kLongestDuration, kRelease, others);
+    ASSERT_GT(demand.due, now + kLongestDuration);
+  }
+  RankDemands(demands, kLongestDuration + kRelease, now);
+  EXPECT_EQ(demands.front().urgent_at, 1) << "so many such drains leave no time";
+  EXPECT_GE(Slack(demands.front(), demands, kRelease, now), kLongestDuration);
 }
 
 TEST(Turns, AmongEqualsWhoRelievesMostWaitingForItsSwapIsFirst) {

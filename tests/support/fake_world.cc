@@ -300,6 +300,10 @@ void FakeWorker::Submit(const v1::Submit& submit) {
   ++world_->submits;
   if (sequences_.count(id) > 0) world_->on_violation("the same request twice");
   if (submit.request().model() != model()) world_->on_violation("another model's request");
+  // Only for probes it does not matter how long they wait behind others.
+  if (submit.patience_ns() == 0 && submit.request().priority() > -100) {
+    world_->on_violation("a request that may wait for ever");
+  }
   if (submit.request().text() == "bad" || world_->Chance(world_->rules.faults.refuses_request)) {
     return Reject(id, absl::StatusCode::kInvalidArgument, "bad parameter");
   }

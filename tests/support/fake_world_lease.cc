@@ -10,7 +10,7 @@ void FakeWorker::SetLease(const v1::SetLease& set) {
   if (set.epoch() <= lease_.epoch()) world_->on_violation("epochs go backwards");
   const Bytes target{set.lease().fixed_bytes(), set.lease().weight_bytes(), set.lease().kv_bytes()};
   // What has just gone the router may not have heard of: it asks for it back, and is told.
-  const bool just_gone = world_->timers.Now() - let_go_at_ <= 2 * kSecond;
+  const bool just_gone = world_->timers.Awake() - let_go_at_ <= 2 * kSecond;
   if (target.weights > held_.weights && filled_ == 0 && !lost_ && !just_gone) {
     world_->on_violation("weights wanted without a master");
   }
@@ -54,7 +54,7 @@ void FakeWorker::Follow() {
       return TellLease(true, starves ? "the master is gone" : "out of memory");
     }
     // Shrinks at once; grows by halves, as far as the master has been filled.
-    if (target_.weights < held_.weights) let_go_at_ = world_->timers.Now();
+    if (target_.weights < held_.weights) let_go_at_ = world_->timers.Awake();
     held_ = Min(held_, target_);
     held_.fixed = target_.fixed;
     const uint64_t piece = NextPiece();
