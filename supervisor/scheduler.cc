@@ -285,6 +285,7 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,
                                const std::vector<SchedulerModel>& models,
                                const std::string& comes_in, Nanos now) {
+  if (device.over == 0) return {};
   uint64_t coming = 0;
   std::vector<Tenant> tenants;
   for (const SchedulerModel& model : models) {

@@ -84,6 +84,8 @@ InRouter Decisions(int count, int requests) {
   for (int i = 0; i < count; ++i) {
     catalog.push_back(
         FakeModel(absl::StrCat("model", i), 10 * kMiB, 8 * kMiB, 10, 10 * kMiB, 40 * kMiB));
+    // Nobody is pressed, so that the one that works drains throughout.
+    catalog.back().model.mutable_max_wait()->set_seconds(3600);
   }
   RouterHarness h(1, WorldRules{}, options, catalog);
   h.checks = false;
