@@ -90,8 +90,9 @@ absl::Status CheckDuration(const ParsedText& file, const char* field,
       (duration.seconds() == kMostSeconds && duration.nanos() == 0)) {
     return absl::OkStatus();
   }
-  return file.Error(field, absl::StrCat(duration.seconds(), " s is more than ", kMostSeconds,
-                                        " s, which are 30 days"));
+  return file.Error(
+      field, absl::StrCat(duration.seconds(), " s and ", duration.nanos(), " ns are more than ",
+                          kMostSeconds, " s, which are 30 days"));
 }
 
 absl::Status CheckModel(const ParsedText& file, const v1::Model& model) {

@@ -90,8 +90,9 @@ void GpuMonitor::OnMemory(const Ours& before, const std::vector<Gpu>& gpus) {
     if (was.settled && is.settled && was.held == is.held) {
       listener_.foreign(name, ForeignBytes(*gpu, is.capacity, is.held));
     } else {
-      const uint64_t most = std::max(was.most, is.most);
-      listener_.foreign_at_least(name, ForeignBytes(*gpu, is.capacity, most));
+      const uint64_t most = std::max(was.most, is.most), least = std::min(was.least, is.least);
+      listener_.foreign_between(name, ForeignBytes(*gpu, is.capacity, most),
+                                ForeignBytes(*gpu, is.capacity, least));
     }
   }
 }

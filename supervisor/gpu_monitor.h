@@ -23,13 +23,14 @@ uint64_t ForeignBytes(const Gpu& gpu, uint64_t capacity_bytes, uint64_t held_byt
 
 // Asks the driver every half second, on a thread of its own: it can take milliseconds. What
 // strangers have is known only if what we held was at rest, and the same, before and after it was
-// asked; of what is used meanwhile no more than we were ever granted is ours.
+// asked; else it lies between what is used beyond all that we were granted, and beyond what we
+// certainly held.
 class GpuMonitor {
  public:
   struct Listener {
     std::function<OurBytes(const std::string& device)> ours;
     std::function<void(const std::string& device, uint64_t bytes)> foreign;
-    std::function<void(const std::string& device, uint64_t bytes)> foreign_at_least;
+    std::function<void(const std::string& device, uint64_t least, uint64_t most)> foreign_between;
     // Every time, whatever is in motion; empty for a GPU that does not answer.
     std::function<void(DeviceSample sample)> sample;
   };

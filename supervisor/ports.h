@@ -34,6 +34,7 @@ struct Device {
 struct OurBytes {
   uint64_t capacity = 0;  // that is ours to lease
   uint64_t held = 0;
+  uint64_t least = 0;    // that they hold for certain: what they may keep of it
   uint64_t most = 0;     // that they can hold, having been granted so much
   bool settled = false;  // no lease is in motion: `held` is what they have
 };

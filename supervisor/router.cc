@@ -165,6 +165,7 @@ void Router::Impl::Touch(ModelRecord& model) {
 void Router::Impl::ArmIdle(ModelRecord& model) {
   const auto& timeout = model.entry.model.idle_timeout();
   const Nanos idle = timeout.seconds() * kSecond + timeout.nanos();
+  model.idle.Clear();
   if (!model.entry.model.has_idle_timeout() || idle <= 0) return;
   const std::string name = model.name();
   Arm(model.idle, idle, [this, name] {
@@ -339,8 +340,8 @@ void Router::OnForeignBytes(const std::string& device, uint64_t bytes) {
   impl_->OnForeignBytes(device, bytes);
 }
 void Router::OnDeviceSample(DeviceSample sample) { impl_->OnDeviceSample(std::move(sample)); }
-void Router::OnForeignAtLeast(const std::string& device, uint64_t bytes) {
-  impl_->OnForeignAtLeast(device, bytes);
+void Router::OnForeignBetween(const std::string& device, uint64_t least, uint64_t most) {
+  impl_->OnForeignBetween(device, least, most);
 }
 
 OurBytes Router::OursOn(const std::string& device) const { return impl_->OursOn(device); }

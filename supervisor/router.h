@@ -98,8 +98,8 @@ class Router {
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);  // reaped
   void OnMasterFreed(uint64_t master_id);
   void OnForeignBytes(const std::string& device, uint64_t bytes);
-  // The same while a lease is in motion: they have so much for certain, and may have more.
-  void OnForeignAtLeast(const std::string& device, uint64_t bytes);
+  // The same while a lease is in motion: what they have is not less, nor more.
+  void OnForeignBetween(const std::string& device, uint64_t least, uint64_t most);
   // In order of `at`, a fresh one at least every few seconds; one of another device is dropped.
   void OnDeviceSample(DeviceSample sample);
   // What our workers have of `device`, to be taken from what is used there.

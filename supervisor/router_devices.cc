@@ -43,10 +43,12 @@ OurBytes Router::Impl::OursOn(const std::string& device) const {
   for (const auto& slot : state_.devices) {
     if (slot->ledger.device().name != device) continue;
     const DeviceLedger& ledger = slot->ledger;
-    ours = {ledger.device().capacity_bytes, ledger.held(), ledger.charged(), true};
+    ours = {ledger.device().capacity_bytes, ledger.held(), 0, ledger.charged(), true};
     for (const auto& [name, model] : state_.models) {
       if (&DeviceOf(*model) != slot.get()) continue;
       const bool ending = model->worker.phase == Phase::kEnding && !model->worker.quarantined;
+      const LeaseEntry lease = LeaseOf(*model);
+      if (!ending) ours.least += Min(lease.granted, lease.held).total();
       ours.settled &= !ending && model->lease.motion == Motion::kRest;
     }
   }

@@ -92,7 +92,7 @@ class Router::Impl {
   void OnWorkerGone(Incarnation worker, const WorkerExit& exit);
   // router_swaps.cc
   void OnForeignBytes(const std::string& device, uint64_t bytes);
-  void OnForeignAtLeast(const std::string& device, uint64_t bytes);
+  void OnForeignBetween(const std::string& device, uint64_t least, uint64_t most);
   // router_devices.cc
   void OnDeviceSample(DeviceSample sample);
   // router_probes.cc
@@ -227,10 +227,10 @@ class Router::Impl {
   bool Prepared(const ModelRecord& model) const;
   bool Failing(const ModelRecord& model) const;
   bool FailsToLoad(const ModelRecord& model) const;
-  Nanos DrainOf(size_t device) const;
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
   Nanos Present(size_t device) const;
+  Nanos SwapLeft(const DeviceSlot& device) const;
   Nanos OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const;
   Nanos MaxWait(const ModelRecord& model) const;
   bool HeldUp(const ModelRecord& model, bool resident) const;
@@ -253,10 +253,10 @@ class Router::Impl {
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
                          const std::vector<Demand>& demands);
   void StartSwap(DeviceSlot& device, Decision::Start start);
-  void HurryVictims(Swap& swap, const std::vector<Demand>& demands);
+  void HurryDrains(size_t device, const std::vector<Demand>& demands);
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
-  void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks);
+  void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack);
   void ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain);
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);

@@ -54,6 +54,7 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
   if (!model.needs.Whole(target) && !end_worker && model.running > 0) ReserveForPause(model);
   SetLease(model, target, Motion::kShrink);
   model.lease.ends_worker = end_worker;
+  model.lease.drain_until = Now() + drain;
   ArmDrain(model, drain);
 }
 

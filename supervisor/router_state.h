@@ -206,6 +206,7 @@ struct LeaseSlot {
   bool pause_wanted = false;    // the drain timeout is over, and host memory is being made free
   bool ends_worker = false;     // once it is at rest, the worker ends for its fixed bytes
   Alarm drain;                  // then sequences are paused
+  Nanos drain_until = 0;        // when that was or is tried first
   Alarm watch;                  // then the worker is taken to be stuck
 
   // Sequences that outlasted a drain and could not be paused. As long as any of them runs, nobody
@@ -349,7 +350,6 @@ struct Swap {
   std::string model;
   Demand demand;
   std::set<std::string> victims;
-  Nanos drain_until = 0;  // then their sequences are paused
   bool growing = false;
   Bytes before;
   Bytes target;

@@ -39,7 +39,7 @@ void Router::Impl::PumpDevice(size_t index) {
       return;  // everything is looked at anew
     }
     PumpWaits(index, demands);
-    if (device.swap) HurryVictims(*device.swap, demands);
+    HurryDrains(index, demands);
   }
   // A swap may take long, be it for a drain or for a disk: strangers do not wait for it.
   const std::string comes_in = device.swap ? device.swap->model : "";
@@ -134,16 +134,16 @@ void Router::Impl::StartSwap(DeviceSlot& device, Decision::Start start) {
   device.swap->model = start.demand.model;
   device.swap->demand = start.demand;
   device.swap->before = LeaseOf(*Find(start.demand.model)).granted;
-  device.swap->drain_until = Now() + std::min(options_.drain_timeout, start.slack);
-  ShrinkVictims(*device.swap, start.shrinks);
+  ShrinkVictims(*device.swap, start.shrinks, start.slack);
   dirty_ = true;
 }
 
-void Router::Impl::ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks) {
+// `slack`: for so long they may drain.
+void Router::Impl::ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack) {
   for (const Shrink& shrink : shrinks) {
     if (Ready(*Find(shrink.model))) swap.victims.insert(shrink.model);
   }
-  ApplyShrinks(shrinks, std::max<Nanos>(swap.drain_until - Now(), 0));
+  ApplyShrinks(shrinks, std::min(options_.drain_timeout, slack));
 }
 
 void Router::Impl::ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain) {
@@ -169,17 +169,27 @@ bool Router::Impl::VictimsDrain(const Swap& swap) const {
   });
 }
 
-// Somebody's bound may have come to ask for less of a drain that is under way.
-void Router::Impl::HurryVictims(Swap& swap, const std::vector<Demand>& demands) {
-  const auto own = std::find_if(demands.begin(), demands.end(),
-                                [&](const Demand& demand) { return demand.model == swap.model; });
-  if (own == demands.end() || swap.drain_until <= Now() || !VictimsDrain(swap)) return;
-  const Nanos slack = std::min(Slack(*own, demands, kRelease, Now()), swap.drain_until - Now());
-  if (Now() + slack == swap.drain_until) return;
-  swap.drain_until = Now() + slack;
-  for (const std::string& name : swap.victims) {
-    ModelRecord* victim = Find(name);
-    if (victim != nullptr && Drains(*victim)) ArmDrain(*victim, slack);
+// Somebody's bound may have come to ask for less of the drains that are under way, whoever they are
+// for: nobody comes in before they are over.
+void Router::Impl::HurryDrains(size_t index, const std::vector<Demand>& demands) {
+  const std::optional<Swap>& swap = state_.devices[index]->swap;
+  const Demand* first = nullptr;
+  for (const Demand& demand : demands) {
+    if (demand.kind == DemandKind::kBackground || !demand.prepared) continue;
+    if (swap ? demand.model == swap->model : first == nullptr || demand.due < first->due) {
+      first = &demand;
+    }
+  }
+  if (first == nullptr) return;
+  std::optional<Nanos> until;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != index || model->lease.drain_until <= Now() || !Drains(*model)) continue;
+    if (!until) {
+      until = Now() + std::min(Slack(*first, demands, kRelease, Now()), options_.drain_timeout);
+    }
+    if (model->lease.drain_until <= *until) continue;
+    model->lease.drain_until = *until;
+    ArmDrain(*model, *until - Now());
   }
 }
 
@@ -210,7 +220,7 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
   switch (plan.verdict) {
     case Verdict::kGo:
       if (!plan.shrinks.empty()) dirty_ = true;
-      return ShrinkVictims(swap, plan.shrinks);
+      return ShrinkVictims(swap, plan.shrinks, Slack(*demand, Demands(index), kRelease, Now()));
     case Verdict::kWait:
     case Verdict::kLater:
     case Verdict::kBlocked:
@@ -265,7 +275,10 @@ void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
   FailSwitch(model.name(), status);
   std::vector<RequestId> ids;
   for (const auto& [priority, since, id] : model.waiting) ids.push_back(id);
-  for (RequestId id : ids) EndRequest(*FindRequest(id), status, true);
+  for (RequestId id : ids) {
+    Request& request = *FindRequest(id);  // a paused one has output that its client saw
+    EndRequest(request, request.has_tokens ? absl::AbortedError(status.message()) : status, true);
+  }
   dirty_ = true;
 }
 
@@ -299,12 +312,11 @@ void Router::Impl::OnForeignBytes(const std::string& device, uint64_t bytes) {
   Pump();
 }
 
-void Router::Impl::OnForeignAtLeast(const std::string& device, uint64_t bytes) {
-  const bool more = std::any_of(
-      state_.devices.begin(), state_.devices.end(), [&](const std::unique_ptr<DeviceSlot>& slot) {
-        return slot->ledger.device().name == device && slot->ledger.foreign() < bytes;
-      });
-  if (more) OnForeignBytes(device, bytes);
+void Router::Impl::OnForeignBetween(const std::string& device, uint64_t least, uint64_t most) {
+  for (const auto& slot : state_.devices) {
+    if (slot->ledger.device().name != device) continue;
+    return OnForeignBytes(device, std::clamp(slot->ledger.foreign(), least, std::max(least, most)));
+  }
 }
 
 // Keeps the least that strangers had throughout the last kForeignStays.

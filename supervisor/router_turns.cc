@@ -26,14 +26,6 @@ Nanos Router::Impl::MaxWait(const ModelRecord& model) const {
   return entry.max_wait().seconds() * kSecond + entry.max_wait().nanos();
 }
 
-// How long victims on the device may take until they have drained or paused, if nobody is pressed.
-Nanos Router::Impl::DrainOf(size_t device) const {
-  for (const auto& [name, model] : state_.models) {
-    if (model->device == device && model->running > 0) return options_.drain_timeout + kRelease;
-  }
-  return kRelease;
-}
-
 // KV that a swap on the device has to move to host memory, if nothing finishes before.
 uint64_t Router::Impl::KvInFlight(size_t device) const {
   uint64_t sum = 0;
@@ -60,8 +52,7 @@ SchedulerDevice Router::Impl::DeviceView(size_t index) const {
           ledger.device().reserve_bytes,
           state_.devices[index]->foreign_kept,
           ledger.free(),
-          ledger.over(),
-          DrainOf(index)};
+          ledger.over()};
 }
 
 SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
@@ -87,7 +78,7 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   view.settled = model.lease.motion == Motion::kRest;
   view.ending = model.worker.phase == Phase::kEnding || model.leave != Leave::kNo;
   view.quarantined = model.worker.quarantined;
-  view.asked = !model.unsent.empty() && model.leave == Leave::kNo;
+  view.asked = !model.unsent.empty() && model.leave == Leave::kNo && !Resident(model);
   if (model.needs.Whole(lease.granted)) {
     const auto highest = model.priorities.rbegin();
     view.work = {model.requests.size(), highest == model.priorities.rend() ? 0 : highest->first,
@@ -125,7 +116,8 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     demand.since = since;
     demand.requests = model.waiting.size();
     const uint64_t now = static_cast<uint64_t>(Now());
-    demand.waited = static_cast<Nanos>(demand.requests * now - model.since_sum);
+    const uint64_t waited = demand.requests * now - model.since_sum;
+    demand.waited = static_cast<Nanos>(std::min<uint64_t>(waited, kNever));
     demand.due = model.clock.meter.FirstDue(model.ages, Now()).value_or(0);
   }
   if (const SwitchOp* op = FindSwitch(model.name())) {
@@ -186,15 +178,35 @@ void Router::Impl::BeginTurn(ModelRecord& model, uint64_t moved) {
   model.switched = false;
 }
 
-// What the turn under way on the device may still take. (A swap under way is a demand still.)
-Nanos Router::Impl::Present(size_t device) const {
+// What the turn under way on the device may still take, or a swap under way that is nobody's
+// demand: one for a pin, or whose clients have left. (One that is, counts as that.)
+Nanos Router::Impl::Present(size_t index) const {
+  const DeviceSlot& device = *state_.devices[index];
   Nanos present = 0;
+  if (device.swap) {
+    const std::optional<Demand> demand = DemandOf(*Find(device.swap->model));
+    const bool counts = demand && demand->kind != DemandKind::kBackground;
+    if (!counts) present = kRelease + SwapLeft(device);
+  }
   for (const auto& [name, model] : state_.models) {
-    if (model->device != device || (model->requests.empty() && !model->switched)) continue;
+    if (model->device != index || (model->requests.empty() && !model->switched)) continue;
     const Nanos left = model->turn_until - Now();
     if (left > present && Resident(*model)) present = left;  // else strangers have ended it
   }
   return present;
+}
+
+// What the swap under way still has to copy, at the rate at which it gets on.
+Nanos Router::Impl::SwapLeft(const DeviceSlot& device) const {
+  const ModelRecord& model = *Find(device.swap->model);
+  const uint64_t held = LeaseOf(model).held.weights, before = model.lease.before.weights;
+  const uint64_t missing = model.needs.image - std::min(held, model.needs.image);
+  const Nanos took = Now() - model.lease.since;
+  if (!device.swap->growing || held <= before || took <= 0) {
+    return SwapTime(missing, device.copy.bytes_per_second());
+  }
+  return SwapTime(missing,
+                  static_cast<double>(held - before) * kSecond / static_cast<double>(took));
 }
 
 // What all other demands take of the model's device.

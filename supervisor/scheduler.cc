@@ -13,6 +13,7 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kSoon = 5 * kSecond;
+constexpr Nanos kShortSwap = 5 * kSecond;
 
 uint64_t Above(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
@@ -220,14 +221,18 @@ std::vector<Refused> Refusals(const SchedulerDevice& device,
 
 Decision Decide(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                 std::vector<Demand> demands, Nanos now) {
-  RankDemands(demands, device.drain, now);
+  RankDemands(demands, kRelease, now);
   const Holders holders = HoldersOf(models);
   std::unordered_map<std::string_view, const SchedulerModel*> by_name;
   for (const SchedulerModel& model : models) by_name[model.tenant.model] = &model;
   Decision decision;
   bool unready_switch = false;
+  bool waits = false;          // some request, whose turn has not come
   bool first_blocked = false;  // then whoever is held for its sake may as well go
   for (Demand& demand : demands) {
+    // A load for a pin cannot be taken back, and nobody comes in as long as it takes.
+    waits |= demand.kind == DemandKind::kRequests;
+    if (waits && demand.kind == DemandKind::kBackground && demand.swap > kShortSwap) break;
     // Switches keep their order, also while one gets ready, which may mean reading a large model
     // from disk; requests go on meanwhile. Only one that another model's turn blocks is overtaken.
     if (demand.kind == DemandKind::kSwitch && unready_switch) continue;

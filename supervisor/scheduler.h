@@ -34,7 +34,6 @@ struct SchedulerDevice {
   uint64_t foreign = 0;  // that strangers have kept for long enough to refuse anyone
   uint64_t free = 0;     // the ledger's
   uint64_t over = 0;     // the ledger's
-  Nanos drain = 0;       // how long victims may drain; 0 if nothing runs
 };
 
 enum class Verdict {

@@ -132,8 +132,8 @@ void Supervisor::WatchGpus(const Budget& budget) {
           [this](const std::string& device, uint64_t bytes) {
             router_->OnForeignBytes(device, bytes);
           },
-          [this](const std::string& device, uint64_t bytes) {
-            router_->OnForeignAtLeast(device, bytes);
+          [this](const std::string& device, uint64_t least, uint64_t most) {
+            router_->OnForeignBetween(device, least, most);
           },
           [this](DeviceSample sample) { router_->OnDeviceSample(std::move(sample)); }});
   gpus_->Start();
@@ -196,12 +196,12 @@ void Supervisor::Run() {
 // process goes first.
 void Supervisor::ShutDownServer() {
   accept_loops_.clear();
-  reloader_.reset();
   state_dir_.reset();
   std::thread([] {
     std::this_thread::sleep_for(kHardExit);
     ::_exit(0);
   }).detach();
+  reloader_.reset();  // its planner may hang in a file system
   server_->Shutdown(kServerGrace);
 }
 

@@ -80,12 +80,13 @@ TEST(ParseConfig, ADurationIsAtMostThirtyDays) {
     };
     const std::string text = "name: \"a\" checkpoint: \"c\" ";
     EXPECT_TRUE(ParseModel(absl::StrCat(text, field, " { seconds: 2592000 }"), "x").ok()) << field;
-    EXPECT_THAT(
-        error("seconds: 2592001"),
-        HasSubstr(absl::StrCat(field, ": 2592001 s is more than 2592000 s, which are 30 days")));
-    EXPECT_THAT(error("seconds: 2592000 nanos: 1"), HasSubstr("is more than"));
-    EXPECT_THAT(error("seconds: 9223372036"), HasSubstr("is more than"));
-    EXPECT_THAT(error("seconds: 9223372036854775807"), HasSubstr("is more than"));
+    EXPECT_THAT(error("seconds: 2592001"),
+                HasSubstr(absl::StrCat(field,
+                                       ": 2592001 s and 0 ns are more than 2592000 s, "
+                                       "which are 30 days")));
+    EXPECT_THAT(error("seconds: 2592000 nanos: 1"), HasSubstr("are more than"));
+    EXPECT_THAT(error("seconds: 9223372036"), HasSubstr("are more than"));
+    EXPECT_THAT(error("seconds: 9223372036854775807"), HasSubstr("are more than"));
     EXPECT_THAT(error("seconds: 5 nanos: -1"), HasSubstr("5 s and -1 ns"));
   }
   for (const char* field : {"drain_timeout", "shutdown_timeout", "probe_interval"}) {

@@ -108,12 +108,25 @@ TEST_F(RouterRoom, StrangersAreSeenDuringADrain) {
   const OurBytes ours = h_->router->OursOn("cpu");
   EXPECT_FALSE(ours.settled);
   EXPECT_GE(ours.most, ours.held);
-  h_->ForeignAtLeast("cpu", 20 * kMiB);
+  EXPECT_LT(ours.least, ours.held) << "what is asked for may have been given back already";
+  h_->ForeignBetween("cpu", 20 * kMiB, 60 * kMiB);
   EXPECT_EQ(foreign(), 20 * kMiB);
-  h_->ForeignAtLeast("cpu", 10 * kMiB);
-  EXPECT_EQ(foreign(), 20 * kMiB) << "they may have more than is certain";
-  h_->Foreign("cpu", 10 * kMiB);
-  EXPECT_EQ(foreign(), 10 * kMiB);
+  h_->ForeignBetween("cpu", 10 * kMiB, 60 * kMiB);
+  EXPECT_EQ(foreign(), 20 * kMiB) << "they may have as much still";
+  h_->ForeignBetween("cpu", 0, 10 * kMiB);
+  EXPECT_EQ(foreign(), 10 * kMiB) << "they are gone for the most part";
+  h_->Foreign("cpu", 5 * kMiB);
+  EXPECT_EQ(foreign(), 5 * kMiB);
+}
+
+TEST_F(RouterRoom, StrangersWhoAreGoneDuringADrainRefuseNobody) {
+  const Drain drain = DrainLong();
+  h_->ForeignBetween("cpu", 120 * kMiB, 140 * kMiB);
+  h_->RunFor(kSecond);
+  h_->ForeignBetween("cpu", 0, 20 * kMiB);
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(drain.op->finishes, 0) << drain.op->status;
+  EXPECT_TRUE(Serves("b"));
 }
 
 TEST_F(RouterRoom, StrangersDoNotWaitForASwapFromDisk) {
@@ -122,7 +135,7 @@ TEST_F(RouterRoom, StrangersDoNotWaitForASwapFromDisk) {
   ASSERT_TRUE(Done(h_->Switch("a")));
   auto op = h_->Switch("b");
   ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("b").state() == v1::LOADING; }));
-  h_->ForeignAtLeast("cpu", 130 * kMiB);
+  h_->ForeignBetween("cpu", 130 * kMiB, 330 * kMiB);
   ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() != v1::RESIDENT; }));
   EXPECT_EQ(h_->StatusOf("b").state(), v1::LOADING) << "what comes in is not disturbed";
   h_->Foreign("cpu", 130 * kMiB);

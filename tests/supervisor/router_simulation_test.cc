@@ -344,7 +344,7 @@ class Simulation {
         if (h.router->OursOn(device.name).settled || Below(2) == 0) {
           h.Foreign(device.name, bytes);
         } else {
-          h.ForeignAtLeast(device.name, bytes);
+          h.ForeignBetween(device.name, bytes, bytes + Below(device.capacity_bytes));
         }
         return;
       }

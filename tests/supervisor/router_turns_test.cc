@@ -360,6 +360,37 @@ TEST_F(RouterTurnsTest, AColdModelsMasterIsFilledWhileAnotherServes) {
   h_->Cancel(busy);
 }
 
+TEST_F(RouterTurnsTest, ALoadForAPinCountsInTheBound) {
+  rules_.bytes_per_second = static_cast<double>(kMiB);  // 80 s for an image
+  BeginPinned(300 * kMiB);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::LOADING; }));
+  h_->RunFor(5 * kSecond);
+  auto waits = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return waits->finishes > 0; }, 600 * kSecond));
+  EXPECT_TRUE(waits->status.ok()) << waits->status;
+}
+
+TEST_F(RouterTurnsTest, ADrainForStrangersIsCutShortForWhoWaits) {
+  options_.drain_timeout = 20 * kSecond;
+  auto catalog = Catalog();
+  catalog[1].model.mutable_max_wait()->set_seconds(3);
+  Begin(250 * kMiB, 1024 * kMiB, catalog);
+  Settle();
+  auto busy = h_->Generate("a", 100'000);
+  auto busy_too = h_->Generate("c", 100'000);
+  ASSERT_TRUE(Starts(busy) && Starts(busy_too));
+  h_->Foreign("cpu", 60 * kMiB);
+  ASSERT_TRUE(h_->RunUntil([&] {
+    return h_->StatusOf("a").state() == v1::DRAINING || h_->StatusOf("c").state() == v1::DRAINING;
+  }));
+  auto waits = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(waits));
+  EXPECT_TRUE(waits->status.ok()) << waits->status;
+  h_->Foreign("cpu", 0);
+  h_->Cancel(busy);
+  h_->Cancel(busy_too);
+}
+
 TEST_F(RouterTurnsTest, UnderLoadTwoModelsTakeTurnsAndNobodyStarves) {
   Begin(150 * kMiB);
   Settle();

@@ -22,7 +22,7 @@ const Bytes kWhole{10, 200, 30};
 
 SchedulerDevice DeviceWith(uint64_t capacity, const std::vector<SchedulerModel>& models,
                            uint64_t foreign = 0) {
-  SchedulerDevice device{"cpu", capacity, 0, foreign, 0, 0, 0};
+  SchedulerDevice device{"cpu", capacity, 0, foreign, 0, 0};
   uint64_t taken = foreign;
   for (const SchedulerModel& model : models) taken += model.charge.total();
   device.free = taken > capacity ? 0 : capacity - taken;
@@ -153,10 +153,10 @@ TEST(Scheduler, AHealthyModelIsNotEvictedForOneThatFails) {
 TEST(Scheduler, NobodyMakesAnotherMissItsBound) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("m", kNone), Model("n", kNone)};
   Demand m = Wants("m", 1);
-  m.due = 100;
+  m.due = 2 * kRelease + 100;
   m.swap = 20;
   Demand n = Wants("n", 2, DemandKind::kRequests, 5);
-  n.due = 300;
+  n.due = 2 * kRelease + 300;
   n.swap = 5;
   n.turn = 10;
   const SchedulerDevice device = DeviceWith(300, models);
@@ -167,8 +167,8 @@ TEST(Scheduler, NobodyMakesAnotherMissItsBound) {
   models[0].work = Work{1, 9, 90, false};
   EXPECT_FALSE(Decide(device, models, {m, n}, 86).start);  // a's least turn
   models[0].work.turn_until = 0;
-  EXPECT_EQ(Decide(device, models, {m, n}, 99).start->demand.model, "n");
-  EXPECT_EQ(Decide(device, models, {m, n}, 100).start->demand.model, "m");
+  EXPECT_EQ(Decide(device, models, {m, n}, kRelease + 99).start->demand.model, "n");
+  EXPECT_EQ(Decide(device, models, {m, n}, kRelease + 100).start->demand.model, "m");
 }
 
 TEST(Scheduler, NobodyOvertakesWhoWaitsForATurnToEnd) {
@@ -277,6 +277,47 @@ TEST(Scheduler, StrangersAreGivenWayTo) {
   const std::vector<Shrink> some = PlanRelief(DeviceWith(600, models, 100), models, "", 9);
   ASSERT_EQ(some.size(), 1u);
   EXPECT_EQ(some[0].target, (Bytes{10, 200, 50}));
+}
+
+TEST(Scheduler, SeveralWhoWaitDoNotTurnPrioritiesOff) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("c", kNone),
+                                     Model("d", kNone)};
+  models[0].work.requests = 1;
+  models[0].work.priority = 5;
+  models[0].tenant.active = true;
+  std::vector<Demand> demands;
+  for (const char* name : {"b", "c", "d"}) {
+    demands.push_back(Wants(name, 0));
+    demands.back().swap = kSecond / 10;
+    demands.back().turn = kSecond / 5;
+    demands.back().due = 30 * kSecond;
+  }
+  const Decision d = Decide(DeviceWith(240, models), models, demands, kSecond);
+  EXPECT_FALSE(d.start) << "they have time";
+  EXPECT_GT(d.recheck_at, 25 * kSecond);
+  EXPECT_TRUE(Decide(DeviceWith(240, models), models, demands, d.recheck_at).start);
+}
+
+TEST(Scheduler, NoLongLoadBeginsForAPinWhileARequestWaits) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone), Model("p", kNone)};
+  models[0].work.requests = 1;
+  models[0].tenant.active = true;
+  models[2].tenant.needs = Needs{10, 50, 10, 10, 20, 10};
+  models[2].tenant.pinned = true;
+  Demand waits = Wants("b", 0);
+  waits.swap = 100 * kSecond;  // as yet it weighs less than a's work
+  Demand pin = Wants("p", 0, DemandKind::kBackground);
+  pin.requests = 0;
+  const SchedulerDevice device = DeviceWith(240 + 70, models);
+  const auto starts = [&](Nanos swap, std::vector<Demand> demands) {
+    pin.swap = swap;
+    demands.push_back(pin);
+    const Decision d = Decide(device, models, demands, 1);
+    return d.start ? d.start->demand.model : "";
+  };
+  EXPECT_EQ(starts(60 * kSecond, {}), "p");
+  EXPECT_EQ(starts(60 * kSecond, {waits}), "");
+  EXPECT_EQ(starts(kSecond, {waits}), "p");
 }
 
 TEST(Scheduler, StrangersAreNotGivenWhatComesIn) {

@@ -58,7 +58,7 @@ double PureDecision(int count, int requests) {
     }
     models.push_back(model);
   }
-  const SchedulerDevice device{"gpu", 240ull * (count / 2), 0, 0, 0, 0, 10 * kSecond};
+  const SchedulerDevice device{"gpu", 240ull * (count / 2), 0, 0, 0, 0};
   size_t sink = 0;
   const double median = MedianMicroseconds([&](int i) {
     for (Demand& demand : demands) demand.waited = i * kMillisecond;

@@ -192,9 +192,9 @@ void RouterHarness::Foreign(const std::string& device, uint64_t bytes) {
   router->OnForeignBytes(device, bytes);
 }
 
-void RouterHarness::ForeignAtLeast(const std::string& device, uint64_t bytes) {
+void RouterHarness::ForeignBetween(const std::string& device, uint64_t least, uint64_t most) {
   leased_[device] = router->Ledger(device)->charged();
-  router->OnForeignAtLeast(device, bytes);
+  router->OnForeignBetween(device, least, most);
 }
 
 // As its last reload has it.

@@ -64,7 +64,7 @@ class RouterHarness {
 
   // Strangers use `bytes` of the device from now on.
   void Foreign(const std::string& device, uint64_t bytes);
-  void ForeignAtLeast(const std::string& device, uint64_t bytes);
+  void ForeignBetween(const std::string& device, uint64_t least, uint64_t most);
   // A reload of the models of `catalog`, in which the device has more or less to lease. As for a
   // supervisor, what can never fit into that has a problem.
   absl::Status Reload(std::vector<ModelEntry> catalog, const std::string& device, uint64_t bytes);

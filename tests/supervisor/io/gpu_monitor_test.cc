@@ -37,9 +37,9 @@ class GpuMonitorTest : public ::testing::Test {
                           heard_.push_back(bytes);
                           on_heard();
                         },
-                        [this](const std::string& device, uint64_t bytes) {
+                        [this](const std::string& device, uint64_t least, uint64_t most) {
                           EXPECT_EQ(device, "GPU-fake");
-                          at_least_.push_back(bytes);
+                          between_.push_back({least, most});
                         },
                         [this](DeviceSample sample) {
                           EXPECT_EQ(sample.device, "GPU-fake");
@@ -51,10 +51,10 @@ class GpuMonitorTest : public ::testing::Test {
   }
   EventLoop loop_;
   std::vector<uint64_t> heard_;
-  std::vector<uint64_t> at_least_;
+  std::vector<std::pair<uint64_t, uint64_t>> between_;
   std::vector<DeviceSample> samples_;
   std::function<OurBytes(const std::string&)> ours = [](const std::string&) {
-    return OurBytes{7 * kGiB, kGiB, kGiB, true};
+    return OurBytes{7 * kGiB, kGiB, kGiB, kGiB, true};
   };
   std::function<void()> on_heard = [this] { loop_.Stop(); };
   std::function<void()> on_sample = [] {};
@@ -70,25 +70,27 @@ TEST_F(GpuMonitorTest, TellsOfStrangersAgainAndAgain) {
   EXPECT_EQ(heard_, (std::vector<uint64_t>{2 * kGiB, 0}));
 }
 
-TEST_F(GpuMonitorTest, DuringAMotionWhatWasGrantedAtMostIsOurs) {
+TEST_F(GpuMonitorTest, DuringAMotionStrangersLieBetweenTwoBounds) {
   SetUsed(6 * kGiB);
   int asked = 0;
   ours = [&](const std::string& device) -> OurBytes {
     if (device == "cpu") return {};
     ++asked;
-    if (asked == 1) return {7 * kGiB, kGiB, 3 * kGiB, false};  // then at rest: before the sample
-    if (asked <= 3) return {7 * kGiB, kGiB, kGiB, true};       // the second begins with another
-    return {7 * kGiB, 2 * kGiB, 2 * kGiB, true};
+    if (asked == 1) return {7 * kGiB, kGiB, 0, 3 * kGiB, false};  // then at rest
+    if (asked <= 3) return {7 * kGiB, kGiB, kGiB, kGiB, true};    // the second begins with another
+    return {7 * kGiB, 2 * kGiB, 2 * kGiB, 2 * kGiB, true};
   };
   Run();
-  EXPECT_EQ(at_least_, (std::vector<uint64_t>{3 * kGiB, 4 * kGiB}));
+  const std::vector<std::pair<uint64_t, uint64_t>> expected = {{2 * kGiB, 5 * kGiB},
+                                                               {3 * kGiB, 4 * kGiB}};
+  EXPECT_EQ(between_, expected);
   EXPECT_EQ(heard_, (std::vector<uint64_t>{4 * kGiB})) << "what was the same before and after";
   EXPECT_EQ(asked, 6);
 }
 
 TEST_F(GpuMonitorTest, WhatIsOursToLeaseMayChange) {
   SetUsed(3 * kGiB);
-  ours = [](const std::string&) { return OurBytes{5 * kGiB, 0, 0, true}; };
+  ours = [](const std::string&) { return OurBytes{5 * kGiB, 0, 0, 0, true}; };
   Run();
   EXPECT_EQ(heard_, (std::vector<uint64_t>{kGiB})) << "two are not ours any more";
 }
