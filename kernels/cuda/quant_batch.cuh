@@ -6,11 +6,22 @@
 // takes 32 weight rows as the left operand of the tensor core: a lane holds 16 bytes of each of
 // four rows, which only it reads, and turns them into bf16 in registers; x is the right operand.
 // Up to 16 rows two warps share weight rows and take turns along k. Weights and x arrive by
-// cp.async through a ring of up to six stages, scales through rings of their own; what is not x is
+// cp.async through a ring of up to four stages, scales through rings of their own; what is not x is
 // asked for before the kernel in front has ended. Where blocks of whole rows leave multiprocessors
 // idle, k is cut, and a second kernel adds the parts up in their order (batch_parts.cuh).
 //
-// Bound by instructions and the latency between them, and with 64 rows by the tensor core too.
+// Limits on an H200, of 1 KiB of weights at the full read rate: 200 instructions; int4 needs 88 to
+// become bf16, products with 16 rows 16, with 64 rows 64, and takes 175 to 300 in all, issued at
+// half of the schedulers' rate; fp8 64, 8 to 32, 140 to 190. The tensor core has a floor of 1.6 ms
+// for an 8B model's products of 64 rows, x from the second-level cache one of half of that. It
+// reaches 41% of the read limit for int4 and 59% for fp8 with 16 rows (bench/results/h200.md).
+//
+// What mattered: cp.async whose lanes neither read nor write next to each other takes a wavefront
+// a piece and reads sectors twice, so x lies in the order of its columns and is swizzled within
+// 128 bytes; scales come 16 bytes at a time, not a word a group; what the compiler would compute
+// anew each step is kept (Keep); few enough registers that the next kernel's blocks can begin.
+// Tried: one wide block a multiprocessor, its warps as many as balance the work (gate/up 13%
+// slower: all wait for each other); the two warps of a weight row with rings of their own (level).
 
 #include <algorithm>
 
@@ -21,31 +32,12 @@ namespace switchyard::kernels::cuda {
 
 constexpr int kQuantLeastSteps = 2;  // of a part of k
 
-// How many stages a block's ring has beside `fixed` bytes: so that two blocks fit on a
-// multiprocessor, unless that leaves each with less than three.
-inline int RingStages(int64_t stage_bytes, int64_t fixed, int capability) {
-  constexpr int64_t kReserved = 1 << 10;  // of each block, beside what it asks for
-  constexpr int64_t kEnough = 3, kMost = kQuantStages;
-  const int64_t one = SharedLimit(capability), two = (one + kReserved) / 2 - kReserved;
-  const int64_t stages = (two - fixed) / stage_bytes;
-  return static_cast<int>(
-      std::min(stages >= kEnough ? stages : (one - fixed) / stage_bytes, kMost));
-}
-
 // Waits until all but the last `pending` groups of copies are there.
 __device__ inline void CopyWaitBut(int pending) {
-  switch (pending) {
-    case 0:
-      return CopyWait<0>();
-    case 1:
-      return CopyWait<1>();
-    case 2:
-      return CopyWait<2>();
-    case 3:
-      return CopyWait<3>();
-    default:
-      return CopyWait<4>();
-  }
+  static_assert(kQuantStages == 4);
+  if (pending >= 2) return CopyWait<2>();
+  if (pending == 1) return CopyWait<1>();
+  CopyWait<0>();
 }
 
 // What a warp makes of its weight rows: results of tile j, rows g and g + 8, columns 8c + 2t and
@@ -254,20 +246,24 @@ __global__ __launch_bounds__(QuantStage<Format, kM>::kThreads,
     weights.Copy(at + own);
     scales.Copy(first + step);
   };
+#pragma unroll 1
   for (int i = 0; i < stages - 1; ++i) copy_weights(ring + i * Stage::kBytes, i);
   GridWait();
   QuantX<Format, kM> x(a, first);
+#pragma unroll 1
   for (int i = 0; i < stages - 1; ++i) {
     if (i < steps) x.Copy(ring + i * Stage::kBytes);
     CopyCommit();
   }
 
+  int pending = stages - 2;
+  Keep(pending);
   using Sums = QuantSums<Format, kM>;
   Sums sums;
   uint32_t at = ring, to = end - Stage::kBytes;
   int chunk = (first * Stage::kWarpsK + warp_k) * Stage::kChunks;
   for (int step = 0; step < steps; ++step) {
-    CopyWaitBut(stages - 2);
+    CopyWaitBut(pending);
     __syncthreads();
     typename Sums::Chunk loaded;
     if constexpr (Sums::kLoadsEarly) loaded = Sums::Load(scales, at + own, chunk);
@@ -317,7 +313,7 @@ OpError RunQuantBatch(const MatmulArgs& a, const LaunchContext& context) {
   constexpr int kScales = QuantScales<Format, kM>::kBytes;
   static_assert(2 * Stage::kBytes + kScales <= 99 << 10);
   const int stages = RingStages(Stage::kBytes, kScales, context.capability);
-  const size_t shared = size_t{Stage::kBytes} * stages + kScales;
+  const int64_t shared = RingShared(stages, Stage::kBytes, kScales, context.capability);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
   const int steps = static_cast<int>((a.k + Stage::kK - 1) / Stage::kK);
   const BatchParts parts = PlanParts(a, kM, steps, kQuantLeastSteps, context.multiprocessors);

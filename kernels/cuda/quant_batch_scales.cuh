@@ -28,6 +28,7 @@ struct ScalePieces {
   }
   // All pieces up to that which holds the row's byte `last`.
   __device__ void CopyTo(uint32_t ring, uint32_t last) {
+#pragma unroll 1
     for (; next <= skew + last; next += 16) {
       const char* from = aligned + next;
       CopyPiece(ring + (static_cast<uint32_t>(reinterpret_cast<uintptr_t>(from)) & (kRing - 1)),
@@ -56,6 +57,7 @@ class QuantScales {
     const int lane = threadIdx.x % kWarp, g = lane / 4;
     shift_ = a.group_shift;
     last_piece_ = static_cast<int>(a.k) / Format::kLaneK - 1;
+    Keep(shift_), Keep(last_piece_);
     read_ = at + (warp_row + g) * kRow;
     read_zero_ = at + kZeros + (warp_row + g) * kZeroRow;
 #pragma unroll

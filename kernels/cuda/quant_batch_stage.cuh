@@ -6,14 +6,12 @@
 #include <algorithm>
 
 #include "kernels/cuda/batch_parts.cuh"
-#include "kernels/cuda/choose.h"
 #include "kernels/cuda/copy_barrier.cuh"
+#include "kernels/cuda/ring_stages.h"
 #include "kernels/cuda/weight_formats.cuh"
 #include "kernels/cuda/weight_tile.cuh"
 
 namespace switchyard::kernels::cuda {
-
-constexpr int kQuantStages = 6;  // at most
 
 // kM: rows of x that a block is made for. A warp takes 32 weight rows as two tiles of 16; where the
 // sums leave room for as many threads, two warps share those rows and take turns along k.

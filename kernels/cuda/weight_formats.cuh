@@ -58,8 +58,8 @@ struct Bf16Format {
   }
 };
 
-// By way of f16, where there is an instruction for that. Else e4m3's exponent and fraction shifted
-// into those of bf16 are the number times 2^-120, subnormal ones too.
+// e4m3's exponent and fraction shifted into those of bf16 are the number times 2^-120, subnormal
+// ones too.
 struct Fp8Format {
   static constexpr int kLaneK = 16, kWords = 1, kScaleBytes = 4;
   static constexpr bool kChunkScale = true, kHasZeros = false;
@@ -71,34 +71,17 @@ struct Fp8Format {
   }
   __device__ static Lane Prepare(const ScaleWords&) { return {}; }
   __device__ static float ChunkScale(const ScaleWords& s) { return __uint_as_float(s.scale); }
-  // Of the lower or upper half of a word.
-  __device__ static uint32_t Pair(uint32_t word, bool upper) {
-#if __CUDA_ARCH__ >= 890
-    __half2 pair;
-    uint32_t& bits = reinterpret_cast<uint32_t&>(pair);
-    if (upper) {
-      asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, h; }"
-          : "=r"(bits)
-          : "r"(word));
-    } else {
-      asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, l; }"
-          : "=r"(bits)
-          : "r"(word));
-    }
-    return Pack(__low2float(pair), __high2float(pair));
-#else
-    // The upper byte of each half.
-    const uint32_t spread = __byte_perm(word, 0, upper ? 0x3424 : 0x1404);
+  __device__ static uint32_t Pair(uint32_t word, uint32_t selector) {
+    const uint32_t spread = __byte_perm(word, 0, selector);  // the upper byte of each half
     const uint32_t pair = (spread >> 4 & 0x07f007f0u) | (spread & 0x80008000u);
     return MultiplyPair(pair, 0x7b807b80u);
-#endif
   }
   __device__ static void Unpack(const uint4& v, int i, Lane, uint32_t (&pair)[4]) {
     const uint32_t low = WordOf(v, 2 * i), high = WordOf(v, 2 * i + 1);
-    pair[0] = Pair(low, false);
-    pair[1] = Pair(low, true);
-    pair[2] = Pair(high, false);
-    pair[3] = Pair(high, true);
+    pair[0] = Pair(low, 0x1404);
+    pair[1] = Pair(low, 0x3424);
+    pair[2] = Pair(high, 0x1404);
+    pair[3] = Pair(high, 0x3424);
   }
 };
 

@@ -227,9 +227,9 @@ void FewRows(const WeightFormat& format, cudaStream_t stream) {
 }  // namespace switchyard::bench
 
 // Parts by name, all if there is none: decode, batches, attention, sampling, prefill, few-rows,
-// invariance, experts; with the name bf16 too, of those weights only. By name alone, since it fills
-// the device's memory seven times: shapes, a decode step of each model of deploy/96gb; names behind
-// it pick some (`gpu_bench shapes qwen3-32b`).
+// invariance, experts; with the names bf16, fp8 and int4 too, of those weights only. By name alone,
+// since it fills the device's memory seven times: shapes, a decode step of each model of
+// deploy/96gb; names behind it pick some (`gpu_bench shapes qwen3-32b`).
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
   char** const end = argv + argc;
@@ -242,8 +242,11 @@ int main(int argc, char** argv) {
     std::fflush(stdout);
     return argc == 1 || named(part);
   };
-  std::vector<WeightFormat> formats = {kBf16Weights};
-  if (!named("bf16")) formats.insert(formats.end(), {kFp8Weights, kInt4Weights});
+  std::vector<WeightFormat> formats;
+  if (named("bf16")) formats.push_back(kBf16Weights);
+  if (named("fp8")) formats.push_back(kFp8Weights);
+  if (named("int4")) formats.push_back(kInt4Weights);
+  if (formats.empty()) formats = {kBf16Weights, kFp8Weights, kInt4Weights};
   cudaStream_t stream;
   Check(cudaStreamCreate(&stream), "stream");
   const double limit = ReadLimit(stream);

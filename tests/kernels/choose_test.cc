@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/ring_stages.h"
+
 namespace switchyard::kernels::cuda {
 namespace {
 
@@ -121,6 +123,25 @@ TEST(ChooseTest, InvariantProductsAreOfOneFamily) {
     for (const int32_t head : {16, 64, 80, 128, 256}) {
       EXPECT_TRUE(ChooseAttention(capability, head, true)->invariant);
       EXPECT_NE(ChooseAttention(capability, head, true)->kernel, AttentionKernel::kTile);
+    }
+  }
+}
+
+// Stages of 24 KiB and 12 KiB of scales: two blocks on a multiprocessor with room for them, one
+// block where two would have less than three stages each.
+TEST(ChooseTest, RingsLeaveRoomForASecondBlock) {
+  EXPECT_EQ(RingStages(24 << 10, 12 << 10, 90), 4);
+  EXPECT_EQ(RingStages(24 << 10, 12 << 10, 120), 3);
+  EXPECT_EQ(RingStages(24 << 10, 12 << 10, 80), 4);
+  EXPECT_EQ(RingStages(8 << 10, 0, 90), kQuantStages);
+  for (const int capability : kCapabilities) {
+    for (int64_t stage = 8 << 10; stage <= 40 << 10; stage += 1 << 10) {
+      const int64_t fixed = 19 << 10, stages = RingStages(stage, fixed, capability);
+      EXPECT_GE(stages, 2);
+      const int64_t shared = RingShared(static_cast<int>(stages), stage, fixed, capability);
+      EXPECT_GE(shared, stages * stage + fixed);
+      EXPECT_LE(shared, SharedLimit(capability));
+      EXPECT_GT(3 * (shared + 1024), SharedLimit(capability) + 1024);
     }
   }
 }
