@@ -10,11 +10,11 @@
 // asked for before the kernel in front has ended. Where blocks of whole rows leave multiprocessors
 // idle, k is cut, and a second kernel adds the parts up in their order (batch_parts.cuh).
 //
-// Limits on an H200, of 1 KiB of weights at the full read rate: 200 instructions; int4 needs 88 to
-// become bf16, products with 16 rows 16, with 64 rows 64, and takes 175 to 300 in all, issued at
-// half of the schedulers' rate; fp8 64, 8 to 32, 140 to 190. The tensor core has a floor of 1.6 ms
-// for an 8B model's products of 64 rows, x from the second-level cache one of half of that. It
-// reaches 41% of the read limit for int4 and 59% for fp8 with 16 rows (bench/results/h200.md).
+// Limits on an H200, of 1 KiB of weights at the full read rate: 200 instructions. int4 needs 88 to
+// become bf16, and as many products as there are rows; all in all 165 with 16 rows and 260 with 64.
+// fp8 needs 64 and half as many products. The tensor core needs 1.6 ms for an 8B model's products
+// of 64 rows. They take 2.0 ms with 16 rows and 4.1 ms with 64 in int4, 2.6 and 4.2 ms in fp8: 40,
+// 20, 61 and 38% of the read limit (bench/results/h200.md).
 //
 // What mattered: cp.async whose lanes neither read nor write next to each other takes a wavefront
 // a piece and reads sectors twice, so x lies in the order of its columns and is swizzled within
