@@ -2,7 +2,15 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_set.h"
+
 namespace switchyard::worker {
+
+namespace {
+
+bool Ready(const std::shared_ptr<Sequence>& sequence) { return !sequence->suspended; }
+
+}  // namespace
 
 void WaitingQueue::Add(std::shared_ptr<Sequence> sequence) {
   if (sequence->request.patient_until > 0) {
@@ -18,36 +26,35 @@ void WaitingQueue::Remove(const std::shared_ptr<Sequence>& sequence) {
 }
 
 void WaitingQueue::Admit(const std::shared_ptr<Sequence>& sequence) {
-  aged_next_ = aged_.count(sequence) == 0;
+  const auto oldest = std::find_if(aged_.begin(), aged_.end(), Ready);
+  aged_next_ = oldest == aged_.end() || *oldest != sequence;
   Remove(sequence);
 }
 
 void WaitingQueue::Age(Nanos now) {
   while (!ageing_.empty() && ageing_.begin()->first.first <= now) {
-    std::shared_ptr<Sequence> sequence = std::move(ageing_.begin()->second);
+    aged_.insert(std::move(ageing_.begin()->second));
     ageing_.erase(ageing_.begin());
-    ranked_.erase(sequence);
-    aged_.insert(std::move(sequence));
   }
 }
 
+// As if each were admitted before the next is chosen.
 std::vector<std::shared_ptr<Sequence>> WaitingQueue::Next(int32_t most) const {
-  const auto ready = [](const std::shared_ptr<Sequence>& sequence) { return !sequence->suspended; };
   std::vector<std::shared_ptr<Sequence>> next;
-  auto aged = std::find_if(aged_.begin(), aged_.end(), ready);
-  auto ranked = std::find_if(ranked_.begin(), ranked_.end(), ready);
+  absl::flat_hash_set<const Sequence*> taken;
+  const auto free = [&](const std::shared_ptr<Sequence>& sequence) {
+    return Ready(sequence) && !taken.contains(sequence.get());
+  };
+  auto oldest = aged_.begin();
+  auto highest = ranked_.begin();
   bool aged_next = aged_next_;
   while (static_cast<int32_t>(next.size()) < most) {
-    if (aged == aged_.end() && ranked == ranked_.end()) break;
-    const bool takes_aged = ranked == ranked_.end() || (aged_next && aged != aged_.end());
-    if (takes_aged) {
-      next.push_back(*aged);
-      aged = std::find_if(std::next(aged), aged_.end(), ready);
-    } else {
-      next.push_back(*ranked);
-      ranked = std::find_if(std::next(ranked), ranked_.end(), ready);
-    }
-    aged_next = !takes_aged;
+    oldest = std::find_if(oldest, aged_.end(), free);
+    highest = std::find_if(highest, ranked_.end(), free);
+    if (highest == ranked_.end()) break;  // which holds the aged ones, too
+    next.push_back(aged_next && oldest != aged_.end() ? *oldest : *highest);
+    taken.insert(next.back().get());
+    aged_next = oldest == aged_.end() || *oldest != next.back();
   }
   return next;
 }
