@@ -230,7 +230,6 @@ class Router::Impl {
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
   Nanos Present(size_t device) const;
-  Nanos SwapLeft(const DeviceSlot& device) const;
   Nanos OthersTime(const ModelRecord& model, const std::vector<Demand>& demands) const;
   Nanos MaxWait(const ModelRecord& model) const;
   bool HeldUp(const ModelRecord& model, bool resident) const;

@@ -178,35 +178,16 @@ void Router::Impl::BeginTurn(ModelRecord& model, uint64_t moved) {
   model.switched = false;
 }
 
-// What the turn under way on the device may still take, or a swap under way that is nobody's
-// demand: one for a pin, or whose clients have left. (One that is, counts as that.)
-Nanos Router::Impl::Present(size_t index) const {
-  const DeviceSlot& device = *state_.devices[index];
+// What the turn under way on the device may still take. (A swap under way is a demand still, but
+// for one for a pin, which begins while a request waits only if it is short.)
+Nanos Router::Impl::Present(size_t device) const {
   Nanos present = 0;
-  if (device.swap) {
-    const std::optional<Demand> demand = DemandOf(*Find(device.swap->model));
-    const bool counts = demand && demand->kind != DemandKind::kBackground;
-    if (!counts) present = kRelease + SwapLeft(device);
-  }
   for (const auto& [name, model] : state_.models) {
-    if (model->device != index || (model->requests.empty() && !model->switched)) continue;
+    if (model->device != device || (model->requests.empty() && !model->switched)) continue;
     const Nanos left = model->turn_until - Now();
     if (left > present && Resident(*model)) present = left;  // else strangers have ended it
   }
   return present;
-}
-
-// What the swap under way still has to copy, at the rate at which it gets on.
-Nanos Router::Impl::SwapLeft(const DeviceSlot& device) const {
-  const ModelRecord& model = *Find(device.swap->model);
-  const uint64_t held = LeaseOf(model).held.weights, before = model.lease.before.weights;
-  const uint64_t missing = model.needs.image - std::min(held, model.needs.image);
-  const Nanos took = Now() - model.lease.since;
-  if (!device.swap->growing || held <= before || took <= 0) {
-    return SwapTime(missing, device.copy.bytes_per_second());
-  }
-  return SwapTime(missing,
-                  static_cast<double>(held - before) * kSecond / static_cast<double>(took));
 }
 
 // What all other demands take of the model's device.

@@ -360,16 +360,6 @@ TEST_F(RouterTurnsTest, AColdModelsMasterIsFilledWhileAnotherServes) {
   h_->Cancel(busy);
 }
 
-TEST_F(RouterTurnsTest, ALoadForAPinCountsInTheBound) {
-  rules_.bytes_per_second = static_cast<double>(kMiB);  // 80 s for an image
-  BeginPinned(300 * kMiB);
-  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::LOADING; }));
-  h_->RunFor(5 * kSecond);
-  auto waits = h_->Generate("b", 1);
-  ASSERT_TRUE(h_->RunUntil([&] { return waits->finishes > 0; }, 600 * kSecond));
-  EXPECT_TRUE(waits->status.ok()) << waits->status;
-}
-
 TEST_F(RouterTurnsTest, ADrainForStrangersIsCutShortForWhoWaits) {
   options_.drain_timeout = 20 * kSecond;
   auto catalog = Catalog();

@@ -156,7 +156,7 @@ TEST(Scheduler, NobodyMakesAnotherMissItsBound) {
   m.due = 2 * kRelease + 100;
   m.swap = 20;
   Demand n = Wants("n", 2, DemandKind::kRequests, 5);
-  n.due = 2 * kRelease + 300;
+  n.due = 3 * kRelease + 300;
   n.swap = 5;
   n.turn = 10;
   const SchedulerDevice device = DeviceWith(300, models);

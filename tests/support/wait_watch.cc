@@ -169,7 +169,7 @@ std::string WaitWatch::DeviceOf(const Model& model) const {
 
 // What bringing in the model may take: all of its image, the KV of all that might make room, and
 // its own that comes back, at the slowest rate that there has been.
-Nanos WaitWatch::SwapOf(const Model& model, bool under_way) const {
+Nanos WaitWatch::SwapOf(const Model& model) const {
   const std::string device = DeviceOf(model);
   uint64_t bytes = NeedsOf(model.entry.plan).image;
   for (const auto& [id, worker] : workers_) {
@@ -178,10 +178,7 @@ Nanos WaitWatch::SwapOf(const Model& model, bool under_way) const {
   const auto worker = world_->workers.find(model.worker);
   if (worker != world_->workers.end()) bytes += worker->second->paused_bytes();
   const auto slowest = slowest_.find(device);
-  double rate = slowest == slowest_.end() ? kAssumedRate : slowest->second;
-  if (under_way && world_->rules.bytes_per_second > 0) {
-    rate = std::min(rate, world_->rules.bytes_per_second);
-  }
+  const double rate = slowest == slowest_.end() ? kAssumedRate : slowest->second;
   return SwapTime(bytes, std::min(rate, kAssumedRate));
 }
 
@@ -199,10 +196,9 @@ Nanos WaitWatch::Bound(const std::string& name) const {
       continue;
     }
     const bool by_operator = other.wanted > 0 || other.entry.model.pinned();
-    const bool under_way = worker != nullptr && worker->comes();  // its clients may have left
-    if (other.clients.empty() && !by_operator && !under_way) continue;
+    if (other.clients.empty() && !by_operator) continue;
     const Nanos turn = std::max(LeastTurn(SwapOf(other)), by_operator ? kSwitchedTurn : 0);
-    others += kRelease + SwapOf(other, under_way) + turn;
+    others += kRelease + SwapOf(other) + turn;
   }
   return std::max(MaxWait(self.entry.model), present + kRelease + others);
 }

@@ -75,7 +75,7 @@ class WaitWatch {
   void Note(Worker& worker);
   const Worker* WorkerOf(const Model& model) const;
   std::string DeviceOf(const Model& model) const;
-  Nanos SwapOf(const Model& model, bool under_way = false) const;
+  Nanos SwapOf(const Model& model) const;
   Nanos Bound(const std::string& name) const;
 
   const FakeWorld* world_;
