@@ -51,6 +51,8 @@ class ThreadPool {
 
   void Run(Function function, const void* job, int parts);
   void Work(int thread);
+  void WaitWhile(const std::atomic<uint32_t>& value, uint32_t old);
+  void WakeAll(const std::atomic<uint32_t>& value);
 
   // Written by the caller before `epoch_`, read by the workers after it.
   Function function_ = nullptr;
@@ -59,6 +61,7 @@ class ThreadPool {
   bool stop_ = false;
   alignas(64) std::atomic<uint32_t> epoch_{0};
   alignas(64) std::atomic<uint32_t> pending_{0};  // workers that have not finished this epoch
+  alignas(64) std::atomic<uint32_t> sleepers_{0};
   std::vector<std::thread> workers_;
 };
 
