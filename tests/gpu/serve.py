@@ -103,7 +103,8 @@ def agree(name, cpu, answer, note=""):
     off = [max(abs(logprob - own), best - logprob) for (logprob, best), own in zip(said, ours)]
     far = {i: round(by, 3) for i, by in enumerate(off) if not by < MARGIN}  # nor a NaN
     allowed = not far or (name in MIXTURES and len(far) <= FAR_TOKENS and all(by < FAR_MARGIN for by in far.values()))
-    return check(allowed, f"{name}{note}: {TOKENS} tokens, off from cpu's by {max(off):.3f}" + (f", far at {far}" if far else ""))
+    where = (f", far at {far}" if far else "") + ("" if allowed else f", of {answer['token_ids']}")
+    return check(allowed, f"{name}{note}: {TOKENS} tokens, off from cpu's by {max(off):.3f}{where}")
 
 
 def worker_pids(server):

@@ -81,8 +81,8 @@ TEST_F(GpuMonitorTest, DuringAMotionStrangersLieBetweenTwoBounds) {
     return {7 * kGiB, 2 * kGiB, 2 * kGiB, 2 * kGiB, true};
   };
   Run();
-  const std::vector<std::pair<uint64_t, uint64_t>> expected = {{2 * kGiB, 5 * kGiB},
-                                                               {3 * kGiB, 4 * kGiB}};
+  const std::vector<std::pair<uint64_t, uint64_t>> expected = {{3 * kGiB, 6 * kGiB},
+                                                               {4 * kGiB, 5 * kGiB}};
   EXPECT_EQ(between_, expected);
   EXPECT_EQ(heard_, (std::vector<uint64_t>{4 * kGiB})) << "what was the same before and after";
   EXPECT_EQ(asked, 6);
