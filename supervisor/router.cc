@@ -233,10 +233,9 @@ void Router::Impl::EndEverything() {
   std::vector<RequestId> ids;
   for (const auto& [id, request] : state_.requests) ids.push_back(id);
   for (RequestId id : ids) {
-    Request& request = *FindRequest(id);
-    const char* what = "the supervisor is shutting down: ask again when it is back";
-    EndRequest(request,
-               request.has_tokens ? absl::AbortedError(what) : absl::UnavailableError(what), true);
+    BreakOff(*FindRequest(id),
+             absl::UnavailableError("the supervisor is shutting down: ask again when it is back"),
+             true);
   }
   for (const auto& [name, model] : state_.models) {
     EndCalls(*model, absl::UnavailableError("the supervisor is shutting down"));

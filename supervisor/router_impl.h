@@ -147,6 +147,9 @@ class Router::Impl {
   void TellWaiting(Request& request);
   // Ends it; with `cancel`, its worker is told to forget it.
   void EndRequest(Request& request, const absl::Status& status, bool cancel);
+  // The same before it is done, for `why`; of one whose client has output, which it would get
+  // again, ABORTED.
+  void BreakOff(Request& request, const absl::Status& why, bool cancel);
   void Forget(Request& request, bool cancel);
   // Every request of the model that has not started. `why` ends it.
   void EndWaiting(ModelRecord& model, const absl::Status& why);

@@ -237,6 +237,15 @@ void Router::Impl::EndRequest(Request& request, const absl::Status& status, bool
   sink->Finish(status);
 }
 
+void Router::Impl::BreakOff(Request& request, const absl::Status& why, bool cancel) {
+  if (!request.has_tokens) return EndRequest(request, why, cancel);
+  absl::Status aborted = absl::AbortedError(why.message());
+  why.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
+    aborted.SetPayload(type, payload);  // when to ask again
+  });
+  EndRequest(request, aborted, cancel);
+}
+
 void Router::Impl::Forget(Request& request, bool cancel) {
   ModelRecord& model = *Find(request.model);
   if (cancel && request.stage != Stage::kUnsent && Ready(model)) {
@@ -258,10 +267,7 @@ void Router::Impl::EndWaiting(ModelRecord& model, const absl::Status& why) {
   const std::set<RequestId> ids = model.requests;
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
-    if (request.stage == Stage::kRunning) continue;
-    // A paused sequence has output that its client saw.
-    const bool begun = request.has_tokens && why.code() == absl::StatusCode::kUnavailable;
-    EndRequest(request, begun ? absl::AbortedError(why.message()) : why, true);
+    if (request.stage != Stage::kRunning) BreakOff(request, why, true);
   }
 }
 

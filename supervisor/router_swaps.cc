@@ -275,10 +275,7 @@ void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
   FailSwitch(model.name(), status);
   std::vector<RequestId> ids;
   for (const auto& [priority, since, id] : model.waiting) ids.push_back(id);
-  for (RequestId id : ids) {
-    Request& request = *FindRequest(id);  // a paused one has output that its client saw
-    EndRequest(request, request.has_tokens ? absl::AbortedError(status.message()) : status, true);
-  }
+  for (RequestId id : ids) BreakOff(*FindRequest(id), status, true);
   dirty_ = true;
 }
 

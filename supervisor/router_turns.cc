@@ -304,10 +304,9 @@ void Router::Impl::RefuseOverdue(ModelRecord& model, Nanos retry) {
         model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name, " within ",
         Seconds(meter.BoundOf(request.meter_at)), " s, longer than which no request waits",
         drain.empty() ? "" : absl::StrCat(": ", absl::StrJoin(drain, ", ")));
-    const absl::Status status = request.has_tokens ? absl::AbortedError(message)
-                                : Ready(model)     ? absl::ResourceExhaustedError(message)
-                                                   : absl::UnavailableError(message);
-    EndRequest(request, WithRetryAfter(status, std::max(retry, kLeastRetry)), true);
+    const absl::Status status =
+        Ready(model) ? absl::ResourceExhaustedError(message) : absl::UnavailableError(message);
+    BreakOff(request, WithRetryAfter(status, std::max(retry, kLeastRetry)), true);
   }
 }
 

@@ -349,10 +349,9 @@ void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
     if (request.stage == Stage::kUnsent) continue;
-    if (request.has_tokens) {
-      EndRequest(request, absl::AbortedError(message), false);
-    } else if (request.has_start || request.resubmitted || request.request.model().empty()) {
-      EndRequest(request, absl::UnavailableError(message), false);
+    if (request.has_tokens || request.has_start || request.resubmitted ||
+        request.request.model().empty()) {
+      BreakOff(request, absl::UnavailableError(message), false);
     } else {
       request.resubmitted = !planned;
       request.suspended = false;

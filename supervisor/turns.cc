@@ -25,15 +25,15 @@ bool Preferred(const Demand& a, const Demand& b) {
 using Iterator = std::vector<Demand>::iterator;
 
 // Orders the prepared requests of [begin, end).
-void RankRequests(Iterator begin, Iterator end, Nanos drain, Nanos now) {
+void RankRequests(Iterator begin, Iterator end, Nanos release, Nanos now) {
   if (begin == end) return;
   std::sort(begin, end, EarlierDue);
   Nanos before = 0;       // what those that are due earlier take
   Nanos latest = kNever;  // min L(k) over those that are due earlier
   for (Iterator it = begin; it != end; ++it) {
-    const Nanos takes = TurnTime(*it, drain);
+    const Nanos takes = TurnTime(*it, release);
     it->held = latest != kNever && latest - now < takes;
-    if (it->due > 0) latest = std::min(latest, it->due - drain - before);
+    if (it->due > 0) latest = std::min(latest, it->due - release - before);
     before += takes;
   }
   if (latest != kNever) begin->urgent_at = std::max<Nanos>(latest, 1);
@@ -61,7 +61,7 @@ Nanos SwapTime(uint64_t bytes, double bytes_per_second) {
 
 Nanos LeastTurn(Nanos swap) { return std::max(kLeastTurn, kTurnPerSwap * swap); }
 
-void RankDemands(std::vector<Demand>& demands, Nanos drain, Nanos now) {
+void RankDemands(std::vector<Demand>& demands, Nanos release, Nanos now) {
   std::sort(demands.begin(), demands.end(), RanksBefore);
   const auto requests = std::find_if(demands.begin(), demands.end(),
                                      [](const Demand& d) { return d.kind != DemandKind::kSwitch; });
@@ -70,11 +70,11 @@ void RankDemands(std::vector<Demand>& demands, Nanos drain, Nanos now) {
   // Those that are not prepared cannot use the time: they rank last, as they are.
   const auto unprepared =
       std::stable_partition(requests, background, [](const Demand& d) { return d.prepared; });
-  RankRequests(requests, unprepared, drain, now);
+  RankRequests(requests, unprepared, release, now);
 }
 
-Nanos TurnTime(const Demand& demand, Nanos drain) {
-  return demand.kind == DemandKind::kBackground ? 0 : drain + demand.swap + demand.turn;
+Nanos TurnTime(const Demand& demand, Nanos release) {
+  return demand.kind == DemandKind::kBackground ? 0 : release + demand.swap + demand.turn;
 }
 
 Nanos WaitBound(Nanos max_wait, Nanos present, Nanos release, Nanos others) {

@@ -37,10 +37,10 @@
 //               (Slack), and giving memory back takes the release.
 //               Its loading must begin by due, when that has been waited. In the order of due +
 //               swap + turn, the k-th must be chosen by
-//                 L(k) = due(k) - drain - sum(j < k: drain + swap(j) + turn(j)),
-//               or some bound is missed, or some drain is cut short. From min L(k) on, that order
-//               is kept, and nothing but a least turn holds up the first. Before that, a model may
-//               overtake the ones before it only by as much time as all of them have to spare.
+//                 L(k) = due(k) - release - sum(j < k: release + swap(j) + turn(j)),
+//               or some bound is missed. From min L(k) on, that order is kept, and nothing but a
+//               least turn holds up the first. Before that, a model may overtake the ones before
+//               it only by as much time as all of them have to spare.
 //               This always works out: whoever comes last has a bound that lets all others go
 //               first, so the order of coming keeps all bounds; and if any order does, the one of
 //               due + swap + turn does (Jackson 1955: it is that of deadlines for the ends).
@@ -89,12 +89,11 @@ Nanos SwapTime(uint64_t bytes, double bytes_per_second);
 Nanos LeastTurn(Nanos swap);
 
 // Puts demands into the order in which they may have their turn: switches, requests, background.
-// `drain`: how long victims may take until they have left, if nobody is pressed.
-void RankDemands(std::vector<Demand>& demands, Nanos drain, Nanos now);
+// `release`: how long victims take to leave that have no time to drain.
+void RankDemands(std::vector<Demand>& demands, Nanos release, Nanos now);
 
-// What the turn of `demand` takes of the device, if victims take `drain` to leave; nothing, if it
-// disturbs nobody.
-Nanos TurnTime(const Demand& demand, Nanos drain);
+// What the turn of `demand` takes of the device; nothing, if it disturbs nobody.
+Nanos TurnTime(const Demand& demand, Nanos release);
 // The bound on waiting of a model whose own configuration allows `max_wait`. `present`: what the
 // turn under way may still take. `others`: the sum of TurnTime over the other demands.
 Nanos WaitBound(Nanos max_wait, Nanos present, Nanos release, Nanos others);

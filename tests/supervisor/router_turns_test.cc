@@ -14,6 +14,17 @@ class RouterTurnsTest : public RouterFixture {
     return h_->RunUntil([&] { return client->tokens > 0; });
   }
   Nanos Now() const { return h_->world.timers.Now(); }
+  // `a` answers for long, and there is no room for `b` beside it.
+  std::shared_ptr<ClientView> BusyBesideOneThatMayWaitForThreeSeconds() {
+    auto catalog = Catalog();
+    catalog[1].model.mutable_max_wait()->set_seconds(3);
+    Begin(150 * kMiB, 1024 * kMiB, catalog);
+    Settle();
+    auto busy = h_->Generate("a", 20'000);
+    EXPECT_TRUE(Starts(busy));
+    h_->RunFor(kSecond);
+    return busy;
+  }
 };
 
 TEST_F(RouterTurnsTest, AModelWithoutWorkGivesWayAtOnce) {
@@ -160,13 +171,7 @@ TEST_F(RouterTurnsTest, WhatWasWaitedBeforeALoadCountsAfterIt) {
 
 // Victims have 10 s to finish, but not of somebody's 3.
 TEST_F(RouterTurnsTest, ADrainIsCutShortForWhoeverIsDue) {
-  auto catalog = Catalog();
-  catalog[1].model.mutable_max_wait()->set_seconds(3);
-  Begin(150 * kMiB, 1024 * kMiB, catalog);
-  Settle();
-  auto busy = h_->Generate("a", 20'000);
-  ASSERT_TRUE(Starts(busy));
-  h_->RunFor(kSecond);
+  const auto busy = BusyBesideOneThatMayWaitForThreeSeconds();
   const Nanos then = Now();
   auto other = h_->Generate("b", 1);
   ASSERT_TRUE(Done(other));
@@ -186,13 +191,7 @@ TEST_F(RouterTurnsTest, ADrainIsCutShortForWhoeverIsDue) {
 
 // A switch lets victims take their time; a request that comes meanwhile has less of it.
 TEST_F(RouterTurnsTest, ADrainUnderWayIsCutShortForWhoComesLater) {
-  auto catalog = Catalog();
-  catalog[1].model.mutable_max_wait()->set_seconds(3);
-  Begin(150 * kMiB, 1024 * kMiB, catalog);
-  Settle();
-  auto busy = h_->Generate("a", 20'000);
-  ASSERT_TRUE(Starts(busy));
-  h_->RunFor(kSecond);
+  const auto busy = BusyBesideOneThatMayWaitForThreeSeconds();
   auto op = h_->Switch("b");
   h_->RunFor(kSecond);
   EXPECT_EQ(h_->StatusOf("a").state(), v1::DRAINING);

@@ -92,8 +92,8 @@ TEST(Turns, OfTheLongestDurationsAThousandModelsAddUp) {
     demand.due = now + WaitBound(kLongestDuration, kLongestDuration, kRelease, others);
     ASSERT_GT(demand.due, now + kLongestDuration);
   }
-  RankDemands(demands, kLongestDuration + kRelease, now);
-  EXPECT_EQ(demands.front().urgent_at, 1) << "so many such drains leave no time";
+  RankDemands(demands, kRelease, now);
+  EXPECT_GE(demands.front().urgent_at, now + kLongestDuration - kRelease);
   EXPECT_GE(Slack(demands.front(), demands, kRelease, now), kLongestDuration);
 }
 
@@ -231,7 +231,7 @@ TEST(Turns, NobodyIsLateWhateverTheOthersWant) {
       }
       now = std::max(now, present_until);  // the least turn
       std::vector<Demand> ranked = waiting;
-      RankDemands(ranked, drain + release, now);
+      RankDemands(ranked, release, now);
       const Demand next = ranked.front();
       const Nanos leaves = std::min(drain, Slack(next, waiting, release, now)) + release;
       ASSERT_LE(now + leaves, next.due) << next.model << " in turn " << turn;
