@@ -106,30 +106,30 @@ void Router::Impl::SendProbe(ModelRecord& model) {
 
 // The worker is sent a request or a call.
 void Router::Impl::NoteUnseen(ModelRecord& model, uint64_t id, uint64_t bytes) {
-  WorkerSlot& worker = model.worker;
-  if (worker.looks.empty()) worker.looked_at = Now();
-  worker.looks.insert(id, bytes);
+  model.worker.looks.insert(id, bytes, Now());
   WatchLooks(model);
 }
 
 // Whoever asks has no deadline of ours for this, and only resident models are probed: the worker is
-// judged by whether it looks at all, resident or not.
+// judged by what it has been sent first, resident or not. That it looks at what came later does not
+// help whoever waits for that.
 void Router::Impl::WatchLooks(ModelRecord& model) {
   Alarm& watch = model.worker.look_watch;
   if (watch.armed()) return;  // it looks again by itself
-  ArmTwice(watch, model.worker.looked_at + kLongestLook - Now(), [this, name = model.name()] {
+  const Nanos due = model.worker.looks.first_since() + kLongestLook;
+  ArmTwice(watch, due - Now(), [this, name = model.name()] {
     ModelRecord& late = *Find(name);
     if (!Ready(late) || late.worker.looks.empty()) return;
-    if (Now() - late.worker.looked_at < kLongestLook) return WatchLooks(late);
-    KillUnhealthy(late, absl::StrCat("hung: it has looked at nothing that was asked of it for ",
-                                     kLongestLook / kSecond, " s"));
+    if (Now() - late.worker.looks.first_since() < kLongestLook) return WatchLooks(late);
+    KillUnhealthy(late, absl::StrCat("hung: for ", kLongestLook / kSecond,
+                                     " s it has not looked at what it was asked first"));
   });
 }
 
 // The worker has looked at a request or a call, and may have room for another one; or it tells the
 // end of one that it had looked at long before.
 void Router::Impl::NoteLook(ModelRecord& model, uint64_t id) {
-  if (!model.worker.looks.erase(id) && id != model.probe.id) return;
+  if (!model.worker.looks.erase(id, Now()) && id != model.probe.id) return;
   model.worker.looked_at = Now();
   SendUnsent(model);
 }

@@ -88,27 +88,42 @@ struct Request {
 // holds them, or whoever brings them to it.
 class Unseen {
  public:
-  void insert(uint64_t id, uint64_t bytes) {
-    if (sizes_.emplace(id, bytes).second) bytes_ += bytes;
+  void insert(uint64_t id, uint64_t bytes, Nanos now) {
+    if (!items_.emplace(id, Item{bytes, sent_}).second) return;
+    if (order_.empty()) first_since_ = now;
+    order_.emplace(sent_++, id);
+    bytes_ += bytes;
   }
   // Whether it was among them.
-  bool erase(uint64_t id) {
-    const auto found = sizes_.find(id);
-    if (found == sizes_.end()) return false;
-    bytes_ -= found->second;
-    sizes_.erase(found);
+  bool erase(uint64_t id, Nanos now) {
+    const auto found = items_.find(id);
+    if (found == items_.end()) return false;
+    if (found->second.place == order_.begin()->first) first_since_ = now;
+    bytes_ -= found->second.bytes;
+    order_.erase(found->second.place);
+    items_.erase(found);
     return true;
   }
   void clear() {
-    sizes_.clear();
+    items_.clear();
+    order_.clear();
     bytes_ = 0;
   }
-  bool empty() const { return sizes_.empty(); }
+  bool empty() const { return items_.empty(); }
   uint64_t bytes() const { return bytes_; }
+  // Since when the one that has been there for longest has been that. Not if empty.
+  Nanos first_since() const { return first_since_; }
 
  private:
-  std::map<uint64_t, uint64_t> sizes_;
+  struct Item {
+    uint64_t bytes;
+    uint64_t place;
+  };
+  std::map<uint64_t, Item> items_;
+  std::map<uint64_t, uint64_t> order_;  // by place, as they were sent
+  uint64_t sent_ = 0;
   uint64_t bytes_ = 0;
+  Nanos first_since_ = 0;
 };
 
 // A Tokenize or Detokenize on its way.
@@ -135,7 +150,7 @@ struct WorkerSlot {
   bool start_overdue = false;  // no Hello within kLongestStart, and that was seen once
   std::string kill_reason;
   Unseen looks;
-  Nanos looked_at = 0;  // the last time that it said so, or when it was sent the first of them
+  Nanos looked_at = 0;  // the last time that it said so
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told

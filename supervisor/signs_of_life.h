@@ -27,7 +27,8 @@ Nanos LongestSilence(bool spoke, int silent_starts);
 Nanos LongestStandstill(int before, Nanos longest);
 
 // A worker looks at requests and calls in order, two at a time; the largest takes seconds. One that
-// was sent some and has looked at none for so long does nothing for anybody, though it beats.
+// has not looked for so long at what it was sent before all else that it has not looked at is hung,
+// though it beats and may look at others.
 constexpr Nanos kLongestLook = 60 * kSecond;
 
 // All are judged in two looks, the second this much later: if it was the supervisor that stood

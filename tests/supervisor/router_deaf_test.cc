@@ -35,7 +35,7 @@ TEST_F(RouterDeaf, ACallGoesToTheNextWorker) {
   EXPECT_EQ(call->status, absl::OkStatus());
   EXPECT_GE(h_->world.timers.Now() - then, 60 * kSecond);
   EXPECT_LT(h_->world.timers.Now() - then, 63 * kSecond);
-  EXPECT_NE(h_->StatusOf("a").last_failure().find("hung: it has looked at nothing"),
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("hung: for 60 s it has not looked at"),
             std::string::npos)
       << h_->StatusOf("a").last_failure();
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
@@ -113,6 +113,33 @@ TEST_F(RouterDeaf, OneThatIsOnlySlowIsLeftAlone) {
   EXPECT_EQ(first->status, absl::OkStatus());
   EXPECT_EQ(second->status, absl::OkStatus());
   EXPECT_EQ(client->status, absl::OkStatus());
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+// Those behind it are looked at all the time.
+TEST_F(RouterDeaf, OneThatSticksAtARequestIsFoundOutThoughItLooksAtOthers) {
+  BeginPatient();
+  h_->world.WorkerOf("a")->StickAtNext();
+  auto client = h_->Generate("a", 3);
+  for (int i = 0; i < 70 && client->finishes == 0; ++i) {
+    ASSERT_TRUE(Done(h_->Tokenize("a")));
+    h_->RunFor(kSecond);
+  }
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status, absl::OkStatus());
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
+// Each of them comes to its end, in the order in which they were sent.
+TEST_F(RouterDeaf, AQueueThatTakesMinutesAltogetherIsNone) {
+  BeginPatient();
+  h_->world.rules.validates = 20 * kSecond;
+  std::vector<std::shared_ptr<CallView>> calls;
+  for (int i = 0; i < 10; ++i) calls.push_back(h_->Tokenize("a"));
+  for (const auto& call : calls) {
+    ASSERT_TRUE(Done(call));
+    EXPECT_EQ(call->status, absl::OkStatus());
+  }
   EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
 }
 

@@ -94,6 +94,7 @@ class Simulation {
     rules.faults.hangs_at_start = seed % 9 == 0 ? 0.1 : 0;
     rules.faults.stalls = seed % 10 == 0 ? 0.05 : 0;
     rules.faults.deaf = seed % 13 == 0 ? 0.1 : 0;
+    rules.faults.sticks = seed % 17 == 0 ? 0.02 : 0;
     if (seed % 11 == 0) rules.start = 60 * kSecond;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
     catalog_ = std::move(catalog);

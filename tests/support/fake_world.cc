@@ -283,8 +283,12 @@ void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t
 
 // Also what it is looking at it does not come to the end of, once it is deaf.
 void FakeWorker::Look(uint64_t id, std::function<void()> then) {
-  if (deaf_) unheard_.emplace(id, world_->timers.Awake());
-  if (deaf_) return;
+  const bool sticks =
+      std::exchange(sticks_at_next_, false) || world_->Chance(world_->rules.faults.sticks);
+  if (deaf_ || sticks) {
+    unheard_.emplace(id, world_->timers.Awake());
+    return;
+  }
   const Nanos now = world_->timers.Now();
   validates_until_ = std::max(validates_until_, now) + world_->rules.validates;
   if (validates_until_ == now) return then();
