@@ -41,6 +41,11 @@ GpuMonitor::~GpuMonitor() {
 
 void GpuMonitor::Start() { Ask(); }
 
+void GpuMonitor::AskNow() {
+  if (timer_) loop_->Stop(*timer_);
+  Ask();
+}
+
 GpuMonitor::Ours GpuMonitor::OursNow() const {
   Ours ours;
   for (const Device& device : devices_) ours.push_back(listener_.ours(device.name));

@@ -38,7 +38,8 @@ class GpuMonitor {
              Listener listener);
   ~GpuMonitor();
 
-  void Start();  // from a task, or before the loop runs
+  void Start();   // from a task, or before the loop runs
+  void AskNow();  // does not wait for the next half second
 
  private:
   using Ours = std::vector<OurBytes>;  // of devices_

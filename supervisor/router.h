@@ -52,6 +52,9 @@ class Router {
     MasterStore* masters;
     Timers* timers;
     HealthPort* health;
+    // Asks the driver at once what strangers use: a worker has been reaped, and what is not free
+    // yet of what it had counts as theirs. May be null.
+    std::function<void()> sample_devices;
   };
   Router(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports);
   ~Router();

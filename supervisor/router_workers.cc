@@ -276,6 +276,7 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
   worker.running = worker.paused = 0;
   // Its memory is back: whatever is not free yet, the next sample counts as foreign.
   DeviceOf(model).ledger.Drop(model.name());
+  if (ports_.sample_devices) ports_.sample_devices();
   state_.host.SetPaused(model.name(), 0);
   model.lease.drain.Clear();
   model.lease.watch.Clear();

@@ -99,8 +99,12 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
   LogProblems(catalog);
   const auto adopted = masters_.Adopt(std::move(stored), catalog, budget.host_bytes);
   ASSIGN_OR_RETURN(launcher_, ProcessLauncher::Create(&loop_, server_->queue(), &masters_));
-  router_ = std::make_unique<Router>(MakeRouterOptions(options_.config, budget), std::move(catalog),
-                                     Router::Ports{launcher_.get(), &masters_, &loop_, &health_});
+  const auto sample_devices = [this] {
+    if (gpus_) gpus_->AskNow();
+  };
+  router_ = std::make_unique<Router>(
+      MakeRouterOptions(options_.config, budget), std::move(catalog),
+      Router::Ports{launcher_.get(), &masters_, &loop_, &health_, sample_devices});
   for (const auto& [model, master_id] : adopted) router_->Adopt(model, master_id);
   launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
                           router_->OnWorkerMessage(worker, message);

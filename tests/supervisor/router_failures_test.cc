@@ -33,6 +33,16 @@ TEST_F(RouterFailures, ALostWorkerComesBackFromItsMaster) {
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
 }
 
+// What is not free yet of what it had is not ours to give away.
+TEST_F(RouterFailures, AfterALostWorkerItIsAskedAtOnceWhatStrangersUse) {
+  Begin(300 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->world.samples, 0u);
+  Kill();
+  h_->RunFor(100 * kMillisecond);
+  EXPECT_EQ(h_->world.samples, 1u);
+}
+
 TEST_F(RouterFailures, ARequestThatLostNothingIsResubmittedOnce) {
   Begin(150 * kMiB);
   Settle();

@@ -29,6 +29,7 @@ struct Faults {
   double grow_fails = 0;
   double slow_ack = 0;  // answers after seconds, not milliseconds
   double deaf = 0;      // from its start: see Deafen
+  double sticks = 0;    // at one request or call: see StickAtNext
   double refuses_request = 0;
   double unkillable = 0;          // takes 25 s to be reaped
   double checkpoint_changes = 0;  // in secret, when a worker starts
@@ -76,6 +77,8 @@ class FakeWorker {
   // It beats, runs steps and follows its lease, and looks at no request or call any more.
   void Deafen() { deaf_ = true; }
   bool deaf() const { return deaf_; }
+  // It never comes to the end of the next one that it looks at, and looks at those behind it.
+  void StickAtNext() { sticks_at_next_ = true; }
   // For so long it has had something to look at since that is still wanted, and nobody does
   // anything about it; 0: not so.
   Nanos deafness() const;
@@ -128,6 +131,7 @@ class FakeWorker {
   bool hung_ = false;
   Nanos silent_since_ = 0;
   bool deaf_ = false;
+  bool sticks_at_next_ = false;
   std::map<uint64_t, Nanos> unheard_;  // what it has not looked at for that, since when
   bool wedged_ = false;
   bool gone_ = false;
@@ -195,6 +199,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   uint64_t grows = 0;
   uint64_t pauses = 0;
   uint64_t submits = 0;
+  uint64_t samples = 0;  // of the devices that were asked for
   uint64_t unseen = 0;  // bytes of requests that were sent, and no live worker has looked at
   uint64_t most_unseen = 0;
   Nanos swapping = 0;  // time that leases of weights took to grow

@@ -82,8 +82,9 @@ RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions opti
   // Faults are what these tests are made of: only what the log calls an error is worth a line.
   static const bool quiet = (InitLog("test", LogLevel::kError), true);
   (void)quiet;
-  router = std::make_unique<Router>(options_, std::move(catalog),
-                                    Router::Ports{&world, &world, &world.timers, &world});
+  router = std::make_unique<Router>(
+      options_, std::move(catalog),
+      Router::Ports{&world, &world, &world.timers, &world, [this] { ++world.samples; }});
   world.on_message = [this](Incarnation id, const v1::FromWorker& message) {
     const std::string& model = world.workers.at(id)->model();
     world.silent_starts.erase(model);
@@ -266,7 +267,7 @@ void RouterHarness::CheckDeafness() {
   const Nanos most = kLongestLook + world.rules.latency + kEndPatience;
   for (const auto& [id, worker] : world.workers) {
     if (worker->deafness() <= most) continue;
-    Violate(absl::StrCat("the worker of ", worker->model(), " has looked at nothing for ",
+    Violate(absl::StrCat("the worker of ", worker->model(), " has not looked at something for ",
                          worker->deafness() / kMillisecond, " ms"));
   }
 }

@@ -46,10 +46,12 @@ class GpuMonitorTest : public ::testing::Test {
                           samples_.push_back(std::move(sample));
                           on_sample();
                         }});
+    monitor_ = &monitor;
     monitor.Start();
     loop_.Run();
   }
   EventLoop loop_;
+  GpuMonitor* monitor_ = nullptr;
   std::vector<uint64_t> heard_;
   std::vector<std::pair<uint64_t, uint64_t>> between_;
   std::vector<DeviceSample> samples_;
@@ -68,6 +70,15 @@ TEST_F(GpuMonitorTest, TellsOfStrangersAgainAndAgain) {
   };
   Run();
   EXPECT_EQ(heard_, (std::vector<uint64_t>{2 * kGiB, 0}));
+}
+
+TEST_F(GpuMonitorTest, AsksAtOnceIfAskedTo) {
+  SetUsed(3 * kGiB);
+  constexpr size_t kTimes = 100;
+  on_heard = [this] { heard_.size() == kTimes ? loop_.Stop() : monitor_->AskNow(); };
+  const Nanos then = loop_.Now();
+  Run();
+  EXPECT_LT(loop_.Now() - then, kTimes * kSecond / 2) << "no faster than by the timer";
 }
 
 TEST_F(GpuMonitorTest, DuringAMotionStrangersLieBetweenTwoBounds) {
