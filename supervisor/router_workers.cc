@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/probe.h"
@@ -16,12 +15,6 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kReapTimeout = 10 * kSecond;  // after SIGKILL; then the lease is in quarantine
-
-std::string Describe(const WorkerExit& exit) {
-  const std::string how = absl::StrCat("ended with ", DescribeWaitStatus(exit.wait_status));
-  if (exit.last_lines.empty()) return how;
-  return absl::StrCat(how, "; its last lines:\n", absl::StrJoin(exit.last_lines, "\n"));
-}
 
 }  // namespace
 
@@ -264,9 +257,8 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
   state_.incarnations.erase(it);
   WorkerSlot& worker = model.worker;
   const bool planned = worker.planned_end;
-  const std::string what = worker.kill_reason.empty()
-                               ? Describe(exit)
-                               : absl::StrCat(worker.kill_reason, "; it ", Describe(exit));
+  std::string what = DescribeEnd(exit.wait_status, exit.last_lines);
+  if (!worker.kill_reason.empty()) what = absl::StrCat(worker.kill_reason, "; it ", what);
   const Nanos lived = Now() - worker.launched_at;
   worker.phase = Phase::kNone;
   NoteGone(model);

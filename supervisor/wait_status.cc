@@ -3,9 +3,22 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include <csignal>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace switchyard::supervisor {
+namespace {
+
+// A program that gives up, or aborts, says why last. One that was killed did not know.
+bool SaidWhy(int wait_status) {
+  if (WIFEXITED(wait_status)) return WEXITSTATUS(wait_status) != 0;
+  return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGABRT;
+}
+
+}  // namespace
 
 std::string DescribeWaitStatus(int wait_status) {
   if (WIFEXITED(wait_status)) return absl::StrCat("exit status ", WEXITSTATUS(wait_status));
@@ -14,6 +27,18 @@ std::string DescribeWaitStatus(int wait_status) {
     return absl::StrCat("signal ", signal, " (", ::strsignal(signal), ")");
   }
   return absl::StrCat("wait status ", wait_status);
+}
+
+std::string DescribeEnd(int wait_status, const std::vector<std::string>& last_lines) {
+  std::string text = absl::StrCat("ended with ", DescribeWaitStatus(wait_status));
+  std::vector<std::string> lines;
+  for (const std::string& line : last_lines) {
+    if (!absl::StripAsciiWhitespace(line).empty()) lines.push_back(line);
+  }
+  if (lines.empty()) return text;
+  if (SaidWhy(wait_status)) absl::StrAppend(&text, ": ", lines.back());
+  if (SaidWhy(wait_status) && lines.size() == 1) return text;
+  return absl::StrCat(text, "\nits last lines:\n", absl::StrJoin(lines, "\n"));
 }
 
 }  // namespace switchyard::supervisor

@@ -289,6 +289,16 @@ class ContractTest(unittest.TestCase):
             self.assertRegex(result.stderr, r"^switchyard: [A-Z_]+: ")
 
 
+class FailureTest(unittest.TestCase):
+
+    def test_the_reason_is_what_the_table_shows(self):
+        with fake(FakeModels(["alpha"]), fault="alpha:start:crash") as s:
+            wait_for(lambda: s.model("alpha").restarts > 0, what="a failure")
+            row = s.command_line("models").stdout.splitlines()[1]
+            self.assertIn("ended with signal 6 (Aborted): fake worker: crashing at start", row)
+            self.assertIn("crashing at start", s.command_json("models")[0]["last_failure"])
+
+
 class OutputTest(unittest.TestCase):
     """What cannot be written is not done."""
 
