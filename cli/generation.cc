@@ -28,6 +28,12 @@ const char* ReasonName(v1::FinishReason reason) {
   }
 }
 
+Json ErrorJson(const absl::Status& error) {
+  if (error.ok()) return nullptr;
+  return {{"code", absl::StatusCodeToString(error.code())},
+          {"message", std::string(error.message())}};
+}
+
 }  // namespace
 
 void Generation::Add(const v1::GenerateEvent& event) {
@@ -35,14 +41,24 @@ void Generation::Add(const v1::GenerateEvent& event) {
   ids_.insert(ids_.end(), event.ids().begin(), event.ids().end());
   logprobs_.insert(logprobs_.end(), event.logprobs().begin(), event.logprobs().end());
   if (event.has_start()) start_ = event.start();
+  begun_ |= event.has_start();
   if (!event.has_finish()) return;
   finish_ = event.finish();
   seed_ = finish_.seed();
 }
 
 void Generation::Cancel(std::optional<uint64_t> seed) {
-  if (!seed_) seed_ = seed;
   finish_.set_reason(v1::FINISH_CANCELLED);
+  EndEarly(seed);
+}
+
+void Generation::BreakOff(const absl::Status& why, std::optional<uint64_t> seed) {
+  error_ = why;
+  EndEarly(seed);
+}
+
+void Generation::EndEarly(std::optional<uint64_t> seed) {
+  if (!seed_) seed_ = seed;
   finish_.mutable_usage()->set_prompt_tokens(start_.prompt_ids_size());
   finish_.mutable_usage()->set_completion_tokens(static_cast<uint32_t>(ids_.size()));
 }
@@ -65,7 +81,8 @@ Json Generation::ToJson() const {
           {"prompt_token_ids", prompt_ids},
           {"prompt_logprobs", prompt_logprobs},
           {"prompt_top", prompt_top},
-          {"finish_reason", ReasonName(finish_.reason())},
+          {"finish_reason", error_.ok() ? Json(ReasonName(finish_.reason())) : Json()},
+          {"error", ErrorJson(error_)},
           {"usage",
            {{"prompt_tokens", finish_.usage().prompt_tokens()},
             {"completion_tokens", finish_.usage().completion_tokens()}}},

@@ -90,10 +90,13 @@ int Write(Client& client, const v1::GenerateRequest& request, const Arguments& a
   });
   const bool cancelled = interruption->End() && absl::IsCancelled(status);
   if (OutputFailed()) return kRefused;
+  const bool broken = !status.ok() && !cancelled;
   if (cancelled) generation.Cancel(args.seed);
+  if (broken) generation.BreakOff(status, args.seed);
   if (!args.json && ::isatty(STDOUT_FILENO)) Print("\n");
-  if (!status.ok() && !cancelled) return Outcome(status);
-  if (args.json) PrintJson(generation.ToJson());
+  // Of what was refused there is nothing to be told but why.
+  if (args.json && (!broken || generation.begun())) PrintJson(generation.ToJson());
+  if (broken) return Outcome(status);
   return cancelled ? kInterrupted : kDone;
 }
 

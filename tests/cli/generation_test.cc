@@ -39,7 +39,7 @@ TEST(Generation, AddsUpToTheDocumentOfTheContract) {
             "{\"model\":\"austen\",\"text\":\"ab\xEF\xBF\xBD\",\"token_ids\":[1,2],\"logprobs\":[],"
             "\"prompt_token_ids\":[7,8],\"prompt_logprobs\":[null,-0.5],"
             "\"prompt_top\":[[],[{\"id\":9,\"logprob\":-0.25}]],\"finish_reason\":\"stop\","
-            "\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2},"
+            "\"error\":null,\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2},"
             "\"timings\":{\"queue_ms\":0.0,\"swap_ms\":0.0,\"prefill_ms\":0.0,\"decode_ms\":0.0,"
             "\"tokens_per_second\":0.0},\"seed\":18446744073709551615}");
 }
@@ -50,6 +50,25 @@ TEST(Generation, CancelledTellsWhatThereIs) {
   generation.Cancel(7);
   const Json document = generation.ToJson();
   EXPECT_EQ(document["finish_reason"], "cancelled");
+  EXPECT_EQ(document["usage"]["prompt_tokens"], 2);
+  EXPECT_EQ(document["usage"]["completion_tokens"], 1);
+  EXPECT_EQ(document["seed"], 7);
+}
+
+TEST(Generation, BrokenOffTellsWhatThereIsAndWhy) {
+  Generation generation;
+  v1::GenerateEvent waits;
+  waits.mutable_waiting();
+  generation.Add(waits);
+  EXPECT_FALSE(generation.begun());
+  generation.Add(First());
+  EXPECT_TRUE(generation.begun());
+  generation.BreakOff(absl::AbortedError("the worker was lost"), 7);
+  const Json document = generation.ToJson();
+  EXPECT_EQ(document["text"], "a");
+  EXPECT_EQ(document["token_ids"].dump(), "[1]");
+  EXPECT_TRUE(document["finish_reason"].is_null());
+  EXPECT_EQ(document["error"].dump(), R"({"code":"ABORTED","message":"the worker was lost"})");
   EXPECT_EQ(document["usage"]["prompt_tokens"], 2);
   EXPECT_EQ(document["usage"]["completion_tokens"], 1);
   EXPECT_EQ(document["seed"], 7);

@@ -181,7 +181,9 @@ class ContractTest(unittest.TestCase):
                                        "--prompt-logprobs", "--ignore-eos")
         self.assertEqual(list(document), ["model", "text", "token_ids", "logprobs",
                                           "prompt_token_ids", "prompt_logprobs", "prompt_top",
-                                          "finish_reason", "usage", "timings", "seed"])
+                                          "finish_reason", "error", "usage", "timings",
+                                          "seed"])
+        self.assertIsNone(document["error"])
         self.assertEqual(document["model"], "austen")
         self.assertEqual(len(document["token_ids"]), 12)
         self.assertEqual(document["finish_reason"], "length")
@@ -297,6 +299,47 @@ class FailureTest(unittest.TestCase):
             row = s.command_line("models").stdout.splitlines()[1]
             self.assertIn("ended with signal 6 (Aborted): fake worker: crashing at start", row)
             self.assertIn("crashing at start", s.command_json("models")[0]["last_failure"])
+
+    def broken_off(self, s, end):
+        """Exit code, document and complaint of a `generate --json` that `end` breaks off."""
+        client = subprocess.Popen(
+            [str(BIN / "switchyard"), "--address", s.address, "generate", "--json", "--model",
+             "alpha", "--max-tokens", "100000", "--ignore-eos", "x"], stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: s.model("alpha").tokens > 10, what="some tokens")
+        end(s)
+        out, complaint = client.communicate(timeout=10)
+        return client.returncode, json.loads(out), complaint
+
+    def test_what_had_come_when_the_server_broke_off_is_in_the_document(self):
+        with fake(step_us=2000) as s:
+            code, document, complaint = self.broken_off(
+                s, lambda s: os.kill(s.model("alpha").worker_pid, signal.SIGKILL))
+        self.assertEqual(code, 1, complaint)
+        self.assertGreater(len(document["token_ids"]), 0)
+        self.assertEqual(document["usage"]["completion_tokens"], len(document["token_ids"]))
+        self.assertIsNone(document["finish_reason"])
+        self.assertEqual(document["error"]["code"], "ABORTED")
+        self.assertIn(f"switchyard: ABORTED: {document['error']['message']}".splitlines()[0],
+                      complaint)
+
+    def test_what_had_come_when_the_connection_was_lost_is_in_the_document(self):
+        def kill(s):
+            s.process.kill()
+            s.process.wait()
+            s.stop = lambda: 0
+
+        with fake(step_us=2000) as s:
+            code, document, complaint = self.broken_off(s, kill)
+        self.assertEqual(code, 3, complaint)
+        self.assertGreater(len(document["token_ids"]), 0)
+        self.assertEqual(document["error"]["code"], "UNAVAILABLE")
+        self.assertIn("was lost", document["error"]["message"])
+
+    def test_what_was_refused_has_no_document(self):
+        with fake() as s:
+            result = s.command_line("generate", "--json", "--model", "nobody", "x")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
 
 
 class OutputTest(unittest.TestCase):
