@@ -140,8 +140,10 @@ absl::Status CheckConfig(const ParsedText& file, const v1::SupervisorConfig& con
   if (!v1::SupervisorConfig_ControlAccess_IsValid(config.control())) {
     return file.Error("control", absl::StrCat(config.control(), " is not LOOPBACK or UNIX_ONLY"));
   }
-  const std::pair<const char*, const std::string&> sizes[] = {{"host_memory", config.host_memory()},
-                                                              {"cache_size", config.cache_size()}};
+  const std::pair<const char*, const std::string&> sizes[] = {
+      {"host_memory", config.host_memory()},
+      {"request_memory", config.request_memory()},
+      {"cache_size", config.cache_size()}};
   for (const auto& [field, text] : sizes) {
     if (text.empty()) continue;
     const auto size = ParseBytes(text);

@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "supervisor/catalog.h"
+#include "supervisor/request_memory.h"
 #include "supervisor/state_dir.h"
 
 namespace switchyard::supervisor {
@@ -45,7 +46,8 @@ void Define(CLI::App* app, Flags* flags) {
                   "available]");
   app->add_option(
       "--request-memory", flags->request_memory,
-      "SIZE that requests may take until they run; beyond it they are refused [512MiB]");
+      "SIZE that requests may take until they run, at least 256KiB; beyond it they are refused "
+      "[512MiB]");
   app->add_option("--state-dir", flags->state_dir,
                   "Lock and Unix socket [~/.local/state/switchyard/HOST_PORT]");
   app->add_option("--cache-dir", flags->cache_dir, "Images of models [~/.cache/switchyard]");
@@ -62,21 +64,24 @@ void Define(CLI::App* app, Flags* flags) {
   app->add_flag("--json", flags->json)->group("");
 }
 
+// Of what says "" no size is told.
+absl::Status CheckSize(const std::string& option, const std::string& text) {
+  const absl::Status size = text.empty() ? absl::OkStatus() : ParseBytes(text).status();
+  if (size.ok()) return size;
+  return absl::InvalidArgumentError(absl::StrCat(option, ": ", size.message()));
+}
+
 // A size that is none is wrong usage, told before anything is touched.
 absl::Status CheckSizes(const v1::SupervisorConfig& config) {
-  if (!config.host_memory().empty()) {
-    RETURN_IF_ERROR(ParseBytes(config.host_memory()).status());
-  }
-  if (!config.request_memory().empty()) {
-    RETURN_IF_ERROR(ParseBytes(config.request_memory()).status());
-  }
-  if (!config.cache_size().empty()) RETURN_IF_ERROR(ParseBytes(config.cache_size()).status());
+  RETURN_IF_ERROR(CheckSize("host_memory", config.host_memory()));
+  RETURN_IF_ERROR(CheckSize("request_memory", config.request_memory()));
+  RETURN_IF_ERROR(CheckSize("cache_size", config.cache_size()));
   for (const std::string& device : config.devices()) {
     const size_t equals = device.find('=');
     if (equals == std::string::npos) continue;
-    RETURN_IF_ERROR(ParseBytes(device.substr(equals + 1)).status());
+    RETURN_IF_ERROR(CheckSize(absl::StrCat("device ", device), device.substr(equals + 1)));
   }
-  return absl::OkStatus();
+  return CheckRequestMemory(*ParseBytes(config.request_memory()));
 }
 
 // Flags win over the file.

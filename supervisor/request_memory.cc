@@ -47,4 +47,12 @@ void RequestMemory::Charge::Release() {
   bytes_ = 0;
 }
 
+absl::Status CheckRequestMemory(uint64_t bytes) {
+  if (bytes >= RequestMemory::kLeast) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "request_memory: ", HumanBytes(bytes), " is less than ", HumanBytes(RequestMemory::kLeast),
+      ": a quarter of it is kept for requests of at most ", HumanBytes(RequestMemory::kSmall),
+      ", and has to hold one. Give more, as --request-memory SIZE"));
+}
+
 }  // namespace switchyard::supervisor

@@ -17,6 +17,9 @@ class RequestMemory {
   // keep everybody else out.
   static constexpr uint64_t kSmall = 64 << 10;
 
+  // Less would leave these not one place.
+  static constexpr uint64_t kLeast = 4 * kSmall;
+
   explicit RequestMemory(uint64_t limit) : limit_(limit) {}
 
   uint64_t used() const { return used_; }
@@ -44,5 +47,8 @@ class RequestMemory {
   const uint64_t limit_;
   std::atomic<uint64_t> used_ = 0;
 };
+
+// INVALID_ARGUMENT: requests would be refused with that, whatever they are.
+absl::Status CheckRequestMemory(uint64_t bytes);
 
 }  // namespace switchyard::supervisor

@@ -77,6 +77,11 @@ class RequestMemoryTest(unittest.TestCase):
             again.cancel()
             small.cancel()
 
+    def test_the_least_serves_small_requests(self):
+        with fake(args=["--request-memory", "256KiB"]) as s:
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.assertEqual(len(s.generate("alpha", "x" * 60_000)[1]), 8)
+
     def test_what_a_worker_looks_at(self):
         with Supervisor(args=self.ARGS) as s:
             expected = s.generate("austen")[1]

@@ -65,6 +65,8 @@ TEST(ParseConfig, ChecksRanges) {
   EXPECT_FALSE(ParseConfig("probe_interval { seconds: -1 }", "c").ok());
   EXPECT_FALSE(ParseConfig("probe_interval { seconds: 10000000000 }", "c").ok());
   EXPECT_FALSE(ParseConfig("host_memory: \"much\"", "c").ok());
+  EXPECT_THAT(std::string(ParseConfig("\nrequest_memory: \"much\"", "c").status().message()),
+              HasSubstr("c:2:1: request_memory: \"much\" is not a size"));
   EXPECT_FALSE(ParseConfig("cache_size: \"much\"", "c").ok());
   EXPECT_FALSE(ParseConfig("default_model: \"../x\"", "c").ok());
   EXPECT_FALSE(ParseConfig("worker_threads: 100000", "c").ok());

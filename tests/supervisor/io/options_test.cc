@@ -47,6 +47,27 @@ TEST(Options, RequestMemoryIsASize) {
   EXPECT_EQ(Parse({"--models-dir", "m", "--request-memory", "much"}).exit.code, 2);
 }
 
+TEST(Options, RequestMemoryHasRoomForARequest) {
+  testing::TempDir directory;
+  const std::string file = directory / "config.textproto";
+  std::ofstream(file) << R"(request_memory: "1KiB")";
+  for (const Parsed& parsed : {Parse({"--models-dir", "m", "--request-memory", "0"}),
+                               Parse({"--models-dir", "m", "--request-memory", "1KiB"}),
+                               Parse({"--models-dir", "m", "--request-memory", "262143"}),
+                               Parse({"--models-dir", "m", "--config", file})}) {
+    EXPECT_EQ(parsed.exit.code, 2);
+    EXPECT_NE(parsed.exit.text.find("is less than 256.0 KiB"), std::string::npos)
+        << parsed.exit.text;
+  }
+  EXPECT_TRUE(Parse({"--models-dir", "m", "--request-memory", "256KiB"}).ok);
+  EXPECT_TRUE(Parse({"--models-dir", "m", "--config", file, "--request-memory", "1MiB"}).ok);
+}
+
+TEST(Options, ASizeThatIsNoneIsTheNamedOptions) {
+  const Parsed parsed = Parse({"--models-dir", "m", "--cache-size", "much"});
+  EXPECT_NE(parsed.exit.text.find("cache_size: \"much\""), std::string::npos) << parsed.exit.text;
+}
+
 TEST(Options, FlagsWinOverTheFile) {
   testing::TempDir directory;
   const std::string path = directory / "config.textproto";
