@@ -33,8 +33,10 @@ absl::Status RequestMemory::Charge::Resize(uint64_t bytes) {
   }
   const std::string what = absl::StrCat("this request takes ", HumanBytes(bytes), " of memory; ");
   if (bytes > bound) {  // later is no better
-    return absl::ResourceExhaustedError(absl::StrCat(what, "all requests together may take ",
-                                                     HumanBytes(bound), " (--request-memory)"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, "all that take more than ", HumanBytes(kSmall), " may have ",
+                     HumanBytes(bound), " together, of the ", HumanBytes(limit),
+                     " of --request-memory: send less, or start the supervisor with more"));
   }
   return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(
                             what, "requests that wait have taken ", HumanBytes(memory_->used_),

@@ -83,7 +83,9 @@ void Router::Impl::BeginLeave(ModelRecord& model, Leave why) {
   const std::string name = model.name();
   DeviceSlot& device = DeviceOf(model);
   if (device.swap && device.swap->model == name) AbortSwap(device);
-  const char* verb = why == Leave::kRemove ? " was removed" : " is being unloaded: ask again";
+  const char* verb = why == Leave::kRemove    ? " was removed"
+                     : why == Leave::kReplace ? " is being changed by a reload: ask again"
+                                              : " is being unloaded: ask again";
   const absl::Status status = absl::UnavailableError(absl::StrCat(name, verb));
   FinishPrefetches(model, status);
   if (why == Leave::kReplace) {

@@ -15,7 +15,9 @@ constexpr Nanos kQueueRetry = 5 * kSecond;  // advice to those who find the queu
 
 absl::Status QueueFull(uint32_t limit, const char* what, const std::string& model) {
   return WithRetryAfter(
-      absl::ResourceExhaustedError(absl::StrCat(limit, " ", what, " already wait for ", model)),
+      absl::ResourceExhaustedError(absl::StrCat(
+          limit, " ", what, " already wait for ", model,
+          ", which is as many as may (queue_limit in the file of --config): try again later")),
       kQueueRetry);
 }
 

@@ -16,6 +16,18 @@ namespace {
 
 constexpr Nanos kReapTimeout = 10 * kSecond;  // after SIGKILL; then the lease is in quarantine
 
+// Why a model's requests end with its worker, which was told to end. `hopeless`: why it does not
+// come back, if so.
+std::string WhyEnded(const std::string& model, Leave leave, const absl::Status& hopeless) {
+  if (leave == Leave::kRemove) return absl::StrCat(model, " was removed");
+  if (leave == Leave::kReplace) {
+    if (hopeless.ok()) return absl::StrCat(model, " was changed by a reload: ask again");
+    return absl::StrCat(model, " cannot be served any more, since a reload: ", hopeless.message());
+  }
+  if (hopeless.ok()) return absl::StrCat(model, " was unloaded: ask again");
+  return absl::StrCat(model, " was unloaded, and cannot be loaded again: ", hopeless.message());
+}
+
 }  // namespace
 
 void Router::Impl::Send(ModelRecord& model, v1::ToWorker message) {
@@ -333,12 +345,8 @@ void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std
   // Of what it will be from now on: its device may have become too small.
   const absl::Status& hopeless = model.replacement ? model.replacement->problem : model.misfit;
   const std::string message =
-      !planned ? absl::StrCat("the worker of ", model.name(), " was lost, ask again: ", what)
-      : model.leave == Leave::kRemove ? absl::StrCat(model.name(), " was removed")
-      : hopeless.ok()
-          ? absl::StrCat(model.name(), " was unloaded: ask again")
-          : absl::StrCat(model.name(),
-                         " was unloaded, and cannot be loaded again: ", hopeless.message());
+      planned ? WhyEnded(model.name(), model.leave, hopeless)
+              : absl::StrCat("the worker of ", model.name(), " was lost, ask again: ", what);
   for (RequestId id : ids) {
     Request& request = *FindRequest(id);
     if (request.stage == Stage::kUnsent) continue;

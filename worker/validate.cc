@@ -1,6 +1,7 @@
 #include "worker/validate.h"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 #include <random>
 
@@ -23,15 +24,21 @@ absl::Status Invalid(const Args&... args) {
   return absl::InvalidArgumentError(absl::StrCat(args...));
 }
 
+// With the digits that tell it from its neighbours: 100.00001 is not 100.
+std::string Shown(float value) {
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
+}
+
 // Written so that NaN fails.
 absl::Status InRange(const char* field, float value, float low, float high) {
   if (value >= low && value <= high) return absl::OkStatus();
-  return Invalid(field, " is ", value, ", not within ", low, " to ", high);
+  return Invalid(field, " is ", Shown(value), ", not within ", low, " to ", high);
 }
 
 absl::Status AboveZero(const char* field, float value, float high) {
   if (value > 0 && value <= high) return absl::OkStatus();
-  return Invalid(field, " is ", value, ", not above 0 and at most ", high);
+  return Invalid(field, " is ", Shown(value), ", not above 0 and at most ", high);
 }
 
 uint64_t FreshSeed() {

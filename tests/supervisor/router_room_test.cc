@@ -193,7 +193,7 @@ TEST_F(RouterRoom, WhoRunsOnADeviceThatBecomesTooSmallIsToldSo) {
   ASSERT_TRUE(Done(client));
   EXPECT_EQ(client->status,
             absl::AbortedError(
-                "a was unloaded, and cannot be loaded again: a needs 100.0 MiB (fixed 10.0 MiB + "
+                "a cannot be served any more, since a reload: a needs 100.0 MiB (fixed 10.0 MiB + "
                 "weights 80.0 MiB + smallest KV pool 10.0 MiB), but cpu has 50.0 MiB, of which 0 B "
                 "are kept in reserve: 50.0 MiB can be leased. Use a larger device"));
 }

@@ -122,7 +122,11 @@ TEST_F(RouterTest, RefusesAtOnce) {
   EXPECT_EQ(h_->Generate("a", 1, -1)->status.code(), absl::StatusCode::kDeadlineExceeded);
   auto first = h_->Generate("", 1);  // the default model is the first
   auto second = h_->Generate("a", 1);
-  EXPECT_EQ(h_->Generate("a", 1)->status.code(), absl::StatusCode::kResourceExhausted);
+  const absl::Status full = h_->Generate("a", 1)->status;
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(full.message(),
+            "2 requests already wait for a, which is as many as may (queue_limit in the file of "
+            "--config): try again later");
   EXPECT_EQ(h_->Generate("b", 1)->finishes, 0);
   EXPECT_TRUE(Done(first));
   EXPECT_TRUE(Done(second));
@@ -313,6 +317,34 @@ TEST_F(RouterTest, ReloadAddsChangesAndRemoves) {
   ASSERT_TRUE(Done(running));
   EXPECT_TRUE(running->status.ok());
   EXPECT_EQ(h_->world.WorkerOf("c"), nullptr);
+}
+
+TEST_F(RouterTest, WhoRunsInAModelThatAReloadChangesIsToldSo) {
+  options_.drain_timeout = kSecond;
+  Begin(300 * kMiB);
+  for (const bool fits : {true, false}) {
+    auto client = h_->Generate("a", 1'000'000);
+    ASSERT_TRUE(h_->RunUntil([&] { return client->tokens > 0; }));
+    auto catalog = Catalog();
+    catalog[0].model.set_max_sequences(fits ? 3 : 4);
+    if (!fits) catalog[0].problem = absl::FailedPreconditionError("a has no config.json");
+    ASSERT_TRUE(h_->router->Reload(catalog).ok());
+    ASSERT_TRUE(Done(client));
+    EXPECT_EQ(client->status,
+              absl::AbortedError(
+                  fits ? "a was changed by a reload: ask again"
+                       : "a cannot be served any more, since a reload: a has no config.json"));
+  }
+}
+
+TEST_F(RouterTest, WhoWaitsForTheMasterOfAModelThatAReloadChangesIsToldSo) {
+  Begin(300 * kMiB);
+  absl::Status prefetched;
+  h_->router->Prefetch("a", [&](const auto& reply) { prefetched = reply.status(); });
+  auto catalog = Catalog();
+  catalog[0].model.set_max_sequences(3);
+  ASSERT_TRUE(h_->router->Reload(catalog).ok());
+  EXPECT_EQ(prefetched, absl::UnavailableError("a is being changed by a reload: ask again"));
 }
 
 TEST_F(RouterTest, ADefaultThatLeavesHasASuccessorAtOnce) {

@@ -42,7 +42,10 @@ TEST(RequestMemory, WhatNeverHasRoomIsNotToldToComeLater) {
   const absl::Status refused = one.Resize(7 * kMiB);
   EXPECT_TRUE(absl::IsResourceExhausted(refused));
   EXPECT_EQ(RetryAfter(refused), 0);
-  EXPECT_NE(refused.message().find("--request-memory"), std::string::npos);
+  EXPECT_EQ(refused.message(),
+            "this request takes 7.00 MiB of memory; all that take more than 64.0 KiB may have 6.00 "
+            "MiB together, of the 8.00 MiB of --request-memory: send less, or start the supervisor "
+            "with more");
 }
 
 TEST(RequestMemory, LargeRequestsLeaveRoomForSmallOnes) {

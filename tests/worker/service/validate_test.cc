@@ -126,6 +126,14 @@ TEST_F(ValidateTest, EveryBound) {
   EXPECT_TRUE(Validate("priority: -100").ok());
 }
 
+TEST_F(ValidateTest, ANumberIsToldAsItIs) {
+  ExpectRefused("sampling { temperature: 100.00001 }",
+                "sampling.temperature is 100.00001, not within 0 to 100");
+  ExpectRefused("sampling { top_p: 1.0000001 }", "sampling.top_p is 1.0000001, not above 0");
+  ExpectRefused("sampling { min_p: -1e-30 }", "sampling.min_p is -1e-30, not within 0 to 1");
+  ExpectRefused("sampling { temperature: nan }", "sampling.temperature is nan,");
+}
+
 TEST_F(ValidateTest, TopKBeyondTheVocabularyIsOff) {
   EXPECT_EQ(Validate("sampling { top_k: 31 }")->sequence.sampling.top_k, 31);
   EXPECT_EQ(Validate("sampling { top_k: 32 }")->sequence.sampling.top_k, 0);
