@@ -79,6 +79,13 @@ bool ConnectionLost(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty();
 }
 
+// What gRPC says where it takes no message of this size: both sizes, and nothing to be done.
+bool TooLarge(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+         status.error_details().empty() &&
+         status.error_message().find("larger than max") != std::string::npos;
+}
+
 }  // namespace
 
 class Client::Impl {
@@ -118,6 +125,11 @@ class Client::Impl {
       return absl::UnavailableError(absl::StrCat(
           "the connection to ", address, " was lost (", status.error_message(),
           "); look whether the supervisor still runs, and why not in its log, then ask again"));
+    }
+    if (TooLarge(status)) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          status.error_message(),
+          ": the request has more bytes than the supervisor takes, send a shorter one"));
     }
     return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   }

@@ -336,6 +336,13 @@ class FailureTest(unittest.TestCase):
         self.assertEqual(document["error"]["code"], "UNAVAILABLE")
         self.assertIn("was lost", document["error"]["message"])
 
+    def test_a_request_that_is_too_large_is_told_what_to_do(self):
+        with fake() as s:
+            result = s.command_line("generate", "-", input="x" * (17 << 20))
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, r"RESOURCE_EXHAUSTED: .*178\d+ vs\. 16777216\): the request "
+                                        r"has more bytes than the supervisor takes, send a shorter")
+
     def test_what_was_refused_has_no_document(self):
         with fake() as s:
             result = s.command_line("generate", "--json", "--model", "nobody", "x")
