@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
           {"pin", "Keep a model on the device", RunPin},
           {"generate", "Write a continuation of a prompt", RunGenerate},
           {"tokenize", "Text to token ids", RunTokenize},
-          {"reload", "Read models.d again", RunReload},
+          {"reload", "Read models.d and the configuration file again", RunReload},
           {"check", "Validate a models directory and show the memory arithmetic", RunCheck},
       }));
 }

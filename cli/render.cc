@@ -44,6 +44,17 @@ std::string Notes(const v1::ModelStatus& model) {
   return absl::StrJoin(notes, ", ");
 }
 
+std::string DefaultText(const v1::Status& status) {
+  if (status.default_model().empty()) return "";
+  const bool failed =
+      std::any_of(status.models().begin(), status.models().end(), [](const v1::ModelStatus& model) {
+        return model.is_default() && model.state() == v1::FAILED;
+      });
+  return absl::StrCat(
+      "default model: ", Printable(status.default_model()),
+      failed ? ", which has failed: requests that name no model are refused\n" : "\n");
+}
+
 Json NamesJson(const google::protobuf::RepeatedPtrField<std::string>& names) {
   Json array = Json::array();
   for (const std::string& name : names) array.push_back(name);
@@ -139,7 +150,9 @@ Json StatusJson(const v1::Status& status) {
           {"models", ModelsJson(status.models())},
           {"uptime_s", status.uptime_s()},
           {"version", status.version()},
-          {"default_model", status.default_model()}};
+          {"default_model", status.default_model()},
+          {"reload_error", status.reload_error()},
+          {"reload_error_age_s", status.reload_error_age_s()}};
 }
 
 Json SwitchJson(const v1::SwitchEvent& event) {
@@ -158,7 +171,10 @@ Json ReloadJson(const v1::ReloadConfigReply& reply) {
   return {{"added", NamesJson(reply.added())},
           {"changed", NamesJson(reply.changed())},
           {"removed", NamesJson(reply.removed())},
-          {"devices", devices}};
+          {"devices", devices},
+          {"default_model", reply.default_model()},
+          {"default_model_before", reply.default_model_before()},
+          {"waits_for_restart", NamesJson(reply.waits_for_restart())}};
 }
 
 std::string ReloadText(const v1::ReloadConfigReply& reply) {
@@ -175,7 +191,13 @@ std::string ReloadText(const v1::ReloadConfigReply& reply) {
                     HumanBytes(device.capacity_bytes()), ", before ",
                     HumanBytes(device.capacity_bytes_before()), "\n");
   }
-  return out.empty() ? "nothing has changed\n" : out;
+  if (!reply.default_model_before().empty()) {
+    absl::StrAppend(&out, "default model: ", Printable(reply.default_model()), ", before ",
+                    Printable(reply.default_model_before()), "\n");
+  }
+  if (out.empty()) out = "nothing has changed\n";
+  tell("waits for a restart", reply.waits_for_restart());
+  return out;
 }
 
 std::string ModelsTable(const Models& models) {
@@ -208,6 +230,11 @@ std::string ModelsTable(const Models& models) {
 std::string StatusText(const v1::Status& status) {
   std::string out =
       absl::StrFormat("switchyard %s, up %.0f s\n", Printable(status.version()), status.uptime_s());
+  absl::StrAppend(&out, DefaultText(status));
+  if (!status.reload_error().empty()) {
+    absl::StrAppendFormat(&out, "the last reload failed %.0f s ago and changed nothing: %s\n",
+                          status.reload_error_age_s(), Printable(status.reload_error(), kLines));
+  }
   for (const v1::DeviceStatus& device : status.devices()) {
     absl::StrAppend(&out, "\n", DeviceText(device));
   }

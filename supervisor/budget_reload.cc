@@ -5,36 +5,53 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
-#include "supervisor/catalog.h"
 #include "supervisor/config_check.h"
 
 namespace switchyard::supervisor {
 namespace {
+
+using Texts = google::protobuf::RepeatedPtrField<std::string>;
 
 bool SameDevices(const std::vector<Device>& a, const std::vector<Device>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const Device& x, const Device& y) { return x.name == y.name; });
 }
 
+bool SameTexts(const Texts& a, const Texts& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
+
+// Whether they ask for the same memory: then it is not asked again whether there is as much.
+bool SameMemory(const v1::SupervisorConfig& a, const v1::SupervisorConfig& b) {
+  return SameTexts(a.devices(), b.devices()) && a.host_memory() == b.host_memory() &&
+         a.has_reserve_bytes() == b.has_reserve_bytes() && a.reserve_bytes() == b.reserve_bytes();
+}
+
+absl::StatusOr<Budget> PossibleBudget(const v1::SupervisorConfig& config) {
+  ASSIGN_OR_RETURN(Budget budget, ConfiguredBudget(config));
+  RETURN_IF_ERROR(CheckMemory(budget));
+  return budget;
+}
+
 }  // namespace
 
-absl::StatusOr<BudgetInForce> ReloadBudget(const std::string& file, const BudgetInForce& now) {
-  ASSIGN_OR_RETURN(const v1::SupervisorConfig read, LoadConfig(file));
-  BudgetInForce next = now;
-  *next.config.mutable_devices() = read.devices();
-  const auto& old_texts = now.config.devices();
-  const auto& texts = next.config.devices();
-  if (std::equal(texts.begin(), texts.end(), old_texts.begin(), old_texts.end())) return now;
+absl::StatusOr<InForce> ReloadBudget(const Configuration& read, const InForce& now) {
+  const v1::SupervisorConfig& old_config = now.told.config;
+  if (SameMemory(read.config, old_config)) return now;
+  RETURN_IF_ERROR(PossibleBudget(read.config).status());
+  if (SameTexts(read.config.devices(), old_config.devices())) return now;
 
-  ASSIGN_OR_RETURN(const Budget found, ConfiguredBudget(next.config));
-  RETURN_IF_ERROR(CheckMemory(found));
+  InForce next = now;
+  *next.told.config.mutable_devices() = read.config.devices();
+  ASSIGN_OR_RETURN(const Budget found, PossibleBudget(next.told.config));
   if (!SameDevices(found.devices, now.budget.devices)) {
     const auto name = [](std::string* out, const Device& device) { out->append(device.name); };
     return absl::InvalidArgumentError(
-        absl::StrCat(file, ": devices may change their sizes while models are served, but must be ",
+        absl::StrCat("devices may change their sizes while models are served, but must be ",
                      absl::StrJoin(now.budget.devices, ", ", name), " as at the start"));
   }
   // A size that is not told is found anew each time: only what is told differently has changed.
+  const Texts &texts = next.told.config.devices(), &old_texts = old_config.devices();
   for (int i = 0; i < texts.size(); ++i) {
     if (i < old_texts.size() && texts[i] == old_texts[i]) continue;
     next.budget.devices[static_cast<size_t>(i)] = found.devices[static_cast<size_t>(i)];

@@ -1,22 +1,20 @@
 #pragma once
 
-#include <string>
-
 #include "absl/status/statusor.h"
+#include "supervisor/configuration.h"
 #include "supervisor/devices.h"
-#include "switchyard/v1/model.pb.h"
 
 namespace switchyard::supervisor {
 
-// What a running supervisor leases, and the configuration that says so.
-struct BudgetInForce {
-  v1::SupervisorConfig config;
+// What counts in a running supervisor.
+struct InForce {
+  Configuration told;
   Budget budget;
 };
 
-// Reads the configuration file again for the sizes of devices, which may change while models are
-// served; what else it says counts at the next start. `now` if the sizes are the same.
-// INVALID_ARGUMENT if the file is bad, names other devices, or more memory than there is.
-absl::StatusOr<BudgetInForce> ReloadBudget(const std::string& file, const BudgetInForce& now);
+// `now` with the sizes of devices of `read`, which may change while models are served; what else it
+// says counts at the next start. INVALID_ARGUMENT if it names other devices, or memory with which
+// no supervisor would start.
+absl::StatusOr<InForce> ReloadBudget(const Configuration& read, const InForce& now);
 
 }  // namespace switchyard::supervisor

@@ -4,20 +4,14 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
-#include "common/human.h"
 #include "common/status_macros.h"
 #include "common/version.h"
-#include "supervisor/catalog.h"
-#include "supervisor/request_memory.h"
 #include "supervisor/state_dir.h"
 
 namespace switchyard::supervisor {
 namespace {
 
 constexpr int kWrongUsage = 2;
-constexpr char kDefaultCacheSize[] = "64GiB";
-constexpr char kDefaultRequestMemory[] = "512MiB";
-constexpr char kDefaultListen[] = "127.0.0.1:7411";
 
 struct Flags {
   std::string models_dir, config, listen, host_memory, request_memory;
@@ -64,74 +58,44 @@ void Define(CLI::App* app, Flags* flags) {
   app->add_flag("--json", flags->json)->group("");
 }
 
-// Of what says "" no size is told.
-absl::Status CheckSize(const std::string& option, const std::string& text) {
-  const absl::Status size = text.empty() ? absl::OkStatus() : ParseBytes(text).status();
-  if (size.ok()) return size;
-  return absl::InvalidArgumentError(absl::StrCat(option, ": ", size.message()));
-}
-
-// A size that is none is wrong usage, told before anything is touched.
-absl::Status CheckSizes(const v1::SupervisorConfig& config) {
-  RETURN_IF_ERROR(CheckSize("host_memory", config.host_memory()));
-  RETURN_IF_ERROR(CheckSize("request_memory", config.request_memory()));
-  RETURN_IF_ERROR(CheckSize("cache_size", config.cache_size()));
-  for (const std::string& device : config.devices()) {
-    const size_t equals = device.find('=');
-    if (equals == std::string::npos) continue;
-    RETURN_IF_ERROR(CheckSize(absl::StrCat("device ", device), device.substr(equals + 1)));
-  }
-  return CheckRequestMemory(*ParseBytes(config.request_memory()));
-}
-
-// Flags win over the file.
-void LayOver(const Flags& flags, v1::SupervisorConfig& config) {
-  if (!flags.listen.empty()) config.set_listen(flags.listen);
-  if (!flags.host_memory.empty()) config.set_host_memory(flags.host_memory);
-  if (!flags.request_memory.empty()) config.set_request_memory(flags.request_memory);
-  if (!flags.state_dir.empty()) config.set_state_dir(flags.state_dir);
-  if (!flags.cache_dir.empty()) config.set_cache_dir(flags.cache_dir);
-  if (!flags.cache_size.empty()) config.set_cache_size(flags.cache_size);
-  if (!flags.tls_certificate.empty()) config.set_tls_certificate(flags.tls_certificate);
-  if (!flags.tls_key.empty()) config.set_tls_key(flags.tls_key);
-  if (!flags.token_file.empty()) config.set_token_file(flags.token_file);
-  if (flags.no_sandbox) config.set_no_sandbox(true);
-  if (!flags.devices.empty()) {
-    config.mutable_devices()->Assign(flags.devices.begin(), flags.devices.end());
-  }
-  if (config.listen().empty()) config.set_listen(kDefaultListen);
-  if (config.request_memory().empty()) config.set_request_memory(kDefaultRequestMemory);
-  if (config.cache_size().empty()) config.set_cache_size(kDefaultCacheSize);
+v1::SupervisorConfig Told(const Flags& flags) {
+  v1::SupervisorConfig config;
+  config.set_listen(flags.listen);
+  config.set_host_memory(flags.host_memory);
+  config.set_request_memory(flags.request_memory);
+  config.set_state_dir(flags.state_dir);
+  config.set_cache_dir(flags.cache_dir);
+  config.set_cache_size(flags.cache_size);
+  config.set_tls_certificate(flags.tls_certificate);
+  config.set_tls_key(flags.tls_key);
+  config.set_token_file(flags.token_file);
+  config.set_no_sandbox(flags.no_sandbox);
+  config.mutable_devices()->Assign(flags.devices.begin(), flags.devices.end());
+  return config;
 }
 
 // What `check` does needs neither.
 absl::Status ChooseDirectories(Options& options) {
-  v1::SupervisorConfig& config = options.config;
-  options.state_dir_is_temporary = config.state_dir().empty() && options.listen.port == 0;
-  options.state_dir = config.state_dir();
+  options.state_dir = options.config.state_dir();
+  options.cache_dir = options.config.cache_dir();
+  options.state_dir_is_temporary = options.state_dir.empty() && options.listen.port == 0;
   if (options.check) return absl::OkStatus();
-  if (config.state_dir().empty()) {
+  if (options.state_dir.empty()) {
     ASSIGN_OR_RETURN(options.state_dir, DefaultStateDir(options.listen));
   }
-  if (config.cache_dir().empty()) {
-    ASSIGN_OR_RETURN(*config.mutable_cache_dir(), DefaultCacheDir());
+  if (options.cache_dir.empty()) {
+    ASSIGN_OR_RETURN(options.cache_dir, DefaultCacheDir());
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<Options> Resolve(const Flags& flags) {
   Options options;
-  if (!flags.config.empty()) {
-    ASSIGN_OR_RETURN(options.config, LoadConfig(flags.config));
-  }
-  v1::SupervisorConfig& config = options.config;
-  LayOver(flags, config);
-  ASSIGN_OR_RETURN(options.listen, ParseHostPort(config.listen()));
-  ASSIGN_OR_RETURN(options.credentials, ReadCredentials(config));
-  RETURN_IF_ERROR(CheckListen(options.listen, options.credentials.given()));
-  RETURN_IF_ERROR(CheckSizes(config));
+  options.config_file = flags.config;
+  options.flags = Told(flags);
+  ASSIGN_OR_RETURN(static_cast<Configuration&>(options),
+                   ReadConfiguration(options.config_file, options.flags));
   options.models_dir = flags.models_dir;
-  if (flags.devices.empty()) options.reload_file = flags.config;
   options.check = flags.check;
   options.json = flags.json;
   RETURN_IF_ERROR(ChooseDirectories(options));

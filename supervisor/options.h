@@ -1,25 +1,18 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "absl/status/statusor.h"
-#include "supervisor/credentials.h"
-#include "supervisor/listen.h"
-#include "switchyard/v1/model.pb.h"
+#include "supervisor/configuration.h"
 
 namespace switchyard::supervisor {
 
-struct Options {
+// What it says in `config` may stand in the file, or be the default.
+struct Options : Configuration {
   std::string models_dir;
-  HostPort listen;
-  std::string state_dir;  // resolved
+  std::string config_file;                 // of --config; empty: none
+  switchyard::v1::SupervisorConfig flags;  // what they say, and nothing else
+  std::string state_dir, cache_dir;        // resolved
   bool state_dir_is_temporary = false;
-  // Read again by a reload for the sizes of devices; empty: there is none, or flags tell them.
-  std::string reload_file;
-  // Everything else, the file's values with the flags laid over them and cache_dir resolved.
-  switchyard::v1::SupervisorConfig config;
-  Credentials credentials;  // what its files hold
 
   // `switchyard check`: print the memory arithmetic of models_dir, start nothing.
   bool check = false;

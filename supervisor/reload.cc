@@ -7,6 +7,7 @@
 #include "common/human.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "supervisor/config_check.h"
 #include "supervisor/plan_runner.h"
 
 namespace switchyard::supervisor {
@@ -26,7 +27,12 @@ void LogReload(const absl::StatusOr<v1::ReloadConfigReply>& reply) {
     absl::StrAppend(&changes, "; device ", device.name(), ": ", HumanBytes(device.capacity_bytes()),
                     ", before ", HumanBytes(device.capacity_bytes_before()));
   }
-  LogInfo("models.d read again", changes.empty() ? "; nothing has changed" : changes);
+  if (!reply->default_model_before().empty()) {
+    absl::StrAppend(&changes, "; default model: ", reply->default_model(), ", before ",
+                    reply->default_model_before());
+  }
+  const std::string waits = Listed("waits for a restart:", reply->waits_for_restart());
+  LogInfo("models.d read again", changes.empty() ? "; nothing has changed" : changes, waits);
 }
 
 }  // namespace
@@ -51,17 +57,17 @@ absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_di
 }
 
 absl::StatusOr<std::unique_ptr<Reloader>> Reloader::Create(EventLoop* loop, Router* router,
-                                                           Sources sources, BudgetInForce budget) {
+                                                           Sources sources, InForce in_force) {
   std::unique_ptr<Reloader> reloader(
-      new Reloader(loop, router, std::move(sources), std::move(budget)));
+      new Reloader(loop, router, std::move(sources), std::move(in_force)));
   ASSIGN_OR_RETURN(auto stop, Pipe());
   reloader->stop_read_ = std::move(stop.first);
   reloader->stop_write_ = std::move(stop.second);
   return reloader;
 }
 
-Reloader::Reloader(EventLoop* loop, Router* router, Sources sources, BudgetInForce budget)
-    : loop_(loop), router_(router), sources_(std::move(sources)), budget_(std::move(budget)) {}
+Reloader::Reloader(EventLoop* loop, Router* router, Sources sources, InForce in_force)
+    : loop_(loop), router_(router), sources_(std::move(sources)), in_force_(std::move(in_force)) {}
 
 Reloader::~Reloader() {
   stop_write_.Reset();
@@ -80,31 +86,40 @@ void Reloader::StartNext() {
 }
 
 // On the thread; nothing that it reads changes until Finish.
-absl::StatusOr<Reloader::Configuration> Reloader::Read() const {
-  Configuration read{budget_, {}};
+absl::StatusOr<Reloader::Reading> Reloader::Read() const {
+  Reading read{in_force_, {}, {}};
+  std::string default_model;
   if (!sources_.config_file.empty()) {
-    ASSIGN_OR_RETURN(read.budget, ReloadBudget(sources_.config_file, budget_));
+    ASSIGN_OR_RETURN(const Configuration told,
+                     ReadConfiguration(sources_.config_file, sources_.flags));
+    ASSIGN_OR_RETURN(read.next, ReloadBudget(told, in_force_));
+    read.waits_for_restart = WaitsForRestart(in_force_.told, told);
+    default_model = told.config.default_model();
   }
   ASSIGN_OR_RETURN(read.catalog,
-                   ReadCatalog(sources_.models_dir, read.budget.budget, stop_read_.get()));
+                   ReadCatalog(sources_.models_dir, read.next.budget, stop_read_.get()));
+  RETURN_IF_ERROR(CheckDefaultModel(default_model, read.catalog));
   return read;
 }
 
-void Reloader::Finish(absl::StatusOr<Configuration> read) {
+void Reloader::Finish(absl::StatusOr<Reading> read) {
   auto reply = std::move(waiting_.front());
   waiting_.pop_front();
   absl::StatusOr<v1::ReloadConfigReply> done =
       read.ok() ? Apply(*std::move(read)) : absl::StatusOr<v1::ReloadConfigReply>(read.status());
   LogReload(done);
+  router_->NoteReload(done.status());
   reply(std::move(done));
   if (!waiting_.empty()) StartNext();
 }
 
-absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Configuration read) {
+absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Reading read) {
   ASSIGN_OR_RETURN(v1::ReloadConfigReply reply,
-                   router_->Reload(read.catalog, read.budget.budget.devices));
+                   router_->Reload(read.catalog, read.next.budget.devices));
   LogProblems(read.catalog);
-  budget_ = std::move(read.budget);
+  reply.mutable_waits_for_restart()->Assign(read.waits_for_restart.begin(),
+                                            read.waits_for_restart.end());
+  in_force_ = std::move(read.next);
   return reply;
 }
 

@@ -24,37 +24,40 @@ absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_di
 // Writes why models of the catalog cannot be served.
 void LogProblems(const std::vector<ModelEntry>& catalog);
 
-// Reads models.d and the sizes of devices again while others are served: on a thread of its own,
-// one reload at a time, and the router gets the result on the loop. A bad directory or file changes
-// nothing. Destruction cuts a reload short. What has changed, or why nothing has, is written to the
-// log.
+// Reads models.d and the configuration file again while others are served: on a thread of its own,
+// one reload at a time, and the router gets the result on the loop. Of the file the sizes of
+// devices change; the rest is checked as at a start, and waits for one. A bad directory or file
+// changes nothing. Destruction cuts a reload short. What has changed, or why nothing has, is
+// written to the log, and the latter stands in status.
 class Reloader {
  public:
   struct Sources {
     std::string models_dir;
-    std::string config_file;  // empty: the sizes of devices do not change
+    std::string config_file;     // empty: there is none
+    v1::SupervisorConfig flags;  // that win over it
   };
   static absl::StatusOr<std::unique_ptr<Reloader>> Create(EventLoop* loop, Router* router,
-                                                          Sources sources, BudgetInForce budget);
+                                                          Sources sources, InForce in_force);
   ~Reloader();
 
   void Reload(Reply<v1::ReloadConfigReply> reply);
 
  private:
-  struct Configuration {
-    BudgetInForce budget;
+  struct Reading {
+    InForce next;
     std::vector<ModelEntry> catalog;
+    std::vector<std::string> waits_for_restart;
   };
-  Reloader(EventLoop* loop, Router* router, Sources sources, BudgetInForce budget);
+  Reloader(EventLoop* loop, Router* router, Sources sources, InForce in_force);
   void StartNext();
-  absl::StatusOr<Configuration> Read() const;
-  void Finish(absl::StatusOr<Configuration> read);
-  absl::StatusOr<v1::ReloadConfigReply> Apply(Configuration read);
+  absl::StatusOr<Reading> Read() const;
+  void Finish(absl::StatusOr<Reading> read);
+  absl::StatusOr<v1::ReloadConfigReply> Apply(Reading read);
 
   EventLoop* const loop_;
   Router* const router_;
   const Sources sources_;
-  BudgetInForce budget_;
+  InForce in_force_;
   std::deque<Reply<v1::ReloadConfigReply>> waiting_;  // the first is being served
   UniqueFd stop_read_, stop_write_;                   // closing the second one stops the thread
   std::thread thread_;

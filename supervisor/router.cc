@@ -65,21 +65,28 @@ size_t Router::Impl::IndexOf(const std::string& device) const {
   return 0;
 }
 
-// The configured one while it stays, else the first pinned one that does, else the first. One that
-// was removed takes no requests while it ends.
+// The one that it is while it stays, whatever becomes of it. Else the first, rather one that can be
+// served, and of those a pinned one. One that was removed takes no requests while it ends.
 void Router::Impl::ChooseDefault() {
   const ModelRecord* chosen = Find(state_.default_model);
   if (chosen != nullptr && chosen->leave != Leave::kRemove) return;
   chosen = nullptr;
+  const auto rank = [](const ModelRecord& model) {  // as it is going to be
+    if (const auto& next = model.replacement) {
+      return std::make_pair(next->problem.ok(), next->model.pinned());
+    }
+    return std::make_pair(model.entry.problem.ok() && model.misfit.ok(), model.pinned);
+  };
   for (const std::string& name : state_.order) {
     const ModelRecord* model = Find(name);
     if (model->leave == Leave::kRemove) continue;
-    if (chosen == nullptr || (model->pinned && !chosen->pinned)) chosen = model;
+    if (chosen == nullptr || rank(*model) > rank(*chosen)) chosen = model;
   }
   state_.default_model = chosen == nullptr ? "" : chosen->name();
 }
 
 void Router::Impl::Start() {
+  if (!state_.default_model.empty()) LogInfo("default model: ", state_.default_model);
   dirty_ = true;
   Pump();
 }
@@ -154,6 +161,16 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
                      model.name(), "` does so at once. The last failure: ", model.failures.last));
   }
   return absl::OkStatus();
+}
+
+// The same for a request that named `asked`. Without a name it does not know whom it has met.
+absl::Status Router::Impl::RefusalOf(const std::string& asked, const ModelRecord& model) const {
+  const absl::Status refusal = Refusal(model);
+  if (refusal.ok() || !asked.empty()) return refusal;
+  return absl::Status(refusal.code(),
+                      absl::StrCat("no model is named, and ", model.name(),
+                                   ", the default until a `switchyard switch`, takes no requests: ",
+                                   refusal.message()));
 }
 
 // Notes a use: resets what counts as least recently used and idle.
@@ -324,6 +341,7 @@ void Router::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> s
   impl_->WatchStatus(min_interval_ms, std::move(sink));
 }
 void Router::StopWatching(const StatusSink* sink) { impl_->StopWatching(sink); }
+void Router::NoteReload(const absl::Status& ended) { impl_->NoteReload(ended); }
 absl::StatusOr<v1::ReloadConfigReply> Router::Reload(std::vector<ModelEntry> catalog,
                                                      const std::vector<Device>& devices) {
   return impl_->Reload(std::move(catalog), devices);

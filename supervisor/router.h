@@ -95,6 +95,8 @@ class Router {
   // FAILED_PRECONDITION, and nothing has changed: it would not hold any more what is pinned on it.
   absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog,
                                                const std::vector<Device>& devices = {});
+  // How the last reload has ended, also one that did not get as far as that: for status.
+  void NoteReload(const absl::Status& ended);
 
   // From the world.
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);

@@ -220,7 +220,10 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
   for (const auto& [name, model] : state_.models) {
     if (model->leave == Leave::kNo) NoteFit(*model);
   }
+  const std::string default_before = state_.default_model;
   ChooseDefault();
+  reply.set_default_model(state_.default_model);
+  if (state_.default_model != default_before) reply.set_default_model_before(default_before);
   dirty_ = true;
   Pump();
   return reply;

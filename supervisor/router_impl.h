@@ -65,6 +65,7 @@ class Router::Impl {
   absl::StatusOr<v1::ModelStatus> GetModel(const std::string& name) const;
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
+  void NoteReload(const absl::Status& ended);
   OurBytes OursOn(const std::string& device) const;
   std::vector<Standing> Standings() const;
 
@@ -114,6 +115,7 @@ class Router::Impl {
   absl::StatusOr<ModelRecord*> Resolve(const std::string& name);
   absl::StatusOr<ModelRecord*> ResolveNamed(const std::string& name);
   absl::Status Refusal(const ModelRecord& model) const;
+  absl::Status RefusalOf(const std::string& asked, const ModelRecord& model) const;
   DeviceSlot& DeviceOf(const ModelRecord& model) { return *state_.devices[model.device]; }
   const DeviceSlot& DeviceOf(const ModelRecord& model) const {
     return *state_.devices[model.device];

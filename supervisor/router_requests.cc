@@ -33,7 +33,7 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
   absl::StatusOr<ModelRecord*> found = Resolve(generate.model());
   if (!found.ok()) return refuse(found.status());
   ModelRecord& model = **found;
-  if (absl::Status status = Refusal(model); !status.ok()) return refuse(status);
+  if (absl::Status status = RefusalOf(generate.model(), model); !status.ok()) return refuse(status);
   if (deadline != 0 && deadline <= Now()) {
     return refuse(absl::DeadlineExceededError("the deadline was over on arrival"));
   }
@@ -291,7 +291,7 @@ void Router::Impl::TakeBackWaiting(ModelRecord& model) {
 void Router::Impl::StartCall(uint64_t id, const std::string& name, v1::ToWorker message,
                              std::function<void(absl::Status, const v1::FromWorker*)> reply) {
   absl::StatusOr<ModelRecord*> found = Resolve(name);
-  absl::Status status = found.ok() ? Refusal(**found) : found.status();
+  absl::Status status = found.ok() ? RefusalOf(name, **found) : found.status();
   if (status.ok() && (*found)->calls.size() >= options_.queue_limit) {
     status = QueueFull(options_.queue_limit, "calls", (*found)->name());
   }

@@ -412,6 +412,8 @@ struct State {
   std::optional<bool> told_control;
   std::string default_model;
   uint64_t default_order = 0;
+  std::string reload_error;  // of the last reload; empty: it was good
+  Nanos reload_error_at = 0;
   uint64_t next_id = 1;
   Incarnation next_incarnation = 1;
   uint64_t next_order = 1;

@@ -113,7 +113,18 @@ v1::Status Router::Impl::GetStatus() const {
   status.set_uptime_s(static_cast<double>(Now() - state_.started_at) / kSecond);
   status.set_version(Version());
   status.set_default_model(state_.default_model);
+  if (!state_.reload_error.empty()) {
+    status.set_reload_error(ValidUtf8(state_.reload_error));
+    status.set_reload_error_age_s(static_cast<double>(Now() - state_.reload_error_at) / kSecond);
+  }
   return status;
+}
+
+void Router::Impl::NoteReload(const absl::Status& ended) {
+  state_.reload_error = std::string(ended.message());  // empty if it is good
+  state_.reload_error_at = Now();
+  status_changed_ = true;
+  PumpWatchers();
 }
 
 v1::ListModelsReply Router::Impl::ListModels() const {

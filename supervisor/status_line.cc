@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/printable.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -32,6 +33,12 @@ Kind KindOf(const v1::ModelStatus& model) {
   }
 }
 
+// Its first line: there is only one here.
+std::string FailedReload(const std::string& error) {
+  if (error.empty()) return "";
+  return absl::StrCat("; the last reload failed: ", Printable(error.substr(0, error.find('\n'))));
+}
+
 }  // namespace
 
 std::string StatusLine(const v1::Status& status) {
@@ -45,7 +52,7 @@ std::string StatusLine(const v1::Status& status) {
   }
   const int models = status.models_size();
   return absl::StrCat(models, models == 1 ? " model" : " models", parts.empty() ? "" : ": ",
-                      absl::StrJoin(parts, ", "));
+                      absl::StrJoin(parts, ", "), FailedReload(status.reload_error()));
 }
 
 }  // namespace switchyard::supervisor

@@ -32,11 +32,12 @@ Nanos FromProto(bool set, const google::protobuf::Duration& duration, Nanos othe
   return set ? duration.seconds() * kSecond + duration.nanos() : otherwise;
 }
 
-RouterOptions MakeRouterOptions(const v1::SupervisorConfig& config, const Budget& budget) {
+RouterOptions MakeRouterOptions(const Options& told, const Budget& budget) {
+  const v1::SupervisorConfig& config = told.config;
   RouterOptions options;
   options.devices = budget.devices;
   options.host_budget_bytes = budget.host_bytes;
-  options.cache_dir = config.cache_dir();
+  options.cache_dir = told.cache_dir;
   options.cache_bytes = ParseBytes(config.cache_size()).value_or(0);
   options.default_model = config.default_model();
   options.worker_threads = config.worker_threads();
@@ -103,7 +104,7 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
     if (gpus_) gpus_->AskNow();
   };
   router_ = std::make_unique<Router>(
-      MakeRouterOptions(options_.config, budget), std::move(catalog),
+      MakeRouterOptions(options_, budget), std::move(catalog),
       Router::Ports{launcher_.get(), &masters_, &loop_, &health_, sample_devices});
   for (const auto& [model, master_id] : adopted) router_->Adopt(model, master_id);
   launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
@@ -112,9 +113,10 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
                         [this](Incarnation worker, const WorkerExit& exit) {
                           router_->OnWorkerGone(worker, exit);
                         }});
-  ASSIGN_OR_RETURN(reloader_, Reloader::Create(&loop_, router_.get(),
-                                               {options_.models_dir, options_.reload_file},
-                                               {options_.config, budget}));
+  ASSIGN_OR_RETURN(reloader_,
+                   Reloader::Create(&loop_, router_.get(),
+                                    {options_.models_dir, options_.config_file, options_.flags},
+                                    {options_, budget}));
   WatchGpus(budget);
   router_->Start();
   return absl::OkStatus();

@@ -35,8 +35,8 @@ class Supervisor {
                                                            HeldSignals& signals,
                                                            std::vector<StoredDescriptor> stored);
 
-  // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d and the sizes of
-  // devices again.
+  // Serves until SIGTERM or SIGINT, drains, and returns. SIGHUP reads models.d and the
+  // configuration file again.
   void Run();
 
   const HostPort& address() const { return address_; }

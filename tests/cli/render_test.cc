@@ -74,7 +74,8 @@ TEST(Render, StatusDocument) {
             R"("last_failure":"","last_failure_age_s":0.0,"prompt_tokens":0,"joules":null,)"
             R"("joules_per_token":null,"kv_blocks_used":0,"kv_blocks_total":0,"loads":0,)"
             R"("streamed":false,"notes":[]}],)"
-            R"("uptime_s":0.0,"version":"1","default_model":"a"})");
+            R"("uptime_s":0.0,"version":"1","default_model":"a","reload_error":"",)"
+            R"("reload_error_age_s":0.0})");
 }
 
 // A GPU and a model of which everything is known.
@@ -185,13 +186,48 @@ TEST(Render, NothingOfAServerMovesTheCursor) {
 TEST(Render, Reload) {
   v1::ReloadConfigReply reply;
   EXPECT_EQ(ReloadText(reply), "nothing has changed\n");
-  EXPECT_EQ(ReloadJson(reply).dump(), R"({"added":[],"changed":[],"removed":[],"devices":[]})");
+  EXPECT_EQ(ReloadJson(reply).dump(),
+            R"({"added":[],"changed":[],"removed":[],"devices":[],"default_model":"",)"
+            R"("default_model_before":"","waits_for_restart":[]})");
   reply.add_added("a");
   reply.add_added("b");
   reply.add_removed("c");
+  reply.set_default_model("a");
   EXPECT_EQ(ReloadText(reply), "added: a, b\nremoved: c\n");
+  reply.set_default_model_before("c");
+  EXPECT_EQ(ReloadText(reply), "added: a, b\nremoved: c\ndefault model: a, before c\n");
   EXPECT_EQ(ReloadJson(reply).dump(),
-            R"({"added":["a","b"],"changed":[],"removed":["c"],"devices":[]})");
+            R"({"added":["a","b"],"changed":[],"removed":["c"],"devices":[],"default_model":"a",)"
+            R"("default_model_before":"c","waits_for_restart":[]})");
+}
+
+TEST(Render, ReloadThatLeavesSomethingForTheNextStart) {
+  v1::ReloadConfigReply reply;
+  reply.add_waits_for_restart("listen");
+  reply.add_waits_for_restart("queue_limit");
+  EXPECT_EQ(ReloadText(reply), "nothing has changed\nwaits for a restart: listen, queue_limit\n");
+  EXPECT_EQ(ReloadJson(reply)["waits_for_restart"].dump(), R"(["listen","queue_limit"])");
+}
+
+TEST(Render, StatusTellsOfTheDefaultAndOfAReloadThatFailed) {
+  v1::Status status;
+  status.set_version("1");
+  EXPECT_EQ(StatusText(status).find("default"), std::string::npos);
+  EXPECT_EQ(StatusText(status).find("reload"), std::string::npos);
+  status.set_default_model("a");
+  status.set_reload_error("c.textproto:1:1: listn\x1B: no such field\nc.textproto:2:1: more");
+  status.set_reload_error_age_s(12.4);
+  v1::ModelStatus* model = status.add_models();
+  model->set_is_default(true);
+  const std::string begin = "switchyard 1, up 0 s\ndefault model: a";
+  const std::string end =
+      "\nthe last reload failed 12 s ago and changed nothing: c.textproto:1:1: listn\\x1B: no such "
+      "field\nc.textproto:2:1: more\n";
+  EXPECT_EQ(StatusText(status).substr(0, begin.size() + end.size()), begin + end);
+  model->set_state(v1::FAILED);
+  const std::string failed = ", which has failed: requests that name no model are refused";
+  EXPECT_EQ(StatusText(status).substr(0, begin.size() + failed.size() + end.size()),
+            begin + failed + end);
 }
 
 TEST(Render, ReloadOfDevices) {

@@ -11,7 +11,7 @@ import subprocess
 import termios
 import unittest
 
-from harness import (BIN, MODELS, SOURCE, VOICES, WORKER, FakeModels, Supervisor, fake,
+from harness import (BIN, MODELS, SOURCE, VOICES, WORKER, FakeModels, Supervisor, fake, model,
                      wait_for)
 
 MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "weight_bytes",
@@ -244,7 +244,7 @@ class ContractTest(unittest.TestCase):
         self.assertTrue(all(list(m) == MODEL_KEYS for m in models))
         status = self.s.command_json("status")
         self.assertEqual(list(status), ["devices", "host", "models", "uptime_s", "version",
-                                        "default_model"])
+                                        "default_model", "reload_error", "reload_error_age_s"])
         self.assertEqual(list(status["devices"][0]),
                          ["name", "capacity_bytes", "reserve_bytes", "leased_bytes",
                           "foreign_bytes", "free_bytes", "leases", "utilization_percent", "watts",
@@ -413,7 +413,9 @@ class ReloadTest(unittest.TestCase):
     def test_reload(self):
         models = FakeModels(["alpha", "beta"])
         with fake(models) as s:
-            self.assertEqual(s.command_json("reload"), {"added": [], "changed": [], "removed": [], "devices": []})
+            self.assertEqual(s.command_json("reload"), {
+                "added": [], "changed": [], "removed": [], "devices": [], "default_model": "alpha",
+                "default_model_before": "", "waits_for_restart": []})
             models.write("gamma")
             models.remove("beta")
             models.write("alpha", "max_sequences: 2")
@@ -424,6 +426,59 @@ class ReloadTest(unittest.TestCase):
             result = s.command_line("reload")
             self.assertEqual(result.returncode, 1)
             self.assertRegex(result.stderr, r"^switchyard: INVALID_ARGUMENT: .*bad\.textproto")
+
+    def test_a_reload_that_failed_stands_in_status(self):
+        models = FakeModels(["alpha"])
+        bad = pathlib.Path(models.path, "bad.textproto")
+        with fake(models) as s:
+            bad.write_text("nonsense")
+            s.process.send_signal(signal.SIGHUP)
+            status = wait_for(lambda: (r := s.command_json("status"))["reload_error"] and r,
+                              what="SIGHUP to be answered")
+            self.assertIn("bad.textproto:1:", status["reload_error"])
+            self.assertRegex(s.command_line("status").stdout,
+                             r"\nthe last reload failed \d+ s ago and changed nothing: .*bad")
+            bad.unlink()
+            s.command_json("reload")
+            self.assertEqual(s.command_json("status")["reload_error"], "")
+
+    def test_the_default_is_told_where_it_changes(self):
+        models = FakeModels(["alpha", "beta"])
+        models.write("aleph", checkpoint="broken")  # the first, but nobody can ask it
+        with fake(models) as s:
+            self.assertIn("default model: alpha\n", s.command_line("status").stdout)
+            self.assertIn("default model: alpha\n", s.read_log())
+            models.remove("alpha")
+            self.assertEqual(s.command_line("reload").stdout,
+                             "removed: alpha\ndefault model: beta, before alpha\n")
+            self.assertIn("removed alpha; default model: beta, before alpha\n", s.read_log())
+            models.write("beta", checkpoint="broken")
+            s.command_json("reload")
+            wait_for(lambda: s.model("beta").state == model.FAILED, what="beta to be failed")
+            self.assertIn("default model: beta, which has failed: ",
+                          s.command_line("status").stdout)
+            result = s.command_line("generate", "x")
+            self.assertRegex(result.stderr, "no model is named, and beta, the default .*, takes no "
+                                            "requests: .*config.json: not there")
+
+    def test_what_waits_for_a_restart_is_named_and_checked(self):
+        with fake(FakeModels(["alpha"]), config="queue_limit: 5") as s:
+            config = pathlib.Path(s.directory, "config.textproto")
+            config.write_text('queue_limit: 6 default_model: "alpha"')
+            waits = "waits for a restart: default_model, queue_limit\n"
+            self.assertEqual(s.command_line("reload").stdout, f"nothing has changed\n{waits}")
+            self.assertIn(f"nothing has changed; {waits}", s.read_log())
+            for text, why in (('request_memory: "1KiB"', "is less than 256.0 KiB"),
+                              ('tls_key: "k"', "go together"), ('default_model: "x"', "named x"),
+                              ("queue_limit: 99999999", "config.textproto:1:")):
+                config.write_text(text)
+                refused = s.command_line("reload")
+                self.assertEqual(refused.returncode, 1, text)
+                self.assertIn(why, refused.stderr)
+                self.assertEqual(s.command_json("status")["reload_error"],
+                                 refused.stderr.split(": ", 2)[2].rstrip("\n"))
+            config.write_text("queue_limit: 5")
+            self.assertEqual(s.command_line("reload").stdout, "nothing has changed\n")
 
     def test_sizes_of_devices(self):
         with fake(FakeModels(["alpha"]), device=None, config='devices: "cpu=24MiB"') as s:

@@ -43,6 +43,19 @@ class NotifyTest(unittest.TestCase):
             self.assertIn("STATUS=draining", self.manager.wait_for("STOPPING=1"))
             self.assertEqual(s.process.wait(10), 0)
 
+    def test_a_reload_that_failed_is_in_the_status_line_until_one_is_good(self):
+        models = FakeModels(["alpha"])
+        with fake(models, env=self.manager.environment) as s:
+            self.manager.wait_for("READY=1")
+            self.manager.wait_for("STATUS=1 model: 1 warm")
+            models.write("alpha", "nonsense: 1")
+            s.process.send_signal(signal.SIGHUP)
+            self.assertIn("alpha.textproto:1:",
+                          self.manager.wait_for("STATUS=1 model: 1 warm; the last reload failed: "))
+            models.write("alpha")
+            s.process.send_signal(signal.SIGHUP)
+            self.assertEqual(self.manager.wait_for("STATUS="), "STATUS=1 model: 1 warm")
+
     def test_ready_means_that_what_is_pinned_has_generated(self):
         models = FakeModels()
         models.write("alpha", "pinned: true")

@@ -24,6 +24,23 @@ TEST(RouterStatus, ShowsWhatComesFromOutsideAsUtf8) {
   EXPECT_EQ(harness.violation(), "");
 }
 
+TEST(RouterStatus, AReloadThatFailedIsToldUntilOneIsGood) {
+  RouterOptions options;
+  options.devices = {Device{"cpu", 300 * kMiB, 0}};
+  RouterHarness harness(1, WorldRules{}, options, {});
+  harness.router->Start();
+  harness.router->NoteReload(absl::InvalidArgumentError("c:1:1: no such field: \xFF"));
+  harness.RunFor(7 * kSecond);
+  v1::Status status = harness.router->GetStatus();
+  EXPECT_EQ(status.reload_error(), "c:1:1: no such field: \xEF\xBF\xBD");
+  EXPECT_NEAR(status.reload_error_age_s(), 7, 0.01);
+  harness.router->NoteReload(absl::OkStatus());
+  status = harness.router->GetStatus();
+  EXPECT_EQ(status.reload_error(), "");
+  EXPECT_EQ(status.reload_error_age_s(), 0);
+  harness.DrainAndCheck(10 * kSecond);
+}
+
 // Of a supervisor with these models, right after its start: "" and Inference alike, and Control.
 struct Served {
   bool inference = false;

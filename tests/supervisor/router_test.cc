@@ -354,7 +354,10 @@ TEST_F(RouterTest, ADefaultThatLeavesHasASuccessorAtOnce) {
   ASSERT_TRUE(h_->RunUntil([&] { return running->tokens > 3; }));
   auto catalog = Catalog();
   catalog.erase(catalog.begin() + 1);
-  ASSERT_TRUE(h_->router->Reload(catalog).ok());
+  const auto reply = h_->router->Reload(catalog);
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(reply->default_model(), "a");
+  EXPECT_EQ(reply->default_model_before(), "b");
   ASSERT_EQ(h_->StatusOf("b").name(), "") << "it is leaving, but still runs";
   EXPECT_EQ(h_->router->GetStatus().default_model(), "a");
   auto next = h_->Generate("", 1);
@@ -363,6 +366,39 @@ TEST_F(RouterTest, ADefaultThatLeavesHasASuccessorAtOnce) {
   ASSERT_TRUE(Done(running));
   EXPECT_TRUE(running->status.ok()) << running->status;
   EXPECT_EQ(h_->router->GetStatus().default_model(), "a");
+}
+
+TEST_F(RouterTest, NobodyIsMadeTheDefaultWhoCannotBeServed) {
+  auto catalog = WithPinned(0);
+  catalog[0].problem = absl::FailedPreconditionError("a has no config.json");
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "b");
+  ASSERT_TRUE(Done(h_->Switch("c")));
+  catalog.pop_back();
+  catalog[1].problem = absl::FailedPreconditionError("b has no config.json");
+  EXPECT_EQ(h_->router->Reload(catalog)->default_model(), "a") << "there is no better one";
+}
+
+TEST_F(RouterTest, WhoNamesNoModelIsToldWhichOneFailed) {
+  auto catalog = Catalog();
+  catalog[1].problem = absl::FailedPreconditionError("there is no config.json");
+  options_.default_model = "b";  // it stays so: somebody has said so
+  Begin(300 * kMiB, 1024 * kMiB, catalog);
+  const std::string why =
+      "there is no config.json. Once that is mended, `switchyard reload` looks again";
+  EXPECT_EQ(h_->Generate("", 1)->status,
+            absl::FailedPreconditionError(absl::StrCat(
+                "no model is named, and b, the default until a `switchyard switch`, takes no "
+                "requests: ",
+                why)));
+  EXPECT_EQ(h_->Generate("b", 1)->status, absl::FailedPreconditionError(why));
+  absl::Status tokenized;
+  h_->router->Tokenize({}, [&](const auto& reply) { tokenized = reply.status(); });
+  EXPECT_EQ(tokenized, h_->Generate("", 1)->status);
+  catalog[1].problem = absl::OkStatus();
+  const auto reply = h_->router->Reload(catalog);
+  EXPECT_EQ(reply->default_model(), "b");
+  EXPECT_EQ(reply->default_model_before(), "");
 }
 
 TEST_F(RouterTest, AReloadTellsOfNewSizesOfDevices) {
@@ -407,11 +443,25 @@ TEST_F(RouterTest, DrainLetsRunningRequestsFinish) {
 
 class CountingStatusSink final : public StatusSink {
  public:
-  void Write(const v1::Status& status) override { ++writes; }
+  void Write(const v1::Status& status) override {
+    ++writes;
+    last = status;
+  }
   void Finish(absl::Status status) override { ++finishes; }
+  v1::Status last;
   int writes = 0;
   int finishes = 0;
 };
+
+TEST_F(RouterTest, WhoWatchesIsToldOfAReloadThatFailed) {
+  Begin(300 * kMiB);
+  auto sink = std::make_shared<CountingStatusSink>();
+  h_->router->WatchStatus(1000, sink);
+  h_->router->NoteReload(absl::InvalidArgumentError("no such field"));
+  EXPECT_TRUE(h_->RunUntil([&] { return sink->last.reload_error() == "no such field"; }));
+  h_->router->NoteReload(absl::OkStatus());
+  EXPECT_TRUE(h_->RunUntil([&] { return sink->last.reload_error().empty(); }));
+}
 
 TEST_F(RouterTest, WatchingIsCoalesced) {
   Begin(300 * kMiB);

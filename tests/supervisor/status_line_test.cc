@@ -30,5 +30,13 @@ TEST(StatusLine, CountsModelsAndNamesThoseThatMatter) {
       "8 models: 2 resident (b, e), 1 moving (g), 2 warm, 1 cold, 1 unwell (h), 1 failed (d)");
 }
 
+TEST(StatusLine, TellsOfAReloadThatFailedInOneLine) {
+  v1::Status status;
+  status.add_models()->set_state(v1::WARM);
+  status.set_reload_error("a.textproto:1:1: no\x1B field\nREADY=1");
+  EXPECT_EQ(StatusLine(status),
+            "1 model: 1 warm; the last reload failed: a.textproto:1:1: no\\x1B field");
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -1,11 +1,13 @@
 #include "supervisor/budget_reload.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
+#include <string>
+#include <utility>
 
-#include "tests/support/temp_dir.h"
+#include "absl/strings/str_cat.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -14,54 +16,61 @@ using ::testing::HasSubstr;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-class BudgetReloadTest : public ::testing::Test {
- protected:
-  void Write(const std::string& text) { std::ofstream(file_) << text; }
+Configuration Told(const std::string& text) {
+  Configuration told;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &told.config)) << text;
+  return told;
+}
 
-  testing::TempDir dir_;
-  const std::string file_ = dir_.path() + "/config.textproto";
-};
-
-BudgetInForce Now(const char* device, uint64_t bytes) {
-  BudgetInForce now;
-  now.config.add_devices(device);
+InForce Now(const char* device, uint64_t bytes) {
+  InForce now;
+  now.told.config.add_devices(device);
   now.budget = {{{"cpu", bytes, 0}}, 7 * kMiB};
   return now;
 }
 
-TEST_F(BudgetReloadTest, ASizeChangesAndNothingElse) {
-  Write("devices: \"cpu=32MiB\" host_memory: \"1GiB\" queue_limit: 3");
-  const auto next = ReloadBudget(file_, Now("cpu=64MiB", 64 * kMiB));
+TEST(BudgetReload, ASizeChangesAndNothingElse) {
+  const auto next = ReloadBudget(Told("devices: 'cpu=32MiB' host_memory: '1GiB' queue_limit: 3"),
+                                 Now("cpu=64MiB", 64 * kMiB));
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ(next->budget.devices[0].capacity_bytes, 32 * kMiB);
   EXPECT_EQ(next->budget.host_bytes, 7 * kMiB);
-  EXPECT_EQ(next->config.devices(0), "cpu=32MiB");
-  EXPECT_EQ(next->config.queue_limit(), 0u);
+  EXPECT_EQ(next->told.config.devices(0), "cpu=32MiB");
+  EXPECT_EQ(next->told.config.queue_limit(), 0u);
 }
 
-TEST_F(BudgetReloadTest, WhatIsNotToldStaysAsItWasFound) {
-  Write("devices: \"cpu\"");
-  const auto next = ReloadBudget(file_, Now("cpu", 5 * kMiB));
+TEST(BudgetReload, WhatIsNotToldStaysAsItWasFound) {
+  const auto next = ReloadBudget(Told("devices: 'cpu'"), Now("cpu", 5 * kMiB));
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ(next->budget.devices[0].capacity_bytes, 5 * kMiB);
 }
 
-TEST_F(BudgetReloadTest, WhatCannotBeIsRefused) {
-  const BudgetInForce now = Now("cpu=64MiB", 64 * kMiB);
-  for (const char* bad :
-       {"devices: \"cpu=0\"", "devices: \"cpu=999TiB\"", "devices: \"no-such-gpu\"",
-        "devices: \"cpu=1MiB\" devices: \"cpu=2MiB\"", "devices: \"cpu=banana\"", "device: 1"}) {
-    Write(bad);
-    EXPECT_EQ(ReloadBudget(file_, now).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+TEST(BudgetReload, WhatCannotBeIsRefused) {
+  const InForce now = Now("cpu=64MiB", 64 * kMiB);
+  for (const char* bad : {"devices: 'cpu=0'", "devices: 'cpu=999TiB'", "devices: 'no-such-gpu'",
+                          "devices: 'cpu=1MiB' devices: 'cpu=2MiB'", "devices: 'cpu=banana'"}) {
+    EXPECT_EQ(ReloadBudget(Told(bad), now).status().code(), absl::StatusCode::kInvalidArgument)
+        << bad;
   }
-  EXPECT_FALSE(ReloadBudget(dir_.path() + "/none", now).ok());
 }
 
-TEST_F(BudgetReloadTest, TheDevicesAreThoseOfTheStart) {
-  Write("devices: \"cpu=32MiB\"");
-  BudgetInForce now = Now("GPU-1", 64 * kMiB);
+// Though it would only count from then on.
+TEST(BudgetReload, WhatTheNextStartWouldRefuseIsRefused) {
+  const InForce now = Now("cpu=64MiB", 64 * kMiB);
+  for (const auto& [more, why] : {std::pair("host_memory: '999TiB'", "999.0 TiB (host_memory)"),
+                                  std::pair("reserve_bytes: 67108865", "(reserve_bytes)")}) {
+    const auto next = ReloadBudget(Told(absl::StrCat("devices: 'cpu=64MiB' ", more)), now);
+    EXPECT_THAT(std::string(next.status().message()), HasSubstr(why));
+  }
+  const auto next = ReloadBudget(Told("devices: 'cpu=64MiB' reserve_bytes: 1"), now);
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(next->budget.devices[0].reserve_bytes, 0u);
+}
+
+TEST(BudgetReload, TheDevicesAreThoseOfTheStart) {
+  InForce now = Now("GPU-1", 64 * kMiB);
   now.budget.devices[0].name = "GPU-1";
-  EXPECT_THAT(std::string(ReloadBudget(file_, now).status().message()),
+  EXPECT_THAT(std::string(ReloadBudget(Told("devices: 'cpu=32MiB'"), now).status().message()),
               HasSubstr("must be GPU-1 as at the start"));
 }
 

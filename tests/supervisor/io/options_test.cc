@@ -35,7 +35,7 @@ TEST(Options, Defaults) {
   EXPECT_EQ(FormatHostPort(parsed.options.listen), "127.0.0.1:7411");
   EXPECT_FALSE(parsed.options.state_dir.empty());
   EXPECT_FALSE(parsed.options.state_dir_is_temporary);
-  EXPECT_FALSE(parsed.options.config.cache_dir().empty());
+  EXPECT_FALSE(parsed.options.cache_dir.empty());
   EXPECT_EQ(parsed.options.config.devices_size(), 0);
   EXPECT_EQ(parsed.options.config.request_memory(), "512MiB");
 }
