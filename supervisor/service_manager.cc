@@ -43,21 +43,23 @@ class ServiceManager::StatusTeller final : public StatusSink {
   }
   void Finish(absl::Status) override {}
   // What is to be said behind the models.
-  void Append(std::string note) {
-    note_ = std::move(note);
-    if (!models_.empty()) Tell();
+  void SetNote(std::string note) { note_ = std::move(note); }
+  void Tell() {
+    std::string line = absl::StrCat(models_, note_);
+    if (silent || models_.empty() || line == told_) return;
+    told_ = std::move(line);
+    Notify(absl::StrCat("STATUS=", told_));
+  }
+  // The line of this moment, for whoever tells it himself: Write comes once in a while only.
+  std::string Fresh(const v1::Status& status) {
+    models_ = StatusLine(status);
+    told_ = absl::StrCat(models_, note_);
+    return absl::StrCat("STATUS=", told_);
   }
 
   bool silent = false;
 
  private:
-  void Tell() {
-    std::string line = absl::StrCat(models_, note_);
-    if (silent || line == told_) return;
-    told_ = std::move(line);
-    Notify(absl::StrCat("STATUS=", told_));
-  }
-
   std::string models_, note_;
   std::string told_;
 };
@@ -107,15 +109,22 @@ void ServiceManager::NoteProgress(const std::vector<Standing>& models) {
 
 void ServiceManager::TellReadiness(const Readiness& readiness) {
   const std::string missing = absl::StrJoin(readiness.missing, ", ");
-  if (readiness.ready && !std::exchange(ready_, true)) {
-    if (!missing.empty()) LogWarning("ready, though these do not answer yet: ", missing);
-    Notify("READY=1");
-  }
+  const bool now = readiness.ready && !std::exchange(ready_, true);
   const char* how = ready_ ? "; ready without " : "; not ready, waits for ";
-  status_->Append(missing.empty() ? "" : absl::StrCat(how, missing));
+  status_->SetNote(missing.empty() ? "" : absl::StrCat(how, missing));
+  if (now) {
+    if (!missing.empty()) LogWarning("ready, though these do not answer yet: ", missing);
+    TellReady();
+  } else {
+    status_->Tell();
+  }
   if (ready_ || (extended_at_ != 0 && timers_->Now() - extended_at_ < kExtendEvery)) return;
   extended_at_ = timers_->Now();
   Notify(absl::StrCat("EXTEND_TIMEOUT_USEC=", kExtension / 1000));
+}
+
+void ServiceManager::TellReady() {
+  Notify(absl::StrCat("READY=1\n", status_->Fresh(router_->GetStatus())));
 }
 
 // A timer of the event loop: that this runs is the proof that the loop turns.
@@ -135,18 +144,19 @@ void ServiceManager::ResendLater() {
 }
 
 void ServiceManager::Reloading() {
-  if (!ready_) return;
+  if (!ready_ || stopping_) return;
   Notify(absl::StrCat("RELOADING=1\nMONOTONIC_USEC=", MonotonicMicroseconds()));
 }
 
 void ServiceManager::Reloaded() {
-  if (ready_) Notify("READY=1");
+  if (ready_ && !stopping_) TellReady();
 }
 
-void ServiceManager::Stopping() {
+void ServiceManager::Stopping(Nanos within) {
+  stopping_ = true;
   if (look_ != 0) timers_->Stop(std::exchange(look_, 0));
   if (status_) status_->silent = true;
-  Notify("STOPPING=1\nSTATUS=draining");
+  Notify(absl::StrCat("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=", within / 1000));
 }
 
 }  // namespace switchyard::supervisor

@@ -22,27 +22,31 @@ class ServiceManager {
 
   // It accepts requests. From now on STATUS says in a line what the models do, and as long as the
   // event loop turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC
-  // allows; after something was, as soon as it is not. READY comes when readiness.h says so, and
-  // until then EXTEND_TIMEOUT_USEC. If that was given up, STATUS says what is missing as long as it
-  // is.
+  // allows; after something was, as soon as it is not. READY comes when readiness.h says so, with
+  // the STATUS of that moment, and until then EXTEND_TIMEOUT_USEC. If that was given up, STATUS
+  // says what is missing as long as it is.
   void Start();
-  // It reads its configuration again; Reloaded follows. Before READY nobody is told.
+  // It reads its configuration again; Reloaded follows. Before READY, and once it stops, nobody is
+  // told.
   void Reloading();
   void Reloaded();
-  void Stopping();
+  // It drains, and ends within this time: EXTEND_TIMEOUT_USEC asks for it. May be told again.
+  void Stopping(Nanos within);
 
  private:
   class StatusTeller;
   void LookAtReadiness();
   void NoteProgress(const std::vector<Standing>& models);
   void TellReadiness(const Readiness& readiness);
+  void TellReady();
   void PetWatchdog();
   void ResendLater();  // again and again, as long as its socket has no room for something
 
   Timers* timers_;
   Router* router_;
   std::shared_ptr<StatusTeller> status_;
-  bool ready_ = false;  // READY was told
+  bool ready_ = false;     // READY was told
+  bool stopping_ = false;  // STOPPING was told
   Nanos started_at_ = 0;
   Nanos got_on_at_ = 0;  // the models, on their way to answering
   uint64_t progress_ = 0;

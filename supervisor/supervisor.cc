@@ -22,6 +22,7 @@ constexpr Nanos kShutdownTimeout = 10 * kSecond;
 // what the router gives workers that do not end (1.2 s) that is less than 2 s.
 constexpr Nanos kServerGrace = 300 * kMillisecond;
 constexpr std::chrono::milliseconds kHardExit{700};
+constexpr Nanos kAfterDrain = 2 * kSecond;  // as it is promised
 // Connections that the Unix socket has beyond the limit: whoever fills the port locks nobody out
 // there.
 constexpr size_t kForOperators = 64;
@@ -184,7 +185,7 @@ void Supervisor::OnStopSignal() {
   const Nanos grace = stop_signals_ > 1 ? 0
                                         : FromProto(config.has_shutdown_timeout(),
                                                     config.shutdown_timeout(), kShutdownTimeout);
-  manager_->Stopping();
+  manager_->Stopping(grace + kAfterDrain);
   LogInfo(stop_signals_ > 1 ? "stopping now" : "stopping: draining what runs");
   router_->Drain(grace, [this] {
     server_->RefuseCalls();

@@ -22,7 +22,8 @@ class NotifyTest(unittest.TestCase):
             self.assertEqual(self.manager.hear(5), "EXTEND_TIMEOUT_USEC=60000000")
             self.manager.wait_for(
                 "STATUS=3 models: 3 cold; not ready, waits for alpha, beta, gamma")
-            self.manager.wait_for("READY=1")
+            ready = self.manager.wait_for("READY=1")
+            self.assertRegex(ready, r"\AREADY=1\nSTATUS=3 models: (?!.*not ready)")
             s.switch("alpha")
             self.manager.wait_for("STATUS=3 models: 1 resident (alpha), 2 warm")
 
@@ -40,7 +41,9 @@ class NotifyTest(unittest.TestCase):
             self.manager.wait_for("READY=1")
 
             s.process.send_signal(signal.SIGTERM)
-            self.assertIn("STATUS=draining", self.manager.wait_for("STOPPING=1"))
+            stopping = self.manager.wait_for("STOPPING=1")
+            self.assertIn("STATUS=draining", stopping)
+            self.assertIn("EXTEND_TIMEOUT_USEC=12000000", stopping)  # the drain's 10 s, and 2 s
             self.assertEqual(s.process.wait(10), 0)
 
     def test_a_reload_that_failed_is_in_the_status_line_until_one_is_good(self):

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "supervisor/notify_socket.h"
+#include "supervisor/status_line.h"
 #include "tests/supervisor/router_fixture.h"
 #include "tests/support/fake_service_manager.h"
 
@@ -70,7 +71,7 @@ class ServiceManagerTest : public RouterFixture {
   std::string LastStatus() {
     Heard("");
     for (auto it = heard_.rbegin(); it != heard_.rend(); ++it) {
-      if (it->compare(0, 7, "STATUS=") == 0) return *it;
+      if (const size_t at = it->find("STATUS="); at != std::string::npos) return it->substr(at);
     }
     return "";
   }
@@ -180,8 +181,42 @@ TEST_F(ServiceManagerTest, AReloadBeforeItIsReadyDoesNotMakeItSo) {
   manager_->Reloaded();
   EXPECT_EQ(Heard("RELOADING=1"), 1);
   EXPECT_EQ(Heard("READY=1"), 2);
-  manager_->Stopping();
+  manager_->Reloading();
+  manager_->Stopping(12 * kSecond);
+  manager_->Reloaded();
   EXPECT_EQ(Heard("STOPPING=1"), 1);
+  EXPECT_EQ(Heard("READY=1"), 2) << "nothing is ready that stops";
+}
+
+TEST_F(ServiceManagerTest, StoppingAsksForTheTimeThatItTakes) {
+  ASSERT_TRUE(systemd_.bound());
+  BeginTelling(150 * kMiB);
+  Start();
+  manager_->Stopping(3602 * kSecond);
+  EXPECT_EQ(Heard("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=3602000000"), 1);
+  manager_->Stopping(2 * kSecond);  // a second signal
+  EXPECT_EQ(Heard("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=2000000"), 1);
+}
+
+TEST_F(ServiceManagerTest, ReadyComesWithTheStatusOfThatMoment) {
+  ASSERT_TRUE(systemd_.bound());
+  BeginTelling(150 * kMiB, WithPinned(0));
+  Start();
+  std::string told;
+  h_->RunUntil([&] {
+    for (const auto& message : systemd_.Heard()) {
+      if (message.text.compare(0, 7, "READY=1") == 0) told = message.text;
+    }
+    return !told.empty();
+  });
+  EXPECT_EQ(told, "READY=1\nSTATUS=" + StatusLine(h_->router->GetStatus()));
+  EXPECT_NE(told.find("1 resident (a)"), std::string::npos) << told;
+
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  systemd_.Heard();
+  manager_->Reloading();
+  manager_->Reloaded();
+  EXPECT_EQ(systemd_.Heard().back().text, "READY=1\nSTATUS=" + StatusLine(h_->router->GetStatus()));
 }
 
 TEST_F(ServiceManagerTest, OneThatDoesNotReadHoldsUpNobodyAndHasTheFirstOfItLater) {
