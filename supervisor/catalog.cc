@@ -173,6 +173,8 @@ ModelEntry PlanModel(const v1::Model& model, const std::vector<Device>& devices,
     if (fits.ok() || entry.problem.ok()) entry.problem = fits;  // the first device's reason is told
     if (fits.ok() || entry.model.device().empty()) entry.model.set_device(device.name);
     if (fits.ok()) return entry;
+    // A checkpoint that does not answer is not asked again for another device.
+    if (absl::IsDeadlineExceeded(fits)) break;
   }
   if (!known_device) {
     std::vector<std::string> names;

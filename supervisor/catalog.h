@@ -45,7 +45,8 @@ using Planner =
     std::function<absl::StatusOr<v1::Plan>(const v1::Model& model, const std::string& device)>;
 
 // Plans every model, on the device it names or else on the first where it fits. What cannot be
-// planned or can never fit stays in the catalog with its problem, so that status can show it.
+// planned or can never fit stays in the catalog with its problem, so that status can show it; a
+// planner that is DEADLINE_EXCEEDED is asked once.
 std::vector<ModelEntry> PlanCatalog(const std::vector<v1::Model>& models,
                                     const std::vector<Device>& devices, uint64_t host_budget,
                                     const Planner& planner);

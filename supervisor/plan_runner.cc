@@ -1,151 +1,129 @@
 #include "supervisor/plan_runner.h"
 
-#include <google/protobuf/text_format.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
-#include "common/clock.h"
 #include "common/status_macros.h"
-#include "common/unique_fd.h"
 #include "common/usable_cores.h"
 #include "supervisor/catalog.h"
-#include "supervisor/spawn.h"
-#include "supervisor/wait_status.h"
+#include "supervisor/mount_table.h"
+#include "supervisor/plan_process.h"
 
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kTimeout = 60 * kSecond;
-constexpr size_t kMostOutput = 1 << 20;
-
-absl::Status Stopped() { return absl::CancelledError("planning was stopped"); }
+// They wait for a disk more than they compute; and those that hang should not keep the others.
+constexpr int kAtOnce = 8;
+// Until a killed planner is gone: more only if it hangs in the kernel.
+constexpr Nanos kReaping = 100 * kMillisecond;
 
 bool IsReadable(int fd) {
   pollfd polled = {fd, POLLIN, 0};
   return fd >= 0 && ::poll(&polled, 1, 0) > 0;
 }
 
-// One `--plan` process: started, then collected.
-class PlanProcess {
- public:
-  static absl::StatusOr<std::unique_ptr<PlanProcess>> Start(const std::string& model_text,
-                                                            const std::string& device,
-                                                            int stop_fd) {
-    ASSIGN_OR_RETURN(auto out, Pipe());
-    ASSIGN_OR_RETURN(auto err, Pipe());
-    SpawnSpec child;
-    child.program = WorkerProgram();
-    child.args = {"--plan", "--model-text", model_text, "--device", device};
-    child.fds = {{out.second.get(), 1}, {err.second.get(), 2}};
-    auto process = std::make_unique<PlanProcess>();
-    ASSIGN_OR_RETURN(process->pid_, Spawn(child));
-    process->stop_fd_ = stop_fd;
-    process->pipes_[0] = std::move(out.first);
-    process->pipes_[1] = std::move(err.first);
-    return process;
-  }
-
-  ~PlanProcess() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-
-  absl::StatusOr<v1::Plan> Collect() {
-    if (absl::Status status = ReadAll(); !status.ok()) return status;
-    int wait_status = 0;
-    while (::waitpid(pid_, &wait_status, 0) < 0 && errno == EINTR) {
-    }
-    pid_ = 0;
-    if (!WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0) {
-      const std::string message(absl::StripAsciiWhitespace(text_[1]));
-      if (!message.empty() && WIFEXITED(wait_status)) return absl::InvalidArgumentError(message);
-      return absl::InternalError(
-          absl::StrCat("planning ended with ", DescribeWaitStatus(wait_status), " ", message));
-    }
-    v1::Plan plan;
-    if (!google::protobuf::TextFormat::ParseFromString(text_[0], &plan)) {
-      return absl::InternalError("the worker printed a plan that cannot be read");
-    }
-    return plan;
-  }
-
- private:
-  // Both pipes, whichever has something, until both are closed or it is to stop.
-  absl::Status ReadAll() {
-    const SteadyClock clock;
-    const Nanos deadline = clock.Now() + kTimeout;
-    while (pipes_[0].valid() || pipes_[1].valid()) {
-      pollfd polled[3] = {
-          {pipes_[0].get(), POLLIN, 0}, {pipes_[1].get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
-      const Nanos left = deadline - clock.Now();
-      if (left <= 0) return absl::DeadlineExceededError("planning took more than a minute");
-      if (::poll(polled, 3, static_cast<int>(left / kMillisecond) + 1) < 0 && errno != EINTR) {
-        return ErrnoStatus("poll");
-      }
-      if (polled[2].revents != 0) return Stopped();
-      for (int i = 0; i < 2; ++i) {
-        if (polled[i].revents != 0) RETURN_IF_ERROR(ReadSome(i));
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status ReadSome(int i) {
-    char buffer[4096];
-    const ssize_t got = ::read(pipes_[i].get(), buffer, sizeof(buffer));
-    if (got > 0) {
-      text_[i].append(buffer, got);
-    } else if (got == 0 || errno != EINTR) {
-      pipes_[i].Reset();
-    }
-    if (text_[i].size() > kMostOutput) return absl::InternalError("a plan of more than 1 MiB");
-    return absl::OkStatus();
-  }
-
-  pid_t pid_ = 0;
-  int stop_fd_ = -1;
-  UniqueFd pipes_[2];  // standard output, standard error
-  std::string text_[2];
-};
-
 }  // namespace
 
+struct PlanRunner::Running {
+  Wanted wanted;
+  std::unique_ptr<PlanProcess> process;
+  Nanos deadline;
+};
+
 bool PlanRunner::stopped() const { return IsReadable(stop_fd_); }
+
+PlanRunner::Wanted PlanRunner::For(const v1::Model& model, const std::string& device) {
+  return {Key(ModelText(model), device), model.checkpoint()};
+}
 
 void PlanRunner::RunAhead(const std::vector<v1::Model>& models,
                           const std::vector<Device>& devices) {
   if (devices.empty()) return;
-  const size_t at_once = static_cast<size_t>(std::max(2, UsableCores()));
-  for (size_t begin = 0; begin < models.size() && !stopped(); begin += at_once) {
-    std::vector<std::pair<Key, std::unique_ptr<PlanProcess>>> running;
-    for (size_t i = begin; i < std::min(models.size(), begin + at_once); ++i) {
-      const std::string& device =
-          models[i].device().empty() ? devices.front().name : models[i].device();
-      Key key(ModelText(models[i]), device);
-      auto process = PlanProcess::Start(key.first, device, stop_fd_);
-      if (process.ok()) running.emplace_back(std::move(key), *std::move(process));
-    }
-    for (auto& [key, process] : running) done_.insert_or_assign(key, process->Collect());
+  std::deque<Wanted> wanted;
+  for (const v1::Model& model : models) {
+    wanted.push_back(For(model, model.device().empty() ? devices.front().name : model.device()));
   }
+  Run(std::move(wanted));
 }
 
 absl::StatusOr<v1::Plan> PlanRunner::Plan(const v1::Model& model, const std::string& device) {
-  Key key(ModelText(model), device);
-  if (auto it = done_.find(key); it != done_.end()) return it->second;
-  if (stopped()) return Stopped();
-  ASSIGN_OR_RETURN(auto process, PlanProcess::Start(key.first, device, stop_fd_));
-  auto plan = process->Collect();
-  done_.insert_or_assign(key, plan);
-  return plan;
+  const Wanted wanted = For(model, device);
+  if (done_.count(wanted.key) == 0) Run({wanted});
+  const auto it = done_.find(wanted.key);
+  if (it == done_.end()) return absl::CancelledError("planning was stopped");
+  return it->second;
+}
+
+// Until all have ended or are overdue, or it is to stop.
+void PlanRunner::Run(std::deque<Wanted> wanted) {
+  PlanProcess::ReapKilled(0);
+  const size_t at_once = static_cast<size_t>(std::max(kAtOnce, UsableCores()));
+  std::vector<Running> running;
+  while (!stopped() && !(wanted.empty() && running.empty())) {
+    while (!wanted.empty() && running.size() < at_once) {
+      StartOne(std::move(wanted.front()), running);
+      wanted.pop_front();
+    }
+    if (!running.empty()) Wait(running);
+    Look(running);
+  }
+  running.clear();
+  PlanProcess::ReapKilled(kReaping);
+}
+
+void PlanRunner::StartOne(Wanted wanted, std::vector<Running>& running) {
+  if (!death_read_.valid()) {
+    if (auto pipe = Pipe(); pipe.ok()) {
+      death_read_ = std::move(pipe->first);
+      death_write_ = std::move(pipe->second);
+    } else {
+      done_.insert_or_assign(wanted.key, pipe.status());
+      return;
+    }
+  }
+  auto process = PlanProcess::Start({wanted.key.first, wanted.key.second, death_read_.get()});
+  if (!process.ok()) {
+    done_.insert_or_assign(wanted.key, process.status());
+    return;
+  }
+  running.push_back({std::move(wanted), *std::move(process), clock_.Now() + longest_});
+}
+
+// Until one has something to read or ends, the first deadline, or it is to stop.
+void PlanRunner::Wait(const std::vector<Running>& running) const {
+  std::vector<pollfd> polled = {{stop_fd_, POLLIN, 0}};
+  Nanos until = running.front().deadline;
+  for (const Running& one : running) {
+    polled.push_back({one.process->out(), POLLIN, 0});
+    polled.push_back({one.process->err(), POLLIN, 0});
+    until = std::min(until, one.process->silent() ? 0 : one.deadline);
+  }
+  const Nanos left = std::max<Nanos>(until - clock_.Now(), 0);
+  ::poll(polled.data(), polled.size(), static_cast<int>(left / kMillisecond) + 1);
+}
+
+// What has come is read before anybody is called overdue: we may have stood still ourselves.
+void PlanRunner::Look(std::vector<Running>& running) {
+  const Nanos now = clock_.Now();
+  const auto over = [&](Running& one) {
+    auto plan = one.process->Look();
+    if (!plan && now >= one.deadline) plan = NotAnswered(one.wanted.checkpoint);
+    if (plan) done_.insert_or_assign(one.wanted.key, *std::move(plan));
+    return plan.has_value();
+  };
+  running.erase(std::remove_if(running.begin(), running.end(), over), running.end());
+}
+
+absl::Status PlanRunner::NotAnswered(const std::string& checkpoint) const {
+  const std::string mount = MountOf(checkpoint);
+  return absl::DeadlineExceededError(absl::StrCat(
+      "planning did not end within ", longest_ / kSecond, " s: ", checkpoint,
+      mount.empty() ? "" : absl::StrCat(" (", mount, ")"),
+      " may be on a file system that does not answer. See whether `ls` and `cat config.json` do "
+      "there"));
 }
 
 }  // namespace switchyard::supervisor

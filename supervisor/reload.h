@@ -16,8 +16,9 @@
 
 namespace switchyard::supervisor {
 
-// models.d, read and planned. Blocks while the plans are computed, but no longer than until
-// `stop_fd` is readable or hung up (-1: never): then CANCELLED.
+// models.d, read and planned. Blocks while the plans are computed, each no longer than
+// kLongestPlanning, and no longer than until `stop_fd` is readable or hung up (-1: never): then
+// CANCELLED.
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
                                                     const Budget& budget, int stop_fd);
 

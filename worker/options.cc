@@ -63,10 +63,12 @@ absl::StatusOr<uint64_t> ParseSize(const char* flag, const std::string& text) {
 const char* Usage() {
   return "usage: switchyard-worker --plan  --model-text TEXTPROTO --device NAME [--threads N] "
          "[--json]\n"
+         "                         [--supervisor-pid PID]\n"
          "       switchyard-worker --serve --model-text TEXTPROTO --device NAME [--threads N]\n"
          "                         [--cache-dir DIR] [--cache-bytes N] [--supervisor-pid PID]\n"
          "Started by switchyard-supervisor. --plan reads headers and prints what the model needs;\n"
-         "--serve expects its connection as descriptors 3, 4 and 5.\n";
+         "with --supervisor-pid it expects a death pipe as descriptor 3. --serve expects its\n"
+         "connection as descriptors 3, 4 and 5.\n";
 }
 
 int DefaultThreads(int cores) { return cores < 4 ? cores : cores - 1; }

@@ -19,7 +19,7 @@ struct Options {
   uint64_t cache_bytes = 0;    // that they take at most; kImageCacheBytes unless it is said
   int threads = 0;             // at least 1 once parsed; DefaultThreads unless it is said
   bool json = false;           // --plan: JSON instead of text format
-  int32_t supervisor_pid = 0;  // 0: not known
+  int32_t supervisor_pid = 0;  // 0: not known; a planner has a death pipe where it is
 };
 
 // Threads of the `cpu` device's ops. From four cores on one is left to the thread that talks to the

@@ -32,6 +32,8 @@ namespace {
 constexpr int kConnection = 3;
 constexpr int kDescriptorSocket = 4;
 constexpr int kDeathPipe = 5;
+// And for a planner, which is given it with our pid.
+constexpr int kPlannersDeathPipe = 3;
 
 // How long an orderly end may take; a long step is cut off then.
 constexpr std::chrono::seconds kEndTime(2);
@@ -95,7 +97,9 @@ void WarnOfSlowPrefill(const Options& options, const kernels::Ops& ops, bool con
 }  // namespace
 
 absl::Status RunPlan(const Options& options) {
+  BindToSupervisor(options.supervisor_pid);
   RETURN_IF_ERROR(EnterSandbox(options).status());
+  if (options.supervisor_pid > 0) WatchDeathPipe(UniqueFd(kPlannersDeathPipe));
   ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {

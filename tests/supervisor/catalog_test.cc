@@ -182,6 +182,17 @@ TEST(PlanCatalog, TheFirstDeviceWhereItFits) {
   EXPECT_THAT(std::string(entries[4].problem.message()), HasSubstr("bert"));
 }
 
+TEST(PlanCatalog, ACheckpointThatDoesNotAnswerIsAskedOnce) {
+  int asked = 0;
+  const auto entries = PlanCatalog(
+      {Named("a")}, {{"one", 1, 0}, {"two", 1, 0}}, 1, [&](const v1::Model&, const std::string&) {
+        ++asked;
+        return absl::StatusOr<v1::Plan>(absl::DeadlineExceededError("it hangs"));
+      });
+  EXPECT_EQ(entries[0].problem, absl::DeadlineExceededError("it hangs"));
+  EXPECT_EQ(asked, 1);
+}
+
 TEST(PlanCatalog, ShowsTheArithmetic) {
   const auto entries = PlanCatalog({Named("a")}, {{"cpu", 100 << 20, 4 << 20}}, 1 << 30, PlanOf100);
   EXPECT_EQ(

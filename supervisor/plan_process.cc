@@ -1,0 +1,117 @@
+#include "supervisor/plan_process.h"
+
+#include <fcntl.h>
+#include <google/protobuf/text_format.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/status_macros.h"
+#include "supervisor/spawn.h"
+#include "supervisor/wait_status.h"
+
+namespace switchyard::supervisor {
+namespace {
+
+constexpr size_t kMostOutput = 1 << 20;
+constexpr int kLookAgainMs = 1;
+
+struct Killed {
+  std::mutex mutex;
+  std::vector<pid_t> pids;
+};
+
+Killed& TheKilled() {
+  static Killed killed;
+  return killed;
+}
+
+bool Reaped(pid_t pid) { return ::waitpid(pid, nullptr, WNOHANG) != 0; }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PlanProcess>> PlanProcess::Start(const Order& order) {
+  ASSIGN_OR_RETURN(auto out, Pipe());
+  ASSIGN_OR_RETURN(auto err, Pipe());
+  ::fcntl(out.first.get(), F_SETFL, O_NONBLOCK);
+  ::fcntl(err.first.get(), F_SETFL, O_NONBLOCK);
+  SpawnSpec child;
+  child.program = WorkerProgram();
+  child.args = {"--plan",     "--model-text",     order.model_text,        "--device",
+                order.device, "--supervisor-pid", absl::StrCat(::getpid())};
+  child.fds = {{out.second.get(), 1}, {err.second.get(), 2}, {order.death_pipe, 3}};
+  std::unique_ptr<PlanProcess> process(new PlanProcess);
+  ASSIGN_OR_RETURN(process->pid_, Spawn(child));
+  process->pipes_[0] = std::move(out.first);
+  process->pipes_[1] = std::move(err.first);
+  return process;
+}
+
+PlanProcess::~PlanProcess() {
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  Killed& killed = TheKilled();
+  const std::lock_guard lock(killed.mutex);
+  killed.pids.push_back(pid_);
+}
+
+std::optional<absl::StatusOr<v1::Plan>> PlanProcess::Look() {
+  for (int i = 0; i < 2; ++i) ReadAll(i);
+  if (too_long_) return absl::InternalError("a plan of more than 1 MiB");
+  int wait_status = 0;
+  if (!silent() || ::waitpid(pid_, &wait_status, WNOHANG) != pid_) return std::nullopt;
+  pid_ = 0;
+  return Result(wait_status);
+}
+
+void PlanProcess::ReadAll(int pipe) {
+  char buffer[4096];
+  while (pipes_[pipe].valid() && !too_long_) {
+    const ssize_t got = ::read(pipes_[pipe].get(), buffer, sizeof(buffer));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return;
+    if (got > 0) {
+      text_[pipe].append(buffer, static_cast<size_t>(got));
+    } else {
+      pipes_[pipe].Reset();
+    }
+    too_long_ = text_[pipe].size() > kMostOutput;
+  }
+}
+
+absl::StatusOr<v1::Plan> PlanProcess::Result(int wait_status) const {
+  if (!WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0) {
+    const std::string message(absl::StripAsciiWhitespace(text_[1]));
+    if (!message.empty() && WIFEXITED(wait_status)) return absl::InvalidArgumentError(message);
+    return absl::InternalError(
+        absl::StrCat("planning ended with ", DescribeWaitStatus(wait_status), " ", message));
+  }
+  v1::Plan plan;
+  if (!google::protobuf::TextFormat::ParseFromString(text_[0], &plan)) {
+    return absl::InternalError("the worker printed a plan that cannot be read");
+  }
+  return plan;
+}
+
+void PlanProcess::ReapKilled(Nanos patience) {
+  Killed& killed = TheKilled();
+  const std::lock_guard lock(killed.mutex);
+  const SteadyClock clock;
+  const Nanos deadline = clock.Now() + patience;
+  while (true) {
+    killed.pids.erase(std::remove_if(killed.pids.begin(), killed.pids.end(), Reaped),
+                      killed.pids.end());
+    if (killed.pids.empty() || clock.Now() >= deadline) return;
+    ::poll(nullptr, 0, kLookAgainMs);
+  }
+}
+
+}  // namespace switchyard::supervisor

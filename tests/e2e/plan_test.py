@@ -1,0 +1,139 @@
+"""Planners: those that hang, and those whose parent dies."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from frozen import Unreapable
+from harness import (BIN, MODELS, WORKER, FakeModels, alive, children, code_of, fake,
+                     grpc, model, wait_for)
+
+Code = grpc.StatusCode
+REFUSED = Code.FAILED_PRECONDITION
+AUSTEN = MODELS / "demo/austen"
+
+
+def planners(pid):
+    """The children of `pid` that plan."""
+    found = []
+    for child in children(pid):
+        try:
+            words = pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"--plan" in words:
+            found.append(child)
+    return found
+
+
+def status_of(pid, key):
+    try:
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(key + ":"):
+                return line.split()[1]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
+
+
+def check_command(*args):
+    return [str(BIN / "switchyard"), "check", *map(str, args)]
+
+
+class HungPlannerTest(unittest.TestCase):
+
+    def test_it_costs_its_model_alone(self):
+        models = FakeModels()
+        s = fake(models, fault="beta:plan:hang")
+        check = subprocess.Popen(
+            check_command("--models-dir", models.path, "--device", "cpu=24MiB", "--json"),
+            stdout=subprocess.PIPE, text=True, env=s.environment)
+        why = r"planning did not end within 30 s: .*/beta \(.*, mounted at /.*\)"
+        with s:
+            out, _ = check.communicate(timeout=60)
+            self.assertEqual(check.returncode, 1)
+            rows = {row["name"]: row for row in json.loads(out)["models"]}
+            self.assertRegex(rows["beta"]["error"], why)
+            self.assertTrue(rows["alpha"]["fits"] and rows["gamma"]["fits"])
+
+            beta = s.model("beta")
+            self.assertEqual(beta.state, model.FAILED)
+            self.assertRegex(beta.error, why)
+            self.assertEqual(code_of(lambda: s.generate("beta")), REFUSED)
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.assertFalse(planners(s.process.pid))
+
+            # The loop goes on while a reload waits, and an end does not wait for it.
+            s.process.send_signal(signal.SIGHUP)
+            hung = wait_for(lambda: planners(s.process.pid), what="the reload's planner")
+            self.assertEqual(len(s.generate("gamma")[1]), 8)
+            self.assertEqual(s.stop(timeout=5), 0)
+            self.assertFalse(any(map(alive, hung)))
+
+    def test_one_that_cannot_be_reaped_holds_nobody_up(self):
+        s = fake(FakeModels(["alpha"]), fault="*:plan:hang")
+        starting = subprocess.Popen(s.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                    env=s.environment, text=True)
+        planner = wait_for(lambda: planners(starting.pid), what="the planner")[0]
+        try:
+            self.addCleanup(Unreapable(planner).release)
+        except PermissionError as error:
+            starting.kill()
+            starting.communicate()
+            self.skipTest(f"CAP_SYS_PTRACE is missing: {error}")
+        starting.terminate()
+        out, log = starting.communicate(timeout=5)
+        self.assertEqual((starting.returncode, out), (0, ""), log)
+
+
+class LifelineTest(unittest.TestCase):
+
+    def test_planners_end_with_whoever_started_them(self):
+        with tempfile.TemporaryDirectory() as folder:
+            models = pathlib.Path(folder)
+            shutil.copytree(AUSTEN, models / "checkpoint")
+            # So that planning takes a while.
+            tokenizer = models / "checkpoint/tokenizer.json"
+            tokenizer.write_text(tokenizer.read_text() + " " * 60_000_000)
+            for name in "abcdefgh":
+                (models / f"{name}.textproto").write_text(f'name: "{name}" checkpoint: "checkpoint"')
+            for how in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+                check = subprocess.Popen(
+                    check_command("--models-dir", models, "--device", "cpu=64MiB"),
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    env=dict(os.environ, SWITCHYARD_WORKER=WORKER))
+                held = wait_for(lambda: self.hold(check.pid), 30, "a planner to hold")
+                self.addCleanup(self.end, held)
+                check.send_signal(how)
+                self.assertEqual(check.wait(10), -how)
+                wait_for(lambda: not alive(held), what=f"the planner's end after {how!r}")
+
+    def hold(self, pid):
+        """Stops a planner that has begun its work, and returns it."""
+        for planner in planners(pid):
+            if status_of(planner, "Threads") in ("1", None):
+                continue  # its first threads come when it has seen to its lifeline
+            try:
+                os.kill(planner, signal.SIGSTOP)
+            except ProcessLookupError:
+                continue
+            wait_for(lambda: status_of(planner, "State") in ("T", "Z", None), what="it to stop")
+            if status_of(planner, "State") == "T":
+                return planner
+        return None
+
+    @staticmethod
+    def end(pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
