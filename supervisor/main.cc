@@ -41,7 +41,7 @@ int Print(const std::string& text, int code) {
 }
 
 int Check(const Options& options, const Budget& budget) {
-  auto catalog = ReadCatalog(options.models_dir, budget, /*stop_fd=*/-1);
+  auto catalog = ReadCatalog(options.models_dir, budget, PlanFor::kCheck, /*stop_fd=*/-1);
   if (!catalog.ok()) return Fail(catalog.status());
   const std::string text =
       options.json ? CheckJson(budget, *catalog) : CheckTable(budget, *catalog);

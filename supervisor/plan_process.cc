@@ -47,6 +47,7 @@ absl::StatusOr<std::unique_ptr<PlanProcess>> PlanProcess::Start(const Order& ord
   child.program = WorkerProgram();
   child.args = {"--plan",     "--model-text",     order.model_text,        "--device",
                 order.device, "--supervisor-pid", absl::StrCat(::getpid())};
+  if (order.needs_weights) child.args.push_back("--needs-weights");
   child.fds = {{out.second.get(), 1}, {err.second.get(), 2}, {order.death_pipe, 3}};
   std::unique_ptr<PlanProcess> process(new PlanProcess);
   ASSIGN_OR_RETURN(process->pid_, Spawn(child));

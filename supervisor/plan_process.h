@@ -21,7 +21,8 @@ class PlanProcess {
   struct Order {
     std::string model_text;
     std::string device;
-    int death_pipe = -1;  // when its other end is closed, the process ends
+    bool needs_weights = false;  // without weights there is no plan
+    int death_pipe = -1;         // when its other end is closed, the process ends
   };
   static absl::StatusOr<std::unique_ptr<PlanProcess>> Start(const Order& order);
   // Killed, unless it has ended. It may hang in the kernel (a file system that does not answer), so

@@ -84,7 +84,8 @@ void PlanRunner::StartOne(Wanted wanted, std::vector<Running>& running) {
       return;
     }
   }
-  auto process = PlanProcess::Start({wanted.key.first, wanted.key.second, death_read_.get()});
+  auto process = PlanProcess::Start(
+      {wanted.key.first, wanted.key.second, purpose_ == PlanFor::kServe, death_read_.get()});
   if (!process.ok()) {
     done_.insert_or_assign(wanted.key, process.status());
     return;

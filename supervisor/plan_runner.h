@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <map>
 #include <string>
@@ -13,6 +14,10 @@
 
 namespace switchyard::supervisor {
 
+// What a plan is for: `switchyard check` tells the sizes of a checkpoint before its weights are
+// there; whoever serves needs them.
+enum class PlanFor : uint8_t { kCheck, kServe };
+
 // How long a planner may take. It reads headers and a tokenizer: those of hundreds of files, from a
 // slow disk that the others read at the same time, take a third of that. What takes longer hangs.
 constexpr Nanos kLongestPlanning = 30 * kSecond;
@@ -25,8 +30,8 @@ class PlanRunner {
  public:
   // `stop_fd`: once it is readable or hung up, processes are killed and plans are CANCELLED. -1:
   // never.
-  explicit PlanRunner(int stop_fd, Nanos longest = kLongestPlanning)
-      : stop_fd_(stop_fd), longest_(longest) {}
+  PlanRunner(PlanFor purpose, int stop_fd, Nanos longest = kLongestPlanning)
+      : purpose_(purpose), stop_fd_(stop_fd), longest_(longest) {}
   bool stopped() const;
 
   // Plans every model for the device it will most likely get; Plan then has the answers at hand.
@@ -49,6 +54,7 @@ class PlanRunner {
   void Look(std::vector<Running>& running);
   absl::Status NotAnswered(const std::string& checkpoint) const;
 
+  const PlanFor purpose_;
   const int stop_fd_;
   const Nanos longest_;
   const SteadyClock clock_;

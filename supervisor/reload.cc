@@ -8,7 +8,6 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "supervisor/config_check.h"
-#include "supervisor/plan_runner.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -45,9 +44,10 @@ void LogProblems(const std::vector<ModelEntry>& catalog) {
 }
 
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
-                                                    const Budget& budget, int stop_fd) {
+                                                    const Budget& budget, PlanFor purpose,
+                                                    int stop_fd) {
   ASSIGN_OR_RETURN(const std::vector<v1::Model> models, LoadModels(models_dir));
-  PlanRunner plans(stop_fd);
+  PlanRunner plans(purpose, stop_fd);
   plans.RunAhead(models, budget.devices);
   std::vector<ModelEntry> catalog = PlanCatalog(
       models, budget.devices, budget.host_bytes,
@@ -96,8 +96,8 @@ absl::StatusOr<Reloader::Reading> Reloader::Read() const {
     read.waits_for_restart = WaitsForRestart(in_force_.told, told);
     default_model = told.config.default_model();
   }
-  ASSIGN_OR_RETURN(read.catalog,
-                   ReadCatalog(sources_.models_dir, read.next.budget, stop_read_.get()));
+  ASSIGN_OR_RETURN(read.catalog, ReadCatalog(sources_.models_dir, read.next.budget, PlanFor::kServe,
+                                             stop_read_.get()));
   RETURN_IF_ERROR(CheckDefaultModel(default_model, read.catalog));
   return read;
 }

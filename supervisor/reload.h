@@ -12,6 +12,7 @@
 #include "supervisor/catalog.h"
 #include "supervisor/devices.h"
 #include "supervisor/event_loop.h"
+#include "supervisor/plan_runner.h"
 #include "supervisor/router.h"
 
 namespace switchyard::supervisor {
@@ -20,7 +21,8 @@ namespace switchyard::supervisor {
 // kLongestPlanning, and no longer than until `stop_fd` is readable or hung up (-1: never): then
 // CANCELLED.
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
-                                                    const Budget& budget, int stop_fd);
+                                                    const Budget& budget, PlanFor purpose,
+                                                    int stop_fd);
 
 // Writes why models of the catalog cannot be served.
 void LogProblems(const std::vector<ModelEntry>& catalog);

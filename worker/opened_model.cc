@@ -51,13 +51,16 @@ kernels::DType TypeByConfig(const nlohmann::json& config) {
   return kernels::DType::kBF16;
 }
 
+// `missing`: why there are no weights.
 absl::StatusOr<ImageLayout> PlanByConfig(const Architecture& arch, const Checkpoint& checkpoint,
-                                         Quantize quantize) {
+                                         Quantize quantize, const absl::Status& missing) {
   ASSIGN_OR_RETURN(const QuantizationConfig config, ReadQuantizationConfig(checkpoint.config()));
   ASSIGN_OR_RETURN(
       ImageLayout image,
       PlanImageWithoutWeights(arch, TypeByConfig(checkpoint.config()), config, quantize));
-  image.notes.push_back("no weights here: sizes are those that config.json gives");
+  image.notes.push_back(absl::StrCat("no weights here, so that it cannot be served yet (",
+                                     missing.message(),
+                                     "): sizes are those that config.json gives"));
   return image;
 }
 
@@ -68,14 +71,16 @@ absl::StatusOr<std::unique_ptr<const OpenedModel>> OpenModel(const v1::Model& mo
                                                              const kernels::Ops& ops,
                                                              OpenFor purpose) {
   ASSIGN_OR_RETURN(DeviceTraits traits, TraitsOf(device));
-  absl::StatusOr<Checkpoint> with_weights = Checkpoint::Open(model.checkpoint());
-  const bool by_config = purpose == OpenFor::kPlan && absl::IsNotFound(with_weights.status());
-  if (by_config) with_weights = Checkpoint::OpenConfig(model.checkpoint());
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, std::move(with_weights));
+  absl::StatusOr<Checkpoint> found = Checkpoint::Open(model.checkpoint());
+  const absl::Status missing = found.status();
+  const bool by_config = purpose == OpenFor::kPlan && absl::IsNotFound(missing);
+  if (by_config) found = Checkpoint::OpenConfig(model.checkpoint());
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, std::move(found));
   ASSIGN_OR_RETURN(Architecture arch, ReadArchitecture(checkpoint.config()));
   ASSIGN_OR_RETURN(EngineLimits limits, ResolveLimits(model, arch, traits));
-  ASSIGN_OR_RETURN(ImageLayout image, by_config ? PlanByConfig(arch, checkpoint, QuantizeOf(model))
-                                                : PlanImage(arch, checkpoint, QuantizeOf(model)));
+  const Quantize quantize = QuantizeOf(model);
+  ASSIGN_OR_RETURN(ImageLayout image, by_config ? PlanByConfig(arch, checkpoint, quantize, missing)
+                                                : PlanImage(arch, checkpoint, quantize));
   limits.quantized = HasQuantizedMatrix(image);
   if (model.fast_prefill() && !HasFp8RowMatrix(image)) {
     return absl::InvalidArgumentError(

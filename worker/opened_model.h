@@ -30,7 +30,8 @@ struct OpenedModel {
   v1::Plan plan;
 };
 
-// A plan can be made before there are weights: config.json is enough for sizes.
+// A plan can be made before there are weights: config.json is enough for sizes. kServe, also for
+// the plan of a model that is to be served: there must be some.
 enum class OpenFor : uint8_t { kServe, kPlan };
 
 // Reads config.json, generation_config.json, the safetensors headers and the whole tokenizer, so

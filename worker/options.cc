@@ -63,12 +63,13 @@ absl::StatusOr<uint64_t> ParseSize(const char* flag, const std::string& text) {
 const char* Usage() {
   return "usage: switchyard-worker --plan  --model-text TEXTPROTO --device NAME [--threads N] "
          "[--json]\n"
-         "                         [--supervisor-pid PID]\n"
+         "                         [--needs-weights] [--supervisor-pid PID]\n"
          "       switchyard-worker --serve --model-text TEXTPROTO --device NAME [--threads N]\n"
          "                         [--cache-dir DIR] [--cache-bytes N] [--supervisor-pid PID]\n"
          "Started by switchyard-supervisor. --plan reads headers and prints what the model needs;\n"
-         "with --supervisor-pid it expects a death pipe as descriptor 3. --serve expects its\n"
-         "connection as descriptors 3, 4 and 5.\n";
+         "weights may be missing, unless --needs-weights is given; with --supervisor-pid it\n"
+         "expects a death pipe as descriptor 3. --serve expects its connection as descriptors 3,\n"
+         "4 and 5.\n";
 }
 
 int DefaultThreads(int cores) { return cores < 4 ? cores : cores - 1; }
@@ -84,6 +85,8 @@ absl::StatusOr<Options> ParseOptions(int argc, const char* const* argv) {
       serve = true;
     } else if (flag == "--json") {
       options.json = true;
+    } else if (flag == "--needs-weights") {
+      options.needs_weights = true;
     } else if (i + 1 == argc) {
       return absl::InvalidArgumentError(absl::StrCat(flag, ": unknown flag, or no value follows"));
     } else {

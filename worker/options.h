@@ -19,6 +19,7 @@ struct Options {
   uint64_t cache_bytes = 0;    // that they take at most; kImageCacheBytes unless it is said
   int threads = 0;             // at least 1 once parsed; DefaultThreads unless it is said
   bool json = false;           // --plan: JSON instead of text format
+  bool needs_weights = false;  // --plan: without weights there is no plan
   int32_t supervisor_pid = 0;  // 0: not known; a planner has a death pipe where it is
 };
 

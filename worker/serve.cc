@@ -100,7 +100,8 @@ absl::Status RunPlan(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
   RETURN_IF_ERROR(EnterSandbox(options).status());
   if (options.supervisor_pid > 0) WatchDeathPipe(UniqueFd(kPlannersDeathPipe));
-  ASSIGN_OR_RETURN(auto model, Open(options, OpenFor::kPlan));
+  const OpenFor purpose = options.needs_weights ? OpenFor::kServe : OpenFor::kPlan;
+  ASSIGN_OR_RETURN(auto model, Open(options, purpose));
   ASSIGN_OR_RETURN(std::string text, PlanAsText(model->plan, options.json));
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     return ErrnoStatus("writing the plan");

@@ -1,4 +1,4 @@
-"""Planners: those that hang, and those whose parent dies."""
+"""Planners: those that hang, those whose parent dies, and checkpoints without weights."""
 
 import json
 import os
@@ -10,12 +10,13 @@ import tempfile
 import unittest
 
 from frozen import Unreapable
-from harness import (BIN, MODELS, WORKER, FakeModels, alive, children, code_of, fake,
+from harness import (BIN, MODELS, WORKER, FakeModels, Supervisor, alive, children, code_of, fake,
                      grpc, model, wait_for)
 
 Code = grpc.StatusCode
 REFUSED = Code.FAILED_PRECONDITION
 AUSTEN = MODELS / "demo/austen"
+WEIGHTS = "model.safetensors"
 
 
 def planners(pid):
@@ -133,6 +134,64 @@ class LifelineTest(unittest.TestCase):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+
+class WithoutWeightsTest(unittest.TestCase):
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.models = pathlib.Path(folder.name)
+        for name in ("austen", "bare", "indexed"):
+            shutil.copytree(AUSTEN, self.models / "checkpoints" / name)
+            (self.models / f"{name}.textproto").write_text(
+                f'name: "{name}" checkpoint: "checkpoints/{name}" context_length: 256')
+        self.bare = self.models / "checkpoints/bare"
+        (self.bare / WEIGHTS).unlink()
+        self.indexed = self.models / "checkpoints/indexed"
+        (self.indexed / WEIGHTS).rename(self.indexed / "moved")
+        (self.indexed / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}}))
+
+    def check(self, *args):
+        return subprocess.run(
+            check_command("--models-dir", self.models, "--device", "cpu=64MiB", *args),
+            capture_output=True, text=True, timeout=60,
+            env=dict(os.environ, SWITCHYARD_WORKER=WORKER))
+
+    def test_check_shows_sizes_and_says_what_is_missing(self):
+        result = self.check("--json")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        rows = {row["name"]: row for row in json.loads(result.stdout)["models"]}
+        for name in ("bare", "indexed"):
+            self.assertEqual(rows[name]["weight_bytes"], rows["austen"]["weight_bytes"])
+        self.assertFalse(any("no weights" in note for note in rows["austen"]["notes"]))
+        self.assertRegex("".join(rows["bare"]["notes"]), f"no weights here.*neither {WEIGHTS}")
+        self.assertRegex("".join(rows["indexed"]["notes"]),
+                         "no weights here.*model-00001-of-00001.safetensors: is missing")
+        self.assertEqual(self.check().stdout.count("no weights here"), 2)
+
+    def test_the_supervisor_refuses_it_until_it_is_mended(self):
+        smallest = json.loads(self.check("--json").stdout)["models"][0]["smallest_bytes"]
+        with Supervisor(models=self.models, device=f"cpu={smallest * 3 // 2}") as s:
+            s.switch("austen")  # which leaves room for nobody else
+            for name, word in (("bare", WEIGHTS), ("indexed", "model-00001-of-00001.safetensors")):
+                failed = s.model(name)
+                self.assertEqual(failed.state, model.FAILED)
+                self.assertIn(word, failed.error)
+                self.assertIn(f"model {name} cannot be served", s.read_log())
+                self.assertEqual(code_of(lambda: s.generate(name)), REFUSED)
+                self.assertEqual(code_of(lambda: s.switch(name)), REFUSED)
+            austen = s.model("austen")
+            self.assertEqual((austen.state, austen.loads), (model.RESIDENT, 1))
+
+            shutil.copy(AUSTEN / WEIGHTS, self.bare)
+            self.assertEqual(s.command_json("reload")["changed"], ["bare"])
+            self.assertEqual(s.generate("bare")[1], s.generate("austen")[1])
+            (self.bare / WEIGHTS).unlink()
+            self.assertEqual(s.command_json("reload")["changed"], ["bare"])
+            wait_for(lambda: s.model("bare").state == model.FAILED, what="it to be failed again")
+            self.assertEqual(code_of(lambda: s.generate("bare")), REFUSED)
 
 
 if __name__ == "__main__":

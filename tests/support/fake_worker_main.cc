@@ -123,7 +123,7 @@ int Main(int argc, char** argv) {
   std::map<std::string, std::string> flags;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
-    if (flag == "--plan" || flag == "--serve") {
+    if (flag == "--plan" || flag == "--serve" || flag == "--needs-weights") {
       flags[flag] = "";
     } else if (i + 1 < argc) {
       flags[flag] = argv[++i];

@@ -48,6 +48,22 @@ absl::StatusOr<std::map<std::string, std::vector<std::string>>> ReadWeightMap(
   return shards;
 }
 
+// One shard of several that are there: a download that was cut off. Without any it is a checkpoint
+// whose weights are still to be had.
+absl::Status MissingShard(const std::string& path, const std::string& index_path,
+                          const std::map<std::string, std::vector<std::string>>& shards) {
+  const std::filesystem::path dir = std::filesystem::path(path).parent_path();
+  for (const auto& [shard, names] : shards) {
+    std::error_code error;
+    if (std::filesystem::exists(dir / shard, error) || error) {
+      return Invalid(path, absl::StrCat("is missing, but ", index_path,
+                                        " names it: the download is not complete"));
+    }
+  }
+  return absl::NotFoundError(
+      absl::StrCat(path, ": is missing, as is every file that ", index_path, " names"));
+}
+
 // Package stores and layers of containers give all files one time: two checkpoints of one shape are
 // told apart by their inodes.
 std::string Identity(const std::string& config, const std::vector<SafetensorsFile>& files) {
@@ -119,10 +135,7 @@ absl::Status Checkpoint::OpenShards(const nlohmann::json& index, const std::stri
   for (const auto& [shard, names] : shards) {
     const std::string path = absl::StrCat(dir_, "/", shard);
     absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path);
-    if (absl::IsNotFound(file.status())) {
-      return Invalid(path, absl::StrCat("is missing, but ", index_path,
-                                        " names it: the download is not complete"));
-    }
+    if (absl::IsNotFound(file.status())) return MissingShard(path, index_path, shards);
     RETURN_IF_ERROR(file.status());
     RETURN_IF_ERROR(AddFile(*std::move(file)));
     const SafetensorsFile& added = files_.back();

@@ -80,7 +80,7 @@ class PlanRunnerTest : public ::testing::Test {
 };
 
 TEST_F(PlanRunnerTest, OneThatHangsIsKilledAndTheMessageSaysWhereItReads) {
-  PlanRunner plans(-1, 20 * kMillisecond);
+  PlanRunner plans(PlanFor::kServe, -1, 20 * kMillisecond);
   for (const char* name : {"hang", "mute"}) {
     const auto plan = plans.Plan(Named(name), "cpu");
     EXPECT_TRUE(absl::IsDeadlineExceeded(plan.status())) << plan.status();
@@ -92,7 +92,7 @@ TEST_F(PlanRunnerTest, OneThatHangsIsKilledAndTheMessageSaysWhereItReads) {
 }
 
 TEST_F(PlanRunnerTest, ManyRunAtOnce) {
-  PlanRunner plans(-1);
+  PlanRunner plans(PlanFor::kServe, -1);
   std::vector<v1::Model> models;
   for (int i = 0; i < 8; ++i) models.push_back(Named(absl::StrCat("meet", i)));
   plans.RunAhead(models, {{"cpu", 1, 0}});
@@ -104,7 +104,7 @@ TEST_F(PlanRunnerTest, ManyRunAtOnce) {
 }
 
 TEST_F(PlanRunnerTest, AnAnswerIsKept) {
-  PlanRunner plans(-1);
+  PlanRunner plans(PlanFor::kServe, -1);
   EXPECT_EQ(plans.Plan(Named("refuse"), "cpu").status(),
             absl::InvalidArgumentError("it will not do"));
   fs::remove(dir_ / "worker");
@@ -117,7 +117,7 @@ TEST_F(PlanRunnerTest, AnAnswerIsKept) {
 TEST_F(PlanRunnerTest, AStopEndsThemAll) {
   auto stop = Pipe();
   ASSERT_TRUE(stop.ok());
-  PlanRunner plans(stop->first.get());
+  PlanRunner plans(PlanFor::kServe, stop->first.get());
   std::thread stopper([&] {
     while (fs::is_empty(dir_ / "pids")) std::this_thread::yield();
     stop->second.Reset();
@@ -128,9 +128,12 @@ TEST_F(PlanRunnerTest, AStopEndsThemAll) {
   EXPECT_TRUE(AllGone());
 }
 
-TEST_F(PlanRunnerTest, TheyAreToldWhoseTheyAre) {
-  EXPECT_TRUE(PlanRunner(-1).Plan(Named("a"), "cpu").ok());
+TEST_F(PlanRunnerTest, WhoServesNeedsWeights) {
+  EXPECT_TRUE(PlanRunner(PlanFor::kServe, -1).Plan(Named("a"), "cpu").ok());
   EXPECT_THAT(Arguments(), HasSubstr(absl::StrCat("--supervisor-pid ", ::getpid())));
+  EXPECT_THAT(Arguments(), HasSubstr("--needs-weights"));
+  EXPECT_TRUE(PlanRunner(PlanFor::kCheck, -1).Plan(Named("a"), "cpu").ok());
+  EXPECT_THAT(Arguments(), ::testing::Not(HasSubstr("--needs-weights")));
 }
 
 }  // namespace

@@ -40,6 +40,16 @@ TEST_F(CheckpointTest, AShardThatIsMissingIsNamed) {
   EXPECT_NE(status.message().find("not complete"), absl::string_view::npos) << status;
 }
 
+TEST_F(CheckpointTest, AnIndexAloneIsACheckpointWithoutWeights) {
+  WriteShards(R"({"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"})");
+  ASSERT_EQ(::unlink((dir_ / "one.safetensors").c_str()), 0);
+  EXPECT_EQ(OpenStatus().code(), absl::StatusCode::kInvalidArgument) << OpenStatus();
+  ASSERT_EQ(::unlink((dir_ / "two.safetensors").c_str()), 0);
+  EXPECT_EQ(OpenStatus().code(), absl::StatusCode::kNotFound) << OpenStatus();
+  EXPECT_NE(OpenStatus().message().find("one.safetensors: is missing"), absl::string_view::npos)
+      << OpenStatus();
+}
+
 TEST_F(CheckpointTest, OneFile) {
   WriteSafetensors(dir_ / "model.safetensors", {{"a", "F32", {2}, FloatBytes({1, 2})}});
   const auto checkpoint = Checkpoint::Open(dir_.path());

@@ -31,6 +31,17 @@ TEST(Options, Serve) {
   EXPECT_EQ(options->supervisor_pid, 17);
 }
 
+TEST(Options, PlanMayNeedWeights) {
+  const char* model = "name: 'a' checkpoint: '/c'";
+  auto options = Parse({"--plan", "--model-text", model});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_FALSE(options->needs_weights);
+  options = Parse({"--plan", "--needs-weights", "--model-text", model, "--supervisor-pid", "17"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_TRUE(options->needs_weights);
+  EXPECT_EQ(options->supervisor_pid, 17);
+}
+
 TEST(Options, ManyCoresKeepOneForTheConnection) {
   EXPECT_EQ(DefaultThreads(1), 1);
   EXPECT_EQ(DefaultThreads(3), 3);
