@@ -144,6 +144,8 @@ void DefineCheck(CLI::App* app, Arguments* args) {
       ->option_text("SIZE");
   app->add_option("--config", args->config, "The supervisor's configuration file")
       ->option_text("FILE");
+  app->add_flag("--other-machine", args->other_machine,
+                "Plan for one with more memory than this one has");
 }
 
 void DefineNothing(CLI::App*, Arguments*) {}

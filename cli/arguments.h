@@ -36,6 +36,7 @@ struct Arguments {
 
   // check
   std::string models_dir, host_memory, config;
+  bool other_machine = false;
   std::vector<std::string> devices;
 };
 

@@ -43,7 +43,7 @@ absl::StatusOr<InForce> ReloadBudget(const Configuration& read, const InForce& n
 
   InForce next = now;
   *next.told.config.mutable_devices() = read.config.devices();
-  ASSIGN_OR_RETURN(const Budget found, PossibleBudget(next.told.config));
+  ASSIGN_OR_RETURN(const Budget found, ConfiguredBudget(next.told.config));
   if (!SameDevices(found.devices, now.budget.devices)) {
     const auto name = [](std::string* out, const Device& device) { out->append(device.name); };
     return absl::InvalidArgumentError(
@@ -56,6 +56,8 @@ absl::StatusOr<InForce> ReloadBudget(const Configuration& read, const InForce& n
     if (i < old_texts.size() && texts[i] == old_texts[i]) continue;
     next.budget.devices[static_cast<size_t>(i)] = found.devices[static_cast<size_t>(i)];
   }
+  // Of what would be in force: the host budget is that of the start.
+  RETURN_IF_ERROR(CheckMemory(next.budget));
   return next;
 }
 

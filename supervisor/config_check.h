@@ -15,8 +15,8 @@ namespace switchyard::supervisor {
 absl::StatusOr<Budget> ConfiguredBudget(const v1::SupervisorConfig& config);
 
 // Whether a machine with `memory_bytes` can have this budget: `cpu` and the host budget together
-// are no larger than that. Not asked by `switchyard check`, which may plan for another machine: it
-// only tells.
+// are no larger than that. Asked at the start, by a reload and by `switchyard check` (unless that
+// plans for another machine), so that none of them takes what another refuses.
 absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes);
 absl::Status CheckMemory(const Budget& budget);  // this machine
 

@@ -89,12 +89,9 @@ int Main(int argc, char** argv) {
   if (options.check) signals.PassOn();
   const auto budget = ConfiguredBudget(options.config);
   if (!budget.ok()) return Fail(budget.status(), CodeOf(budget.status()));
-  const absl::Status room = CheckMemory(*budget);
-  if (options.check) {
-    if (!room.ok()) LogWarning(room.message());  // it may plan for another one
-    return Check(options, *budget);
-  }
+  const absl::Status room = options.other_machine ? absl::OkStatus() : CheckMemory(*budget);
   if (!room.ok()) return Fail(room, CodeOf(room));
+  if (options.check) return Check(options, *budget);
 
   std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();

@@ -18,7 +18,7 @@ struct Flags {
   std::string state_dir, cache_dir, cache_size;
   std::vector<std::string> devices;
   std::string tls_certificate, tls_key, token_file;
-  bool no_sandbox = false, check = false, json = false;
+  bool no_sandbox = false, check = false, json = false, other_machine = false;
 };
 
 void Define(CLI::App* app, Flags* flags) {
@@ -54,8 +54,9 @@ void Define(CLI::App* app, Flags* flags) {
                   "FILE: the token that calls over TLS must bring (`openssl rand -hex 32`)");
   app->add_flag("--no-sandbox", flags->no_sandbox, "Do not confine workers (Landlock)");
   // What `switchyard check` runs.
-  app->add_flag("--check", flags->check)->group("");
+  auto* check = app->add_flag("--check", flags->check)->group("");
   app->add_flag("--json", flags->json)->group("");
+  app->add_flag("--other-machine", flags->other_machine)->group("")->needs(check);
 }
 
 v1::SupervisorConfig Told(const Flags& flags) {
@@ -98,6 +99,7 @@ absl::StatusOr<Options> Resolve(const Flags& flags) {
   options.models_dir = flags.models_dir;
   options.check = flags.check;
   options.json = flags.json;
+  options.other_machine = flags.other_machine;
   RETURN_IF_ERROR(ChooseDirectories(options));
   return options;
 }

@@ -17,6 +17,7 @@ struct Options : Configuration {
   // `switchyard check`: print the memory arithmetic of models_dir, start nothing.
   bool check = false;
   bool json = false;
+  bool other_machine = false;  // this one's memory bounds nothing
 };
 
 // What to do instead of starting: print `text` (help and version on standard output, a complaint on

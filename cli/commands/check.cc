@@ -23,6 +23,7 @@ int RunCheck(const Arguments& args) {
   if (!args.host_memory.empty()) words.insert(words.end(), {"--host-memory", args.host_memory});
   for (const std::string& device : args.devices) words.insert(words.end(), {"--device", device});
   if (args.json) words.push_back("--json");
+  if (args.other_machine) words.push_back("--other-machine");
 
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

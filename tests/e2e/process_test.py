@@ -46,16 +46,20 @@ class StartTest(unittest.TestCase):
                 self.assertTrue(result.stderr)
 
     def test_more_memory_than_there_is(self):
-        args = ["--models-dir", FakeModels(["alpha"]).path, "--device", "cpu=999TiB"]
-        result = self.run_supervisor(*args)
-        self.assertEqual(result.returncode, 2)
-        self.assertRegex(result.stderr, "999.0 TiB is more than the .* GiB of memory")
-        # Checking may be planning for another machine: told, but no error.
         os.environ["SWITCHYARD_WORKER"] = str(BIN / "fake-worker")
         self.addCleanup(os.environ.pop, "SWITCHYARD_WORKER")
-        result = self.run_supervisor("--check", *args)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("999.0 TiB is more than", result.stderr)
+        models = ["--models-dir", FakeModels(["alpha"]).path]
+        for args in (["--device", "cpu=999TiB"],
+                     ["--device", "cpu=24MiB", "--host-memory", "999TiB"]):
+            start = self.run_supervisor(*models, *args)
+            self.assertEqual(start.returncode, 2, start.stderr)
+            self.assertRegex(start.stderr, "999.0 TiB .*is more than the .* of memory")
+            check = self.run_supervisor("--check", *models, *args)
+            self.assertEqual((check.returncode, check.stderr, check.stdout),
+                             (2, start.stderr, ""))
+            elsewhere = self.run_supervisor("--check", "--other-machine", *models, *args)
+            self.assertEqual((elsewhere.returncode, elsewhere.stderr), (0, ""))
+        self.assertEqual(self.run_supervisor("--other-machine", *models).returncode, 2)
 
     def test_a_default_model_that_is_none(self):
         s = fake(config='default_model: "nobody"')

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/available_memory.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -65,6 +66,17 @@ TEST(BudgetReload, WhatTheNextStartWouldRefuseIsRefused) {
   const auto next = ReloadBudget(Told("devices: 'cpu=64MiB' reserve_bytes: 1"), now);
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ(next->budget.devices[0].reserve_bytes, 0u);
+}
+
+TEST(BudgetReload, TheHostBudgetInForceCounts) {
+  const auto memory = TotalMemory();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  InForce now = Now("cpu=1MiB", kMiB);
+  now.budget.host_bytes = *memory - 2 * kMiB;
+  const auto fits = ReloadBudget(Told("devices: 'cpu=2MiB'"), now);
+  EXPECT_TRUE(fits.ok()) << fits.status();
+  EXPECT_THAT(std::string(ReloadBudget(Told("devices: 'cpu=3MiB'"), now).status().message()),
+              HasSubstr("(host_memory) beside the 3.00 MiB of cpu"));
 }
 
 TEST(BudgetReload, TheDevicesAreThoseOfTheStart) {
