@@ -124,7 +124,8 @@ void ServiceManager::TellReadiness(const Readiness& readiness) {
 }
 
 void ServiceManager::TellReady() {
-  Notify(absl::StrCat("READY=1\n", status_->Fresh(router_->GetStatus())));
+  Notify("READY=1");
+  Notify(status_->Fresh(router_->GetStatus()));
 }
 
 // A timer of the event loop: that this runs is the proof that the loop turns.

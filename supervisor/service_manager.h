@@ -22,9 +22,9 @@ class ServiceManager {
 
   // It accepts requests. From now on STATUS says in a line what the models do, and as long as the
   // event loop turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC
-  // allows; after something was, as soon as it is not. READY comes when readiness.h says so, with
-  // the STATUS of that moment, and until then EXTEND_TIMEOUT_USEC. If that was given up, STATUS
-  // says what is missing as long as it is.
+  // allows; after something was, as soon as it is not. READY comes when readiness.h says so, and
+  // the STATUS of that moment behind it, and until then EXTEND_TIMEOUT_USEC. If that was given up,
+  // STATUS says what is missing as long as it is.
   void Start();
   // It reads its configuration again; Reloaded follows. Before READY, and once it stops, nobody is
   // told.

@@ -22,8 +22,8 @@ class NotifyTest(unittest.TestCase):
             self.assertEqual(self.manager.hear(5), "EXTEND_TIMEOUT_USEC=60000000")
             self.manager.wait_for(
                 "STATUS=3 models: 3 cold; not ready, waits for alpha, beta, gamma")
-            ready = self.manager.wait_for("READY=1")
-            self.assertRegex(ready, r"\AREADY=1\nSTATUS=3 models: (?!.*not ready)")
+            self.manager.wait_for("READY=1")
+            self.assertRegex(self.manager.hear(5), r"\ASTATUS=3 models: (?!.*not ready)")
             s.switch("alpha")
             self.manager.wait_for("STATUS=3 models: 1 resident (alpha), 2 warm")
 

@@ -71,7 +71,7 @@ class ServiceManagerTest : public RouterFixture {
   std::string LastStatus() {
     Heard("");
     for (auto it = heard_.rbegin(); it != heard_.rend(); ++it) {
-      if (const size_t at = it->find("STATUS="); at != std::string::npos) return it->substr(at);
+      if (it->compare(0, 7, "STATUS=") == 0) return *it;
     }
     return "";
   }
@@ -198,25 +198,29 @@ TEST_F(ServiceManagerTest, StoppingAsksForTheTimeThatItTakes) {
   EXPECT_EQ(Heard("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=2000000"), 1);
 }
 
-TEST_F(ServiceManagerTest, ReadyComesWithTheStatusOfThatMoment) {
+TEST_F(ServiceManagerTest, ReadyIsFollowedByTheStatusOfThatMoment) {
   ASSERT_TRUE(systemd_.bound());
   BeginTelling(150 * kMiB, WithPinned(0));
   Start();
-  std::string told;
+  std::string behind;
   h_->RunUntil([&] {
-    for (const auto& message : systemd_.Heard()) {
-      if (message.text.compare(0, 7, "READY=1") == 0) told = message.text;
+    const auto heard = systemd_.Heard();
+    for (size_t i = 1; i < heard.size(); ++i) {
+      if (heard[i - 1].text == "READY=1") behind = heard[i].text;
     }
-    return !told.empty();
+    return !behind.empty();
   });
-  EXPECT_EQ(told, "READY=1\nSTATUS=" + StatusLine(h_->router->GetStatus()));
-  EXPECT_NE(told.find("1 resident (a)"), std::string::npos) << told;
+  EXPECT_EQ(behind, "STATUS=" + StatusLine(h_->router->GetStatus()));
+  EXPECT_NE(behind.find("1 resident (a)"), std::string::npos) << behind;
 
   ASSERT_TRUE(Done(h_->Switch("b")));
   systemd_.Heard();
   manager_->Reloading();
   manager_->Reloaded();
-  EXPECT_EQ(systemd_.Heard().back().text, "READY=1\nSTATUS=" + StatusLine(h_->router->GetStatus()));
+  const auto heard = systemd_.Heard();
+  ASSERT_EQ(heard.size(), 3u);
+  EXPECT_EQ(heard[1].text, "READY=1");
+  EXPECT_EQ(heard[2].text, "STATUS=" + StatusLine(h_->router->GetStatus()));
 }
 
 TEST_F(ServiceManagerTest, OneThatDoesNotReadHoldsUpNobodyAndHasTheFirstOfItLater) {
