@@ -266,20 +266,28 @@ struct SamplingRow {
   uint64_t seed = 0;  // noise is a function of (seed, position + 1, token id) alone
 };
 
-// In this order: penalties, temperature, top-k, top-p, min-p, then the largest of logit + Gumbel
-// noise (Philox 4x32-10). The logits stay as they are, so that Logprobs can follow.
+// What Sample gives in place of a token of a row whose logits are no answer: one of them is NaN, or
+// the largest is not finite. That is said of the logits as they are, so nothing that a row asks for
+// brings it about.
+inline constexpr int32_t kNotNumbers = -2;
+
+// In this order: penalties (a score stays within the range of a float), temperature, top-k, top-p,
+// min-p, then the largest of logit + Gumbel noise (Philox 4x32-10). The logits stay as they are, so
+// that Logprobs can follow. Where they are no answer, the token table gets 0: a step may read it
+// before the host has seen the ids.
 struct SampleArgs {
   int32_t count = 0;  // R
   int32_t vocabulary = 0;
   const float* logits = nullptr;      // [R][V]
   const SamplingRow* rows = nullptr;  // [R]
   TokenTable tokens;
-  int32_t* ids = nullptr;  // [R] the token drawn; -1 where draw is 0
+  int32_t* ids = nullptr;  // [R] the token drawn, or kNotNumbers; -1 where draw is 0
 };
 
 // Log-probabilities (of the logits as they are) of the token at position + 1 of each row, and of
 // the `top` best. For a prompt row that is the next prompt token, for a drawn row what Sample
-// wrote.
+// wrote. NaN, and -1 for the ids, of a row whose logits are no answer (see kNotNumbers), and of no
+// other whose token is one of the vocabulary.
 struct LogprobArgs {
   int32_t count = 0;  // R
   int32_t vocabulary = 0;

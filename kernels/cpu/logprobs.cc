@@ -1,6 +1,7 @@
 // Log-softmax of the logits as they are: of the token that follows each row, and of the `top` best.
 // Parallel over rows: one pass for the largest, one for the sum, one for the best few.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -22,10 +23,18 @@ void BestFew(const float* x, int32_t count, int32_t most, int32_t* ids) {
   for (; kept < most; ++kept) ids[kept] = -1;
 }
 
+constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
+
+// Row r's logits are no answer.
+void SayNothing(const LogprobArgs& args, int64_t r) {
+  args.logprob[r] = kUnknown;
+  std::fill_n(args.top_ids + r * args.top, args.top, -1);
+  std::fill_n(args.top_logprobs + r * args.top, args.top, kUnknown);
+}
+
 }  // namespace
 
 OpError CpuOps::Logprobs(const LogprobArgs& args, Scratch scratch, Stream stream) {
-  constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
   const int64_t vocabulary = args.vocabulary;
   pool_.ParallelFor(args.count, 1, [&](int, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
@@ -34,6 +43,10 @@ OpError CpuOps::Logprobs(const LogprobArgs& args, Scratch scratch, Stream stream
       args.logprob[r] = kUnknown;
       if (row.slot < 0) continue;
       const float largest = Largest(logits, vocabulary);
+      if (!std::isfinite(largest)) {
+        SayNothing(args, r);
+        continue;
+      }
       const float offset = largest + std::log(SumExp(logits, largest, vocabulary, nullptr));
       if (row.position + 1 < args.tokens.stride) {
         const int64_t at = int64_t{row.slot} * args.tokens.stride + row.position + 1;

@@ -27,12 +27,15 @@ void SampleScratch::Take(ScratchCutter& cut, int threads, int64_t vocabulary) {
 
 namespace {
 
+constexpr float kMostScore = std::numeric_limits<float>::max();
+
 bool HasPenalties(const SamplingRow& row) {
   return row.repetition_penalty != 1 || row.presence_penalty != 0 || row.frequency_penalty != 0;
 }
 
 // Repetition counts prompt and output, presence and frequency the output only. counts[token] is
-// only ever read after the history has cleared it, so it needs no clearing of its own.
+// only ever read after the history has cleared it, so it needs no clearing of its own. A number
+// stays one, however hard the penalties are: -inf is for tokens that never come.
 void Penalize(const SamplingRow& row, const int32_t* history, int32_t vocabulary, int32_t* counts,
               float* scores) {
   const int32_t length = row.position + 1;
@@ -48,15 +51,17 @@ void Penalize(const SamplingRow& row, const int32_t* history, int32_t vocabulary
     if (!valid(i) || counts[history[i]] == kDone) continue;
     float& score = scores[history[i]];
     int32_t& count = counts[history[i]];
+    const bool may_come = score > -std::numeric_limits<float>::infinity();
     score = score > 0 ? score / row.repetition_penalty : score * row.repetition_penalty;
     score -= row.frequency_penalty * static_cast<float>(count);
     if (count > 0) score -= row.presence_penalty;
+    if (may_come) score = std::clamp(score, -kMostScore, kMostScore);
     count = kDone;
   }
 }
 
-int32_t Best(const float* scores, int32_t count) {
-  const float largest = Largest(scores, count);
+// The first that is as large as the largest.
+int32_t Best(const float* scores, float largest, int32_t count) {
   int32_t id = 0;
   return FindAtLeast(scores, largest, count, &id, 1) > 0 ? id : 0;
 }
@@ -67,7 +72,7 @@ double Gumbel(uint32_t bits) {
 
 int32_t DrawByNoise(const SamplingRow& row, const Scores& s, Cutoff cutoff) {
   const int32_t position = row.position + 1;
-  const int32_t first = Best(s.scores, s.count);
+  const int32_t first = Best(s.scores, 0, s.count);
   double best = s.scores[first] + Gumbel(SamplingBits(row.seed, position, first));
   int32_t chosen = first;
   double reach = std::exp(-best) * (1 + 1e-4);
@@ -88,15 +93,20 @@ int32_t DrawByNoise(const SamplingRow& row, const Scores& s, Cutoff cutoff) {
 
 int32_t Draw(const SamplingRow& row, const float* logits, const int32_t* history,
              int32_t vocabulary, float* scores, float* probabilities, int32_t* counts) {
+  float largest = Largest(logits, vocabulary);
+  if (!std::isfinite(largest)) return kNotNumbers;
   const bool greedy = !(row.temperature > 0);
-  if (greedy && !HasPenalties(row)) return Best(logits, vocabulary);
-  std::copy_n(logits, vocabulary, scores);
-  if (HasPenalties(row)) Penalize(row, history, vocabulary, counts, scores);
-  if (greedy) return Best(scores, vocabulary);
+  const float* from = logits;
+  if (HasPenalties(row)) {
+    std::copy_n(logits, vocabulary, scores);
+    Penalize(row, history, vocabulary, counts, scores);
+    largest = Largest(scores, vocabulary);
+    from = scores;
+  }
+  if (greedy) return Best(from, largest, vocabulary);
 
   // The best becomes 0, so that no temperature overflows.
-  const float largest = Largest(scores, vocabulary);
-  for (int32_t i = 0; i < vocabulary; ++i) scores[i] = (scores[i] - largest) / row.temperature;
+  for (int32_t i = 0; i < vocabulary; ++i) scores[i] = (from[i] - largest) / row.temperature;
   SumExp(scores, 0, vocabulary, probabilities);
   const Scores s = {scores, probabilities, vocabulary, counts};  // counts are done with
   Cutoff cutoff = {-std::numeric_limits<float>::infinity(), vocabulary};
@@ -123,7 +133,7 @@ OpError CpuOps::Sample(const SampleArgs& args, Scratch scratch, Stream stream) {
       const int32_t id = Draw(row, args.logits + r * vocabulary, history, args.vocabulary,
                               s.scores + own, s.probabilities + own, s.counts + own);
       args.ids[r] = id;
-      if (row.position + 1 < args.tokens.stride) history[row.position + 1] = id;
+      if (row.position + 1 < args.tokens.stride) history[row.position + 1] = std::max(id, 0);
     }
   });
   return {};

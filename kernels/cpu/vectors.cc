@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include "kernels/cpu/hwy_targets.h"
 
@@ -83,6 +84,14 @@ void RmsNormAddT(const float* x, const float* weight, float eps, int64_t count, 
   });
 }
 
+// NaN stays NaN, other than by Min and Max: damaged weights are to be seen in the logits.
+HWY_INLINE FloatVec AtMost(FloatVec bound, FloatVec x) {
+  return hn::IfThenElse(hn::Gt(x, bound), bound, x);
+}
+HWY_INLINE FloatVec AtLeast(FloatVec bound, FloatVec x) {
+  return hn::IfThenElse(hn::Lt(x, bound), bound, x);
+}
+
 // 1 / (1 + exp(-x)); bounded so that exp stays finite.
 HWY_INLINE FloatVec Sigmoid(FloatVec x) {
   const FloatTag d;
@@ -118,8 +127,8 @@ void ActivateT(Activation activation, float* gate, const float* up, int64_t coun
     case Activation::kSwigluClamped: {
       const FloatVec limit = hn::Set(d, 7.0f), one = hn::Set(d, 1.0f), alpha = hn::Set(d, 1.702f);
       return ForVectors(count, [&](int64_t i, int64_t n) {
-        const FloatVec g = hn::Min(LoadUpTo(gate + i, n), limit);
-        const FloatVec u = hn::Max(hn::Min(LoadUpTo(up + i, n), limit), hn::Neg(limit));
+        const FloatVec g = AtMost(limit, LoadUpTo(gate + i, n));
+        const FloatVec u = AtLeast(hn::Neg(limit), AtMost(limit, LoadUpTo(up + i, n)));
         const FloatVec glu = hn::Mul(g, Sigmoid(hn::Mul(alpha, g)));
         StoreUpTo(hn::Mul(hn::Add(u, one), glu), n, gate + i);
       });
@@ -146,7 +155,8 @@ void SoftCapT(float cap, int64_t count, float* x) {
   ForVectors(count, [&](int64_t i, int64_t n) {
     const FloatVec ratio = hn::Div(LoadUpTo(x + i, n), c);
     const FloatVec bounded = hn::Min(hn::Max(ratio, hn::Neg(bound)), bound);
-    StoreUpTo(hn::Mul(c, hn::Tanh(d, bounded)), n, x + i);
+    const FloatVec capped = hn::Mul(c, hn::Tanh(d, bounded));
+    StoreUpTo(hn::IfThenElse(hn::IsNaN(ratio), ratio, capped), n, x + i);  // Tanh loses it
   });
 }
 
@@ -154,11 +164,20 @@ float LargestT(const float* x, int64_t count) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   FloatVec largest = hn::Set(d, x[0]);
+  auto nan = hn::IsNaN(largest);  // Max may take either of a number and NaN
   int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) largest = hn::Max(largest, hn::LoadU(d, x + i));
+  for (; i + lanes <= count; i += lanes) {
+    const FloatVec v = hn::LoadU(d, x + i);
+    largest = hn::Max(largest, v);
+    nan = hn::Or(nan, hn::IsNaN(v));
+  }
   float result = hn::GetLane(hn::MaxOfLanes(d, largest));
-  for (; i < count; ++i) result = x[i] > result ? x[i] : result;
-  return result;
+  bool any_nan = !hn::AllFalse(d, nan);
+  for (; i < count; ++i) {
+    result = x[i] > result ? x[i] : result;
+    any_nan |= std::isnan(x[i]);
+  }
+  return any_nan ? std::numeric_limits<float>::quiet_NaN() : result;
 }
 
 float SumExpT(const float* x, float offset, int64_t count, float* out) {

@@ -25,7 +25,7 @@ void Scale(float factor, int64_t count, float* x);
 // x[i] = cap * tanh(x[i] / cap).
 void SoftCap(float cap, int64_t count, float* x);
 
-// The largest element.
+// The largest element; NaN if any is.
 float Largest(const float* x, int64_t count);
 
 // Sum of exp(x[i] - offset). With `out`, out[i] = exp(x[i] - offset) as well.

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "tests/kernels/test_data.h"
 #include "tests/reference/reference_ops.h"
 
@@ -113,6 +116,47 @@ TEST_P(DenseTest, PostNormAdd) {
 INSTANTIATE_TEST_SUITE_P(Shapes, DenseTest,
                          ::testing::Combine(::testing::ValuesIn(kShapes),
                                             ::testing::ValuesIn(kTypes), ::testing::Values(1, 3)));
+
+// Or damaged weights would not be seen in the logits.
+TEST(NotNumbersTest, StayWhatTheyAre) {
+  constexpr int32_t kRows = 3, kWidth = 37, kHidden = 40, kBad = 21;
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  const std::unique_ptr<Ops> ops = MakeCpuOps(1);
+  Random random{3};
+  ScratchShape need;
+  need.rows = need.logit_rows = kRows;
+  need.hidden = kHidden;
+  need.intermediate = kWidth;
+  TestScratch scratch(*ops, need);
+  const TestMatrix w = RandomMatrix(random, DType::kF32, 2 * kWidth, kHidden);
+  const std::vector<float> x = RandomVector(random, kRows * kHidden);
+  for (const auto activation :
+       {Activation::kSilu, Activation::kGeluTanh, Activation::kSwigluClamped}) {
+    for (const int32_t at : {kBad, kWidth + kBad}) {  // of the gate, of what it lets through
+      std::vector<float> bias(2 * kWidth), out(kRows * kWidth);
+      bias[at] = kNan;
+      MlpInputArgs args = {kRows, x.data(), nullptr, 0, w.matrix};
+      args.bias = bias.data();
+      args.activation = activation;
+      args.out = out.data();
+      ASSERT_TRUE(ops->MlpInput(args, scratch, nullptr).ok());
+      for (int32_t i = 0; i < kRows * kWidth; ++i) {
+        EXPECT_EQ(std::isnan(out[i]), i % kWidth == kBad) << i;
+      }
+    }
+  }
+  std::vector<float> bad = x, norm(kHidden, 1.0f), logits(kRows * 2 * kWidth);
+  bad[kHidden] = kNan;  // in the middle row
+  const std::vector<int32_t> row = {0, 1, 2};
+  for (const float softcap : {0.0f, 30.0f}) {
+    HeadArgs args = {kRows, row.data(), bad.data(), norm.data(), 1e-6f, w.matrix, softcap};
+    args.logits = logits.data();
+    ASSERT_TRUE(ops->Head(args, scratch, nullptr).ok());
+    for (int32_t i = 0; i < kRows * 2 * kWidth; ++i) {
+      EXPECT_EQ(std::isnan(logits[i]), i / (2 * kWidth) == 1) << i;
+    }
+  }
+}
 
 TEST(EmbedTest, ReadsTheTableAndLeavesPaddingAlone) {
   Random random(1);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/philox.h"
 #include "tests/kernels/test_data.h"
@@ -170,6 +171,127 @@ TEST_F(SampleTest, ExtremesOfParameters) {
   logits.assign(5000, -std::numeric_limits<float>::infinity());
   logits[12] = 1;
   EXPECT_EQ(Draw(*ops_, logits, Row()), 12);
+}
+
+// Every way to draw: greedy, plain, filtered, penalized.
+std::vector<SamplingRow> WaysToDraw() {
+  std::vector<SamplingRow> rows(6);
+  rows[0].temperature = 0;
+  rows[2] = {.top_k = 5, .top_p = 0.5f, .min_p = 0.1f};
+  rows[3].top_p = 0.9f;
+  rows[4] = {.temperature = 0, .repetition_penalty = 1.3f};
+  rows[5] = {.top_k = 3, .frequency_penalty = 0.5f};
+  for (SamplingRow& row : rows) row.position = 20;
+  return rows;
+}
+
+// Damage to a row of logits: NaN or +inf in one place, or nothing but -inf.
+std::vector<std::vector<float>> NoAnswers(const std::vector<float>& logits) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const size_t last = logits.size() - 1;
+  std::vector<std::vector<float>> damaged;
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity}) {
+    for (const size_t at : {size_t{0}, last / 2, last}) {
+      damaged.push_back(logits);
+      damaged.back()[at] = bad;
+    }
+  }
+  damaged.emplace_back(logits.size(), std::numeric_limits<float>::quiet_NaN());
+  damaged.emplace_back(logits.size(), -kInfinity);
+  return damaged;
+}
+
+// Between two rows that are drawn as if they were alone.
+TEST_F(SampleTest, LogitsThatAreNoAnswerDrawNothing) {
+  for (const int32_t vocabulary : {1, 5, 61, 1000, 32003}) {
+    const std::vector<float> good = RandomVector(random_, vocabulary, 2.0f);
+    for (const std::vector<float>& bad : NoAnswers(good)) {
+      std::vector<float> logits = good;
+      logits.insert(logits.end(), bad.begin(), bad.end());
+      logits.insert(logits.end(), good.begin(), good.end());
+      for (const SamplingRow& way : WaysToDraw()) {
+        history_.assign(3 * kStride, 0);
+        std::vector<SamplingRow> rows(3, way);
+        for (int32_t r = 0; r < 3; ++r) rows[r].slot = r;
+        ScratchShape shape;
+        shape.vocabulary = vocabulary;
+        TestScratch scratch(*ops_, shape);
+        std::vector<int32_t> ids(3), expected(3);
+        SampleArgs args = {
+            3, vocabulary, logits.data(), rows.data(), {history_.data(), kStride}, ids.data()};
+        ASSERT_TRUE(ops_->Sample(args, scratch, nullptr).ok());
+        EXPECT_EQ(ids[1], kNotNumbers);
+        EXPECT_EQ(history_[kStride + 21], 0) << "a step that is on its way must find a token";
+        EXPECT_TRUE(ids[0] >= 0 && ids[0] == ids[2]) << ids[0] << ", " << ids[2];
+        args.ids = expected.data();
+        ASSERT_TRUE(reference_->Sample(args, scratch, nullptr).ok());
+        EXPECT_EQ(ids, expected);
+      }
+    }
+  }
+}
+
+TEST_F(SampleTest, LogitsThatAreNoAnswerHaveNoLogprobs) {
+  for (const int32_t vocabulary : {20, 61, 1000, 32003}) {
+    constexpr int32_t kTop = 3;
+    const std::vector<float> good = RandomVector(random_, vocabulary, 2.0f);
+    for (const std::vector<float>& bad : NoAnswers(good)) {
+      std::vector<float> logits = bad;
+      logits.insert(logits.end(), good.begin(), good.end());
+      history_.assign(kStride, 7);
+      const std::vector<SamplingRow> rows(2);
+      std::vector<float> logprob(2), best(2 * kTop);
+      std::vector<int32_t> ids(2 * kTop);
+      const LogprobArgs args = {
+          2,    vocabulary,     logits.data(), rows.data(), {history_.data(), kStride},
+          kTop, logprob.data(), ids.data(),    best.data()};
+      for (Ops* ops : {ops_.get(), reference_.get()}) {
+        ASSERT_TRUE(ops->Logprobs(args, {}, nullptr).ok());
+        EXPECT_TRUE(std::isnan(logprob[0])) << logprob[0];
+        EXPECT_LT(logprob[1], 0);
+        for (int32_t i = 0; i < kTop; ++i) {
+          EXPECT_EQ(ids[i], -1);
+          EXPECT_TRUE(std::isnan(best[i])) << best[i];
+          EXPECT_GE(ids[kTop + i], 0);
+        }
+      }
+    }
+  }
+}
+
+// What a request may ask for at most (worker/validate.cc) leaves numbers numbers.
+TEST_F(SampleTest, NoParametersMakeLogitsLookDamaged) {
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  std::vector<float> logits = RandomVector(random_, 500, 3.0f);
+  for (int32_t i = 0; i < 500; i += 3) logits[i] = kNever;
+  for (int32_t i = 0; i < kStride; ++i) history_[i] = 5 * i;
+  std::vector<SamplingRow> rows;
+  for (const float temperature : {0.0f, 1e-45f, 1.0f, 100.0f}) {
+    for (const float repetition : {1e-45f, 1e-38f, 1.0f, 100.0f}) {
+      for (const float penalty : {-100.0f, 0.0f, 100.0f}) {
+        SamplingRow row = Row();
+        row.temperature = temperature;
+        row.repetition_penalty = repetition;
+        row.presence_penalty = row.frequency_penalty = penalty;
+        rows.push_back(row);
+        row.top_k = 1;
+        rows.push_back(row);
+        row.top_k = 0;
+        row.top_p = 1e-45f;
+        rows.push_back(row);
+        row.top_p = 1;
+        row.min_p = 1;
+        rows.push_back(row);
+      }
+    }
+  }
+  for (const SamplingRow& row : rows) {
+    const int32_t id = Draw(*ops_, logits, row);
+    EXPECT_TRUE(id >= 0 && logits[id] > kNever) << id;
+    EXPECT_EQ(id, Draw(*reference_, logits, row))
+        << "temperature " << row.temperature << ", repetition " << row.repetition_penalty
+        << ", presence " << row.presence_penalty;
+  }
 }
 
 TEST_F(SampleTest, RowsThatDoNotDrawAreLeftAlone) {

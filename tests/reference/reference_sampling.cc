@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -28,6 +29,15 @@ std::vector<double> Softmax(const std::vector<double>& x, const std::vector<bool
   return p;
 }
 
+bool IsAnswer(const float* logits, int32_t vocabulary) {
+  bool any = false;
+  for (int32_t i = 0; i < vocabulary; ++i) {
+    if (std::isnan(logits[i]) || logits[i] == INFINITY) return false;
+    any |= logits[i] != -INFINITY;
+  }
+  return any;
+}
+
 }  // namespace
 
 std::vector<double> ReferenceDistribution(const SamplingRow& row, const float* logits,
@@ -38,6 +48,7 @@ std::vector<double> ReferenceDistribution(const SamplingRow& row, const float* l
   for (const auto& [token, count] : outputs) {
     x[token] = x[token] > 0 ? x[token] / row.repetition_penalty : x[token] * row.repetition_penalty;
     x[token] -= row.frequency_penalty * count + (count > 0 ? row.presence_penalty : 0);
+    if (x[token] != -INFINITY) x[token] = std::clamp(x[token], -double{FLT_MAX}, double{FLT_MAX});
   }
   const std::vector<int32_t> order = Order(x);
   if (row.temperature == 0) {
@@ -70,8 +81,13 @@ void ReferenceSample(const SampleArgs& a) {
     a.ids[r] = -1;
     if (row.draw == 0 || row.slot < 0) continue;
     int32_t* history = a.tokens.ids + int64_t{row.slot} * a.tokens.stride;
-    const std::vector<double> p =
-        ReferenceDistribution(row, a.logits + int64_t{r} * a.vocabulary, a.vocabulary, history);
+    const float* logits = a.logits + int64_t{r} * a.vocabulary;
+    if (!IsAnswer(logits, a.vocabulary)) {
+      a.ids[r] = kNotNumbers;
+      history[row.position + 1] = 0;
+      continue;
+    }
+    const std::vector<double> p = ReferenceDistribution(row, logits, a.vocabulary, history);
     double best = -1e300;
     for (int32_t i = 0; i < a.vocabulary; ++i) {
       if (p[i] <= 0) continue;
@@ -90,6 +106,12 @@ void ReferenceLogprobs(const LogprobArgs& a) {
   for (int64_t r = 0; r < a.count; ++r) {
     const SamplingRow& row = a.rows[r];
     if (row.slot < 0) continue;
+    if (!IsAnswer(a.logits + r * a.vocabulary, a.vocabulary)) {
+      a.logprob[r] = NAN;
+      std::fill_n(a.top_ids + r * a.top, a.top, -1);
+      std::fill_n(a.top_logprobs + r * a.top, a.top, NAN);
+      continue;
+    }
     const std::vector<double> x = Widen(a.logits + r * a.vocabulary, a.vocabulary);
     const std::vector<double> p = Softmax(x, std::vector<bool>(a.vocabulary, true));
     const int32_t id = a.tokens.ids[int64_t{row.slot} * a.tokens.stride + row.position + 1];
