@@ -25,7 +25,7 @@ void AddLogprob(const TokenResult& token, v1::TokenLogprob& out) {
 }
 
 // Why a sequence ended without a finish; OK for the others.
-absl::Status Rejection(const SequenceEvent& event) {
+absl::Status Rejection(const SequenceEvent& event, const std::string& model) {
   switch (event.end) {
     case SequenceEnd::kCancelled:
       return absl::CancelledError("the request was cancelled");
@@ -33,6 +33,12 @@ absl::Status Rejection(const SequenceEvent& event) {
       return absl::DeadlineExceededError("the request's deadline has passed");
     case SequenceEnd::kError:
       return absl::InternalError(event.error);
+    case SequenceEnd::kNotNumbers:
+      // Not our fault, nor of what was asked: what we were given cannot be computed with.
+      return absl::DataLossError(absl::StrCat(
+          model,
+          ": its logits are not numbers: the checkpoint's weights are damaged, or overflow in this "
+          "format; compare its files with their source, and fetch them again"));
     default:
       return absl::OkStatus();
   }
@@ -51,7 +57,7 @@ Generation::Outcome Generation::OnEvent(const SequenceEvent& event) {
   // A pause in the middle of the prompt has nothing to tell yet but itself.
   const bool tells = !event.tokens.empty() || !event.prompt.empty();
   outcome.ended = event.end != SequenceEnd::kNone;
-  if (!matcher_.stopped()) outcome.rejected = Rejection(event);
+  if (!matcher_.stopped()) outcome.rejected = Rejection(event, options_.model);
   const bool finishes = outcome.ended && outcome.rejected.ok();
   if (!started_ && (tells || finishes)) AddStart(event, out);
   AddTokens(event, out);

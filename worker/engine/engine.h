@@ -54,7 +54,15 @@ struct TokenResult {
   std::vector<float> top_logprobs;
 };
 
-enum class SequenceEnd : uint8_t { kNone, kLength, kStop, kCancelled, kDeadline, kError };
+enum class SequenceEnd : uint8_t {
+  kNone,
+  kLength,
+  kStop,
+  kCancelled,
+  kDeadline,
+  kError,
+  kNotNumbers,  // a row of its logits was no answer: see kernels::kNotNumbers
+};
 
 struct SequenceTimes {
   Nanos submitted = 0, prefill_started = 0, first_token = 0, last_token = 0;

@@ -1,6 +1,7 @@
 #include "worker/engine/step_engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -330,7 +331,8 @@ bool Contains(const std::vector<int32_t>& ids, int32_t id) {
 
 }  // namespace
 
-void StepEngine::ReadRows(const Launched& launched, const SequenceRows& rows, Nanos now) {
+// Of the prompt's tokens, as far as the step has told them.
+void StepEngine::ReadScores(const Launched& launched, const SequenceRows& rows) {
   Sequence& sequence = *rows.sequence;
   int32_t index = rows.logits;
   for (int32_t row = rows.score_begin; row < rows.score_end; ++row, ++index) {
@@ -340,10 +342,20 @@ void StepEngine::ReadRows(const Launched& launched, const SequenceRows& rows, Na
     }
     sequence.prompt_results.push_back(
         ResultAt(launched, index, sequence.tokens[row + 1], sequence.request.prompt_logprobs));
+    if (std::isnan(sequence.prompt_results.back().logprob)) {
+      return End(sequence, SequenceEnd::kNotNumbers);
+    }
   }
-  if (!rows.draws) return;
+}
 
+void StepEngine::ReadRows(const Launched& launched, const SequenceRows& rows, Nanos now) {
+  Sequence& sequence = *rows.sequence;
+  ReadScores(launched, rows);
+  if (!rows.draws || sequence.state == SequenceState::kEnded) return;
+
+  const int32_t index = rows.logits + rows.score_end - rows.score_begin;
   const int32_t id = launched.buffers->host_outputs().drawn[index];
+  if (id == kernels::kNotNumbers) return End(sequence, SequenceEnd::kNotNumbers);
   sequence.tokens.push_back(id);
   --sequence.drawing;
   stats_.AddTokens(1);

@@ -84,6 +84,7 @@ class StepEngine final : public Engine {
   void ReadStep();  // the oldest step on its way
   void ReadAll();   // so that positions, tokens and memory are what they seem
   void ReadRows(const Launched& launched, const SequenceRows& rows, Nanos now);
+  void ReadScores(const Launched& launched, const SequenceRows& rows);
   SequenceCounts Counts() const;
   void PublishStats();
 

@@ -397,6 +397,47 @@ TEST_P(EngineTest, AFailedStepEndsItsSequencesOnly) {
   ExpectNothingHeld();
 }
 
+TEST_P(EngineTest, LogitsThatAreNoAnswerEndTheirSequenceOnly) {
+  Build();
+  h().GrantAll();
+  constexpr int32_t kPrompt = 20, kTokens = 50, kGood = 7;
+  ops_.no_answer = [](const kernels::SamplingRow& row) {
+    return row.seed == 2 && row.position >= kPrompt - 1 + kGood;
+  };
+  for (const RequestId id : {1, 2, 3}) Submit(Request(id, kPrompt, kTokens));
+  h().Settle();
+  EXPECT_EQ(h().of(2).end, SequenceEnd::kNotNumbers);
+  EXPECT_EQ(h().of(2).tokens.size(), size_t{kGood});
+  EXPECT_EQ(h().of(2).events_after_end, 0);
+  ExpectBeginning(2);
+  ExpectAnswer(1);
+  ExpectAnswer(3);
+  Submit(Request(4, kPrompt, kTokens));  // where 2 has been
+  h().Settle();
+  ExpectAnswer(4);
+  ExpectNothingHeld();
+}
+
+TEST_P(EngineTest, PromptRowsThatAreNoAnswerEndTheirSequence) {
+  for (const int32_t at : {0, 31, 32, 70, 98}) {
+    Build();
+    h().GrantAll();
+    ops_.no_answer = [at](const kernels::SamplingRow& row) {
+      return row.seed == 1 && row.position == at;
+    };
+    SequenceRequest scored = Request(1, 100, 5), other = Request(2, 100, 5);
+    scored.prompt_logprobs = other.prompt_logprobs = 2;
+    Submit(scored);
+    Submit(other);
+    h().Settle();
+    EXPECT_EQ(h().of(1).end, SequenceEnd::kNotNumbers) << at;
+    EXPECT_TRUE(h().of(1).tokens.empty()) << at;
+    EXPECT_EQ(h().of(1).events_after_end, 0) << at;
+    ExpectAnswer(2);
+    ExpectNothingHeld();
+  }
+}
+
 TEST_P(EngineTest, WhatDoesNotFitTheContextIsRefused) {
   Build();
   h().GrantAll();

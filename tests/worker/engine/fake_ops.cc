@@ -163,8 +163,11 @@ OpError FakeOps::Sample(const kernels::SampleArgs& args, kernels::Scratch, kerne
     const kernels::SamplingRow& row = args.rows[r];
     args.ids[r] = -1;
     if (row.draw == 0 || row.slot < 0) continue;
-    args.ids[r] = FakeDraw(args.logits + int64_t{r} * args.vocabulary, args.vocabulary, row);
-    args.tokens.ids[int64_t{row.slot} * args.tokens.stride + row.position + 1] = args.ids[r];
+    args.ids[r] = no_answer && no_answer(row)
+                      ? kernels::kNotNumbers
+                      : FakeDraw(args.logits + int64_t{r} * args.vocabulary, args.vocabulary, row);
+    args.tokens.ids[int64_t{row.slot} * args.tokens.stride + row.position + 1] =
+        std::max(args.ids[r], 0);
   }
   return {};
 }
@@ -179,6 +182,11 @@ OpError FakeOps::Logprobs(const kernels::LogprobArgs& args, kernels::Scratch, ke
   for (int32_t r = 0; r < args.count; ++r) {
     const kernels::SamplingRow& row = args.rows[r];
     if (row.slot < 0) continue;
+    if (no_answer && no_answer(row)) {
+      args.logprob[r] = std::nanf("");
+      std::fill_n(args.top_ids + r * args.top, args.top, -1);
+      continue;
+    }
     const float* logits = args.logits + int64_t{r} * args.vocabulary;
     const int32_t next = args.tokens.ids[int64_t{row.slot} * args.tokens.stride + row.position + 1];
     args.logprob[r] = FakeLogprob(logits, args.vocabulary, next);

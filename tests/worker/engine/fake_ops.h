@@ -21,6 +21,8 @@ class FakeOps final : public kernels::Ops {
  public:
   // Called at the start of every step; an error makes the step fail.
   std::function<kernels::OpError(const kernels::StepRows&)> on_step;
+  // Whether a row's logits are no answer, as those of damaged weights are; null: all are one.
+  std::function<bool(const kernels::SamplingRow&)> no_answer;
   // A value read from the KV cache was not what its writer left there.
   bool corrupt = false;
 

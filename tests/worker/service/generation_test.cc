@@ -175,6 +175,7 @@ TEST_F(GenerationTest, EndsWithoutAFinish) {
       {SequenceEnd::kCancelled, absl::StatusCode::kCancelled},
       {SequenceEnd::kDeadline, absl::StatusCode::kDeadlineExceeded},
       {SequenceEnd::kError, absl::StatusCode::kInternal},
+      {SequenceEnd::kNotNumbers, absl::StatusCode::kDataLoss},
   };
   for (const auto& [end, code] : cases) {
     Generation generation(*tokenizer_, options_);
@@ -183,6 +184,16 @@ TEST_F(GenerationTest, EndsWithoutAFinish) {
     EXPECT_FALSE(outcome.has_event);
     EXPECT_EQ(outcome.rejected.code(), code);
   }
+}
+
+TEST_F(GenerationTest, LogitsThatAreNoAnswerAreNamedAfterWhatCameBefore) {
+  Generation generation(*tokenizer_, options_);
+  auto outcome = generation.OnEvent(Ending("ab", SequenceEnd::kNotNumbers));
+  EXPECT_TRUE(outcome.ended);
+  EXPECT_EQ(outcome.event.text(), "ab");
+  EXPECT_FALSE(outcome.event.has_finish());
+  EXPECT_THAT(std::string(outcome.rejected.message()),
+              ::testing::StartsWith("m: its logits are not numbers: the checkpoint's weights"));
 }
 
 TEST_F(GenerationTest, PauseIsToldAlone) {
