@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/status/status.h"
+
 namespace switchyard::supervisor {
 namespace {
 
@@ -36,6 +38,10 @@ bool InAStep(const v1::Heartbeat& last) {
 
 bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last) {
   return last.steps() == steps_before && !InAStep(last);
+}
+
+bool IsDamage(const v1::Rejected& rejected) {
+  return rejected.code() == static_cast<int>(absl::StatusCode::kDataLoss);
 }
 
 }  // namespace switchyard::supervisor

@@ -45,4 +45,8 @@ bool InAStep(const v1::Heartbeat& last);
 // worker had finished `steps_before` of them, and none runs that may still take its time.
 bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last);
 
+// Whether a sequence ended because its logits were no numbers: that is the fault of the weights,
+// which the next worker gets as well.
+bool IsDamage(const v1::Rejected& rejected);
+
 }  // namespace switchyard::supervisor

@@ -49,7 +49,7 @@ void Router::Impl::Install(ModelRecord& model) {
   model.pinned = model.entry.model.pinned();
   model.device = IndexOf(model.entry.model.device());
   model.failures = FailureLog{};
-  model.probe.doubt.clear();
+  model.probe.Trust();
   const bool usable = model.entry.problem.ok();
   model.launch_wanted = usable;
   model.pin.Reset();

@@ -119,7 +119,7 @@ void Router::Impl::CompleteLeave(ModelRecord& model) {
   model.leave_deadline.Clear();
   model.idle.Clear();
   model.failures.stands = false;  // it was of the worker, or of the load, that is gone
-  model.probe.doubt.clear();      // its next worker is a new one, of which nothing is asked yet
+  model.probe.Trust();            // its next worker is a new one, of which nothing is asked yet
   dirty_ = true;
   auto replies = std::move(model.unload_replies);
   model.unload_replies.clear();

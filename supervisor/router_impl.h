@@ -231,6 +231,7 @@ class Router::Impl {
   bool WantsResidency(const ModelRecord& model) const;
   bool Prepared(const ModelRecord& model) const;
   bool Failing(const ModelRecord& model) const;
+  bool IsDamaged(const ModelRecord& model) const;
   bool FailsToLoad(const ModelRecord& model) const;
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
@@ -297,6 +298,7 @@ class Router::Impl {
   void LookAtProbe(ModelRecord& model, Nanos delay, Nanos again);
   void StopProbe(ModelRecord& model);
   void NoteProof(ModelRecord& model);
+  void NoteDamage(ModelRecord& model);
   void OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event);
   void OnProbeAccepted(ModelRecord& model);
   void OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected);

@@ -49,10 +49,10 @@ bool Router::Impl::Suspends(const ModelRecord& model) const {
                      [this](RequestId id) { return state_.requests.at(id)->suspended; });
 }
 
-// A new worker that will not be probed: its model is not resident and need not become so, or finds
-// others at work for so long that only a request would bring it in.
+// A new worker, good weights, and it will not be probed: its model is not resident and need not
+// become so, or finds others at work for so long that only a request would bring it in.
 bool Router::Impl::NothingAgainst(const ModelRecord& model) const {
-  if (!Ready(model)) return false;
+  if (!Ready(model) || model.probe.damaged) return false;
   if (Resident(model)) return options_.probe_interval == 0;
   return !WantsResidency(model) || Now() - model.worker.ready_at >= options_.probe_interval;
 }
@@ -65,6 +65,7 @@ bool Router::Impl::Proved(const ModelRecord& model) const {
 void Router::Impl::PumpProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
   if (NothingAgainst(model)) probe.doubt.clear();
+  if (!Ready(model)) probe.wanted = false;
   const bool may = MayProbe(model);
   probe.unproved.Could(may, Now());
   if (!Ready(model)) {
@@ -73,13 +74,13 @@ void Router::Impl::PumpProbe(ModelRecord& model) {
   }
   if (!may) {
     StopProbe(model);
-    if (probe.doubt.empty() || !Ready(model) || Resident(model)) return;
+    if (probe.doubt.empty() || probe.damaged || !Ready(model) || Resident(model)) return;
     return Arm(probe.alarm, model.worker.ready_at + options_.probe_interval - Now(), [] {});
   }
   if (probe.id != 0) return;
   const Nanos after = ProbeAfter(options_.probe_interval, BackoffJitter(model.name(), probe.sent));
-  const bool at_once =
-      !probe.doubt.empty() || (options_.prove_pinned && model.pinned && !Proved(model));
+  const bool at_once = probe.wanted || !probe.doubt.empty() ||
+                       (options_.prove_pinned && model.pinned && !Proved(model));
   const Nanos left = at_once ? 0 : after - probe.unproved.Spent(Now());
   const Nanos due = std::max(probe.not_before, Now() + left);
   if (due <= Now()) return SendProbe(model);
@@ -203,10 +204,11 @@ void Router::Impl::NoteProof(ModelRecord& model) {
   }
   probe.unproved.Reset(Now());
   probe.unanswered = 0;
-  if (probe.doubt.empty()) return;
-  LogInfo(model.name(), " works again");
-  probe.doubt.clear();
-  dirty_ = true;
+  if (!probe.doubt.empty()) {
+    LogInfo(model.name(), " works again");
+    dirty_ = true;
+  }
+  probe.Trust();
 }
 
 void Router::Impl::OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event) {
@@ -223,7 +225,14 @@ void Router::Impl::OnProbeRejected(ModelRecord& model, const v1::Rejected& rejec
   if (rejected.code() == static_cast<int>(absl::StatusCode::kInvalidArgument)) {
     return NoteProof(model);
   }
+  if (IsDamage(rejected)) model.probe.damaged = Ready(model);
   KillUnhealthy(model, absl::StrCat("its self-probe failed: ", rejected.message()));
+}
+
+// A client's logits were not numbers. Perhaps it is one token's weights: the probe tells.
+void Router::Impl::NoteDamage(ModelRecord& model) {
+  model.probe.wanted = true;
+  dirty_ = true;
 }
 
 // It is alive, but does not do its work: not to be counted on until it has proved the contrary.

@@ -255,8 +255,15 @@ struct ProbeSlot {
   Unproved unproved;
   Nanos not_before = 0;  // of the next one
   std::string doubt;     // why it is not to be counted on; empty: it is
+  bool damaged = false;  // the doubt is of its weights, which another worker has as well
+  bool wanted = false;   // a request met damage: whether that is all the weights is to be seen
   Nanos alarm_at = 0;
   Alarm alarm;  // a probe is due, or is to be judged
+
+  void Trust() {
+    doubt.clear();
+    damaged = wanted = false;
+  }
 };
 
 // A pinned model is loaded by itself, until it is there.

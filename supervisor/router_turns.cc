@@ -128,7 +128,8 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     demand.kind = DemandKind::kBackground;
   }
   demand.prepared = Prepared(model);
-  demand.failing = Failing(model) || (demand.kind == DemandKind::kBackground && FailsToLoad(model));
+  demand.failing = Failing(model) ||
+                   (demand.kind == DemandKind::kBackground ? FailsToLoad(model) : IsDamaged(model));
   return demand;
 }
 
@@ -136,6 +137,11 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
 bool Router::Impl::Failing(const ModelRecord& model) const {
   const bool healthy = Ready(model) && Now() - model.worker.launched_at >= kHealthyAfter;
   return model.failures.in_a_row >= kFailuresUntilSpared && !healthy;
+}
+
+// A row of failures, and its weights are as they were, however long its worker has lived.
+bool Router::Impl::IsDamaged(const ModelRecord& model) const {
+  return model.failures.in_a_row >= kFailuresUntilSpared && model.probe.damaged;
 }
 
 // The same of a pinned model that cannot be loaded: it has one more try every ten minutes.

@@ -307,7 +307,8 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
 
 void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos lived) {
   FailureLog& failures = model.failures;
-  failures.in_a_row = FailuresAfter(failures.in_a_row, lived);
+  // A worker lives as long with damaged weights.
+  failures.in_a_row = FailuresAfter(failures.in_a_row, model.probe.damaged ? 0 : lived);
   failures.delays = FailuresAfter(failures.delays, lived);
   failures.Note(what, Now());
   failures.not_before =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "supervisor/backoff.h"
 #include "tests/supervisor/router_fixture.h"
 
 namespace switchyard::supervisor {
@@ -301,6 +302,99 @@ TEST_F(RouterProbes, AProbeIsLookedAtTwice) {
   for (const auto& [worker, message] : queued) deliver(worker, message);
   h_->RunFor(2 * kSecond);
   EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+// A new worker proves nothing of the weights.
+TEST_F(RouterProbes, OneWhoseWeightsAreDamagedIsUnhealthyUntilATokenComes) {
+  BeginWith();
+  h_->world.damaged.insert("a");
+  ASSERT_TRUE(Becomes(false));
+  EXPECT_EQ(h_->StatusOf("a").error(), "its self-probe failed: its logits are not numbers");
+  h_->RunFor(3600 * kSecond);
+  EXPECT_FALSE(Serves());
+  EXPECT_EQ(h_->StatusOf("a").error(), "its self-probe failed: its logits are not numbers");
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u) << "nobody asks for it";
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
+  h_->world.damaged.clear();
+  EXPECT_EQ(Ask(), absl::OkStatus());
+  EXPECT_TRUE(Serves());
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+}
+
+TEST_F(RouterProbes, AClientsRequestFindsDamageOutAtOnce) {
+  BeginWith();
+  h_->world.damaged.insert("a");
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(h_->RunUntil([&] { return !Serves(); }, kSecond));
+}
+
+// What a request has brought about alone is its own trouble.
+TEST_F(RouterProbes, DamageThatOneRequestMeetsIsNoReasonToDoubt) {
+  BeginWith();
+  for (int i = 0; i < 10; ++i) {
+    auto client = h_->Generate("a", 3, 0, 0, "damaged");
+    ASSERT_TRUE(Done(client));
+    EXPECT_EQ(client->status.code(), absl::StatusCode::kDataLoss);
+    h_->RunFor(kSecond / 10);
+    EXPECT_TRUE(Serves());
+  }
+  EXPECT_EQ(h_->world.submits, 20u) << "each asks for a probe";
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(h_->world.submits, 20u) << "which has an answer";
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+}
+
+TEST_F(RouterProbes, ADamagedModelFailsHoweverSeldomItIsAskedFor) {
+  BeginWith();
+  h_->world.damaged.insert("a");
+  for (int i = 0; i < kFailuresUntilFailed; ++i) {
+    EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss) << i;
+    h_->RunFor(2 * kHealthyAfter);
+  }
+  EXPECT_EQ(h_->StatusOf("a").restarts(), uint32_t{kFailuresUntilFailed});
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() != v1::FAILED; }));
+  EXPECT_FALSE(Serves()) << "a worker every five minutes: nothing is known of the weights";
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
+  h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  const absl::Status refused = Ask();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused.message().find("its logits are not numbers"), std::string::npos) << refused;
+  EXPECT_FALSE(Serves());
+}
+
+// There is room for one.
+TEST_F(RouterProbes, ADamagedModelDrivesOutNobodyForLong) {
+  BeginWith();
+  h_->world.damaged.insert("a");
+  for (uint32_t i = 1; i <= kFailuresUntilSpared; ++i) {
+    EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss) << i;
+    ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == i; }));
+    ASSERT_TRUE(Done(h_->Generate("b", 1)));
+  }
+  const uint64_t loads = h_->StatusOf("b").loads();
+  for (int i = 0; i < 20; ++i) {
+    h_->RunFor(2 * kHealthyAfter);
+    EXPECT_NE(Ask().code(), absl::StatusCode::kOk) << i;
+  }
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
+  EXPECT_EQ(h_->StatusOf("b").loads(), loads);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), uint32_t{kFailuresUntilSpared});
+  EXPECT_FALSE(Serves());
+}
+
+TEST_F(RouterProbes, WhatIsPinnedAndDamagedFails) {
+  BeginWith();
+  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
+  h_->world.damaged.insert("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::FAILED; }));
+  EXPECT_EQ(h_->StatusOf("a").restarts(), uint32_t{kFailuresUntilFailed});
+  const uint64_t launches = h_->world.launches;
+  h_->RunFor(3600 * kSecond);
+  EXPECT_LE(h_->world.launches, launches + 12) << "every five minutes";
+  EXPECT_FALSE(Serves());
+  h_->world.damaged.clear();
+  EXPECT_TRUE(h_->RunUntil([&] { return Serves(); }));
 }
 
 TEST_F(RouterProbes, WhoIsUnloadedWhileItsWorkerEndsIsNotInDoubt) {

@@ -234,6 +234,7 @@ class Simulation {
     f.grow_fails = Rate(0.2);
     f.slow_ack = Rate(0.5);
     f.refuses_request = Rate(0.3);
+    f.damages = Rate(0.3);
     f.unkillable = Rate(0.2);
     rules.latency = Pick({1, 20, 200}) * kMillisecond;
     rules.step = Pick({5, 30, 100}) * kMillisecond;

@@ -312,6 +312,8 @@ void FakeWorker::Submit(const v1::Submit& submit) {
     return Reject(id, absl::StatusCode::kInvalidArgument, "bad parameter");
   }
   sequences_[id].came = world_->timers.Now();
+  sequences_[id].damaged =
+      submit.request().text() == "damaged" || world_->Chance(world_->rules.faults.damages);
   sequences_[id].tokens_left = std::max<uint32_t>(submit.request().stop().max_tokens(), 1);
   v1::FromWorker message;
   message.mutable_accepted()->set_request_id(id);
@@ -348,6 +350,7 @@ void FakeWorker::Step(Nanos took) {
   if (world_->Chance(world_->rules.faults.dies_at_step)) return Die("bad step");
   if (Whole(held_)) {
     v1::FromWorker message;
+    std::vector<uint64_t> no_answer;
     size_t running = Count(Sequence::State::kRunning);
     for (auto it = sequences_.begin(); it != sequences_.end();) {
       auto& [id, sequence] = *it;
@@ -362,6 +365,12 @@ void FakeWorker::Step(Nanos took) {
       }
       if (sequence.suspended) {
         ++it;
+        continue;
+      }
+      if (sequence.damaged || world_->damaged.count(model()) > 0) {
+        message.mutable_step();
+        no_answer.push_back(id);
+        it = sequences_.erase(it);
         continue;
       }
       auto& event = *message.mutable_step()->add_events();
@@ -391,6 +400,9 @@ void FakeWorker::Step(Nanos took) {
       ++steps_;
       message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy_));
       Reply(std::move(message));
+    }
+    for (const uint64_t id : no_answer) {
+      Reject(id, absl::StatusCode::kDataLoss, "its logits are not numbers");
     }
     if (stepped && !sequences_.empty()) Wake();
   }

@@ -31,6 +31,7 @@ struct Faults {
   double deaf = 0;      // from its start: see Deafen
   double sticks = 0;    // at one request or call: see StickAtNext
   double refuses_request = 0;
+  double damages = 0;             // what a request is computed with: its logits are not numbers
   double unkillable = 0;          // takes 25 s to be reaped
   double checkpoint_changes = 0;  // in secret, when a worker starts
 };
@@ -98,6 +99,7 @@ class FakeWorker {
     Nanos began = 0;
     bool begun = false;
     bool suspended = false;
+    bool damaged = false;  // its logits alone are not numbers: it has a damaged token
   };
 
   void After(Nanos delay, std::function<void()> what);
@@ -191,6 +193,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   std::map<uint64_t, bool> filled;                // id -> sealed
   std::map<uint64_t, std::string> kept;           // id -> image_key, when it was
   std::map<std::string, std::string> image_keys;  // that workers find, if not the plan's
+  std::set<std::string> damaged;                  // models whose logits are not numbers
   std::map<Incarnation, std::shared_ptr<FakeWorker>> workers;  // not reaped yet
   std::map<Incarnation, std::string> devices;
   std::map<std::string, int> silent_starts;  // of each model, since one was heard
