@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import unittest
 
-from harness import MODELS, Supervisor, grpc
+from harness import MODELS, Supervisor, grpc, inference, model, wait_for
 
 AUSTEN = MODELS / "demo/austen"
 WEIGHTS = "model.safetensors"
@@ -38,6 +38,18 @@ def truncate(folder):
 def header_without_end(folder):
     path = folder / WEIGHTS
     path.write_bytes((1 << 62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def write_nan(folder, tensor, element):
+    """One weight of a bf16 tensor becomes NaN."""
+    path = folder / WEIGHTS
+    content = bytearray(path.read_bytes())
+    end = 8 + int.from_bytes(content[:8], "little")
+    entry = json.loads(content[8:end])[tensor]
+    assert entry["dtype"] == "BF16"
+    at = end + entry["data_offsets"][0] + 2 * element
+    content[at:at + 2] = b"\xc0\x7f"
+    path.write_bytes(content)
 
 
 NORM, EMBEDDING = "model.norm.weight", "model.embed_tokens.weight"
@@ -85,6 +97,56 @@ class DamageTest(unittest.TestCase):
                     self.assertIn(word, caught.exception.details(), name)
                     self.assertIn(word, s.model(name).error, name)
                     self.assertEqual(s.generate("austen")[1], expected, name)
+
+
+class NotNumbersTest(unittest.TestCase):
+    """Weights of the right shape that are not numbers: only what is computed with them tells."""
+
+    def fails(self, s, name, **kwargs):
+        with self.assertRaises(grpc.RpcError) as caught:
+            s.generate(name, **kwargs)
+        return caught.exception
+
+    def test_no_token_comes_of_them_and_nobody_else_suffers(self):
+        logits = "its logits are not numbers"
+        with tempfile.TemporaryDirectory() as folder:
+            models = pathlib.Path(folder)
+            for name in ("austen", "damaged"):
+                shutil.copytree(AUSTEN, models / "checkpoints" / name)
+                (models / f"{name}.textproto").write_text(
+                    f'name: "{name}" checkpoint: "checkpoints/{name}"')
+            write_nan(models / "checkpoints/damaged", "model.layers.2.mlp.down_proj.weight", 1234)
+            with Supervisor(models=models) as s:
+                expected = s.generate("austen")[1]
+                self.assertTrue(s.serving("damaged"))  # nothing is known against it
+                error = self.fails(s, "damaged")
+                self.assertEqual(error.code(), grpc.StatusCode.DATA_LOSS, error.details())
+                self.assertIn(f"damaged: {logits}", error.details())
+                wait_for(lambda: not s.serving("damaged"), what="its health to end")
+                self.assertIn(logits, s.model("damaged").error)
+                self.assertEqual(s.generate("austen")[1], expected)
+
+                # A new worker has the same weights. Five, and no more is asked of it.
+                codes = {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE}
+
+                def failed():
+                    error = self.fails(
+                        s, "damaged", logprobs=inference.LogprobOptions(prompt_logprobs=1))
+                    self.assertFalse(s.serving("damaged"))
+                    if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+                        self.assertIn(logits, error.details())
+                        return True
+                    self.assertIn(error.code(), codes, error.details())
+                    return False
+
+                wait_for(failed, 60, "it to be given up")
+                damaged, austen = s.model("damaged"), s.model("austen")
+                self.assertEqual((damaged.state, damaged.restarts, damaged.tokens),
+                                 (model.FAILED, 5, 0))
+                self.assertIn(logits, damaged.error)
+                self.assertEqual((austen.restarts, austen.error), (0, ""))
+                self.assertEqual(s.generate("austen")[1], expected)
+                self.assertTrue(s.serving("austen"))
 
 
 if __name__ == "__main__":

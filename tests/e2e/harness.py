@@ -201,6 +201,13 @@ class Supervisor:
     def model(self, name):
         return self.inference.GetModel(inference.GetModelRequest(model=name), timeout=10)
 
+    def serving(self, name):
+        """What grpc.health.v1 says of a model; Debian has no generated stubs for it."""
+        service = f"model/{name}".encode()
+        call = self.channel.unary_unary("/grpc.health.v1.Health/Check")
+        answer = call(b"\x0a" + bytes([len(service)]) + service, timeout=5)
+        return {b"\x08\x01": True, b"\x08\x02": False}[answer]
+
     def worker_pids(self):
         return [m.worker_pid for m in self.status().models if m.worker_pid]
 

@@ -8,7 +8,6 @@ import unittest
 from harness import FakeModels, fake, inference, model, wait_for
 from service_manager import Manager
 
-SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # Debian has no generated health stubs
 
 
 class NotifyTest(unittest.TestCase):
@@ -104,11 +103,6 @@ class NotifyTest(unittest.TestCase):
 
 class ProbeTest(unittest.TestCase):
 
-    def health(self, s, model):
-        name = f"model/{model}".encode()
-        call = s.channel.unary_unary("/grpc.health.v1.Health/Check")
-        return call(b"\x0a" + bytes([len(name)]) + name, timeout=5)
-
     # Alpha's worker runs no step, and nobody but the supervisor asks it; beta's is stopped.
     def test_a_worker_that_does_no_work_ends_its_models_health(self):
         with fake(fault="alpha:token:hang", once=True,
@@ -120,16 +114,16 @@ class ProbeTest(unittest.TestCase):
 
             def look():
                 for name in {"alpha", "beta"} - set(unwell):
-                    if self.health(s, name) == NOT_SERVING:
+                    if not s.serving(name):
                         unwell[name] = s.model(name).error
                 return len(unwell) == 2
 
             wait_for(look, 20, "both to be found out")
             self.assertIn("self-probe", unwell["alpha"])
             self.assertIn("heartbeat", unwell["beta"])
-            self.assertEqual(self.health(s, "gamma"), SERVING)
+            self.assertTrue(s.serving("gamma"))
             for name in unwell:
-                wait_for(lambda: self.health(s, name) == SERVING, what=f"{name} to come back")
+                wait_for(lambda: s.serving(name), what=f"{name} to come back")
                 model = s.model(name)
                 self.assertEqual((model.error, model.restarts, model.requests, model.tokens),
                                  ("", 1, 0, 0))
