@@ -80,13 +80,20 @@ HWY_INLINE void BlockSoftmax(int i, int64_t low, int64_t high, int64_t begin, in
   std::fill(row + first, row + low, kNothing);
   std::fill(row + high, row + last, kNothing);
   FloatVec largest = hn::Set(d, kNothing);
-  for (int64_t j = first; j < last; j += lanes) largest = hn::Max(largest, hn::LoadU(d, row + j));
-  const float block_largest = hn::GetLane(hn::MaxOfLanes(d, largest));
+  auto nan = hn::IsNaN(largest);
+  for (int64_t j = first; j < last; j += lanes) {
+    const FloatVec score = hn::LoadU(d, row + j);
+    largest = hn::Max(largest, score);
+    nan = hn::Or(nan, hn::IsNaN(score));
+  }
+  const float block_largest = hn::AllFalse(d, nan) ? hn::GetLane(hn::MaxOfLanes(d, largest))
+                                                   : std::numeric_limits<float>::quiet_NaN();
   if (block_largest == kNothing) {
     std::fill(row + first, row + last, 0.0f);
     return;
   }
-  const float now = std::max(state.largest[i], block_largest);
+  // NaN if the block's is, and then the state is NaN from here on.
+  const float now = state.largest[i] > block_largest ? state.largest[i] : block_largest;
   const FloatVec offset = hn::Set(d, now);
   FloatVec sum = hn::Zero(d);
   for (int64_t j = first; j < last; j += lanes) {

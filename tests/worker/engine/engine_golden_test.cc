@@ -134,6 +134,26 @@ TEST_P(EngineGoldenTest, AgreesWithTheReference) {
   }
 }
 
+// Whatever tensor is damaged, no token comes of it.
+TEST_P(EngineGoldenTest, WeightsThatAreNotNumbersGiveNoAnswer) {
+  for (const ImageTensor& tensor : image_.tensors) {
+    if (!CanBeNan(tensor)) continue;
+    const Damage damage(tensor, master_);
+    auto h = Make();
+    h->GrantAll();
+    SequenceRequest scored = Request(0, false);
+    scored.id = 2;
+    h->engine().Submit(Request(0));
+    h->engine().Submit(scored);
+    h->Settle();
+    for (const RequestId id : {1, 2}) {
+      EXPECT_EQ(h->of(id).end, SequenceEnd::kNotNumbers)
+          << RoleName(tensor.role) << " of layer " << tensor.layer << ", piece "
+          << static_cast<int>(tensor.piece);
+    }
+  }
+}
+
 TEST_P(EngineGoldenTest, NothingChangesABit) {
   const std::vector<Outcome> alone = Alone();
   {

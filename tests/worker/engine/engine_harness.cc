@@ -1,5 +1,6 @@
 #include "tests/worker/engine/engine_harness.h"
 
+#include <algorithm>
 #include <iterator>
 #include <thread>
 #include <utility>
@@ -7,6 +8,19 @@
 #include "common/check.h"
 
 namespace switchyard::worker {
+
+bool CanBeNan(const ImageTensor& tensor) {
+  using kernels::DType;
+  if (tensor.piece == Piece::kZeros || tensor.role == Role::kRouterCorrection) return false;
+  return tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF16;
+}
+
+Damage::Damage(const ImageTensor& tensor, std::vector<std::byte>& image)
+    : at_(image.data() + tensor.offset), whole_(at_, at_ + tensor.bytes) {
+  std::fill_n(at_, whole_.size(), std::byte{0xff});
+}
+
+Damage::~Damage() { std::copy(whole_.begin(), whole_.end(), at_); }
 
 EngineHarness::EngineHarness(const Architecture& arch, const ImageLayout& image,
                              const std::byte* master, const EngineLimits& limits, kernels::Ops& ops,

@@ -46,6 +46,22 @@ inline HarnessGraphs GraphsOf(Launching launching) {
   return launching == Launching::kGraphs ? HarnessGraphs::kRecorded : HarnessGraphs::kOfDevice;
 }
 
+// Whether bytes of ones are NaN in a tensor, and what it holds is computed with: numbers of fp8 are
+// looked at when the image is filled, and a router's correction only chooses.
+bool CanBeNan(const ImageTensor& tensor);
+
+// A tensor of an image that is all NaN, until it goes.
+class Damage {
+ public:
+  Damage(const ImageTensor& tensor, std::vector<std::byte>& image);
+  Damage(const Damage&) = delete;
+  ~Damage();
+
+ private:
+  std::byte* const at_;
+  const std::vector<std::byte> whole_;
+};
+
 class EngineHarness final : public EngineSink {
  public:
   // `device`: `cpu` if null.
