@@ -93,8 +93,9 @@ __device__ inline float Activate(Activation activation, float gate, float up) {
     const float inner = 0.7978845608028654f * (gate + 0.044715f * gate * gate * gate);
     return 0.5f * gate * (1.0f + tanhf(inner)) * up;
   }
-  gate = fminf(gate, 7.0f);
-  up = fminf(fmaxf(up, -7.0f), 7.0f);
+  // Not fminf and fmaxf, which turn NaN into a number: damaged weights are to be seen.
+  gate = gate > 7.0f ? 7.0f : gate;
+  up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
   return (up + 1.0f) * gate / (1.0f + __expf(-1.702f * gate));
 }
 

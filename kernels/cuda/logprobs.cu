@@ -9,6 +9,11 @@ namespace {
 
 constexpr int kMostTop = 20;
 
+__device__ void SayNothing(const LogprobArgs& a, int64_t r, int32_t i) {
+  a.top_ids[r * a.top + i] = -1;
+  a.top_logprobs[r * a.top + i] = NAN;
+}
+
 __global__ __launch_bounds__(kSampleThreads) void LogprobRows(const LogprobArgs a,
                                                               SampleScratch s) {
   __shared__ SelectShared select;
@@ -29,6 +34,10 @@ __global__ __launch_bounds__(kSampleThreads) void LogprobRows(const LogprobArgs 
   const float largest = static_cast<float>(BlockBest(largest_of, best_of_warp).score);
   ForEach(logits, a.vocabulary, [&](int32_t, float x) { sum += expf(x - largest); });
   const float offset = largest + logf(BlockSum(sum, sums));
+  if (!isfinite(offset)) {  // a NaN is in the sum, and so is what is infinite less itself
+    if (static_cast<int32_t>(threadIdx.x) < a.top) SayNothing(a, r, threadIdx.x);
+    return;
+  }
   if (threadIdx.x == 0 && row.position + 1 < a.tokens.stride) {
     const int32_t id = a.tokens.ids[int64_t{row.slot} * a.tokens.stride + row.position + 1];
     if (id >= 0 && id < a.vocabulary) a.logprob[r] = logits[id] - offset;
@@ -51,13 +60,9 @@ __global__ __launch_bounds__(kSampleThreads) void LogprobRows(const LogprobArgs 
   __syncthreads();
   const int32_t count = min(kept, a.top), i = threadIdx.x;
   if (i >= a.top) return;
+  if (i >= count) return SayNothing(a, r, i);
   int32_t* ids = a.top_ids + r * a.top;
   float* logprobs = a.top_logprobs + r * a.top;
-  if (i >= count) {
-    ids[i] = -1;
-    logprobs[i] = NAN;
-    return;
-  }
   const uint64_t own = TokenKey(score_of(best[i]), best[i]);
   int32_t place = 0;
   for (int32_t j = 0; j < count; ++j) place += TokenKey(score_of(best[j]), best[j]) < own;

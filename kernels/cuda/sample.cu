@@ -7,6 +7,7 @@
 // seed draws the same token there and here.
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/sample_select.cuh"
@@ -15,12 +16,14 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
+constexpr float kMostScore = std::numeric_limits<float>::max();
+
 __device__ inline bool HasPenalties(const SamplingRow& row) {
   return row.repetition_penalty != 1 || row.presence_penalty != 0 || row.frequency_penalty != 0;
 }
 
 // Repetition counts prompt and output, presence and frequency the output only. counts[token] is
-// only read after the history has cleared it.
+// only read after the history has cleared it. A number stays one, as on the CPU.
 __device__ void Penalize(const SamplingRow& row, const int32_t* history, int32_t vocabulary,
                          int32_t* counts, float* scores) {
   const int32_t length = row.position + 1;
@@ -39,10 +42,12 @@ __device__ void Penalize(const SamplingRow& row, const int32_t* history, int32_t
     const int32_t count = atomicExch(&counts[history[i]], kDone);
     if (count == kDone) continue;
     float score = scores[history[i]];
+    const bool may_come = score > -INFINITY;
     score = score > 0 ? __fdiv_rn(score, row.repetition_penalty)
                       : __fmul_rn(score, row.repetition_penalty);
     score = __fsub_rn(score, __fmul_rn(row.frequency_penalty, static_cast<float>(count)));
     if (count > 0) score = __fsub_rn(score, row.presence_penalty);
+    if (may_come) score = fminf(fmaxf(score, -kMostScore), kMostScore);
     scores[history[i]] = score;
   }
   __syncthreads();
@@ -65,6 +70,10 @@ __device__ Best LargestScore(const float* scores, int32_t vocabulary, Best* shar
   best.Take(largest, id);
   return BlockBest(best, shared);
 }
+
+// The largest of a row's logits tells whether they are an answer: a NaN counts as infinite.
+__device__ inline float OrInfinite(float logit) { return logit == logit ? logit : INFINITY; }
+__device__ inline bool IsAnswer(const Best& largest) { return isfinite(largest.score); }
 
 // A row with penalties is drawn by one block; of others many look at a chunk each.
 __device__ inline bool IsChunked(const SamplingRow& row) {
@@ -113,11 +122,16 @@ __device__ Best BestByNoise(const SamplingRow& row, const float* values, int32_t
 __device__ int32_t Draw(const SamplingRow& row, const float* logits, const int32_t* history,
                         int32_t vocabulary, float* scores, int32_t* counts, SelectShared& select,
                         Best* shared) {
-  for (int32_t i = threadIdx.x; i < vocabulary; i += kSampleThreads) scores[i] = logits[i];
-  __syncthreads();
+  float own_largest = -INFINITY;
+  ForEach(logits, vocabulary, [&](int32_t i, float x) {
+    scores[i] = x;
+    own_largest = fmaxf(own_largest, OrInfinite(x));
+  });
+  Best unpenalized;
+  unpenalized.Take(own_largest, 0);
+  if (!IsAnswer(BlockBest(unpenalized, shared))) return kNotNumbers;
   Penalize(row, history, vocabulary, counts, scores);
   const Best first = LargestScore(scores, vocabulary, shared);
-  if (first.id >= vocabulary) return 0;
   if (!(row.temperature > 0)) return first.id;
   const float largest = static_cast<float>(first.score);
   ForEach(scores, vocabulary, [&](int32_t i, float score) {
@@ -197,7 +211,7 @@ __global__ __launch_bounds__(kChunkThreads) void LargestOfChunks(const SampleArg
   const Chunk chunk = ChunkOf(a.vocabulary);
   Best best;
   ForEach<kChunkThreads>(a.logits + r * a.vocabulary + chunk.begin, chunk.end - chunk.begin,
-                         [&](int32_t i, float x) { best.Take(x, chunk.begin + i); });
+                         [&](int32_t i, float x) { best.Take(OrInfinite(x), chunk.begin + i); });
   StoreBest(BlockBest(best, shared), s.largest, r);
 }
 
@@ -222,6 +236,7 @@ __global__ __launch_bounds__(kChunkThreads) void CountBuckets(const SampleArgs a
     own.tokens[i] = own.low[i] = own.high[i] = 0;
   }
   const Best first = BestOfChunks(s, s.largest, r, own.best);
+  if (!IsAnswer(first)) return;
   const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
   const Chunk chunk = ChunkOf(a.vocabulary);
   const bool weighs = row.top_p < 1;
@@ -256,8 +271,9 @@ __global__ __launch_bounds__(kSampleThreads) void CutRows(const SampleArgs a, Sa
   const int64_t r = blockIdx.x;
   const SamplingRow row = a.rows[r];
   if (!IsChunked(row) || !IsFiltered(row, a.vocabulary)) return;
-  const ScoreBelow score_of = {static_cast<float>(BestOfChunks(s, s.largest, r, shared).score),
-                               row.temperature};
+  const Best first = BestOfChunks(s, s.largest, r, shared);
+  if (!IsAnswer(first)) return;
+  const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
   const float* logits = a.logits + r * a.vocabulary;
   int32_t* list = s.counts + r * a.vocabulary;
   uint64_t last = ~uint64_t{0};
@@ -302,6 +318,7 @@ __global__ __launch_bounds__(kChunkThreads) void DrawOfChunks(const SampleArgs a
   const uint64_t last = IsFiltered(row, a.vocabulary) ? s.last_key[r] : ~uint64_t{0};
   const Chunk chunk = ChunkOf(a.vocabulary);
   const Best first = BestOfChunks(s, s.largest, r, shared);
+  if (!IsAnswer(first)) return StoreBest(first, s.drawn, r);
   const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
   const Best best = BestByNoise<kChunkThreads>(row, a.logits + r * a.vocabulary, chunk.begin,
                                                chunk.end, first.id, last, score_of);
@@ -319,14 +336,15 @@ __global__ __launch_bounds__(kSampleThreads) void SampleRows(const SampleArgs a,
   if (row.draw != 0 && row.slot >= 0) {
     int32_t* history = a.tokens.ids + int64_t{row.slot} * a.tokens.stride;
     if (IsChunked(row)) {
-      id = BestOfChunks(s, row.temperature > 0 ? s.drawn : s.largest, r, shared).id;
-      if (id >= a.vocabulary) id = 0;
+      const Best best = BestOfChunks(s, row.temperature > 0 ? s.drawn : s.largest, r, shared);
+      id = IsAnswer(best) ? best.id : kNotNumbers;
     } else {
       id = Draw(row, a.logits + own, history, a.vocabulary, s.scores + own, s.counts + own, select,
                 shared);
     }
     __syncthreads();
-    if (threadIdx.x == 0 && row.position + 1 < a.tokens.stride) history[row.position + 1] = id;
+    if (threadIdx.x == 0 && row.position + 1 < a.tokens.stride)
+      history[row.position + 1] = max(id, 0);
   }
   if (threadIdx.x == 0) a.ids[r] = id;
 }

@@ -221,6 +221,39 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GpuInvariantDenseTest,
                          ::testing::Combine(::testing::ValuesIn(kShapes),
                                             ::testing::Values(DType::kBF16)));
 
+// Or damaged weights would not be seen in the logits.
+using GpuNotNumbersTest = GpuTest;
+TEST_F(GpuNotNumbersTest, StayWhatTheyAre) {
+  constexpr int32_t kWidth = 40, kHidden = 72, kBad = 21;
+  Random random(3);
+  DeviceMatrix w(RandomMatrix(random, DType::kBF16, 2 * kWidth, kHidden));
+  for (const int32_t rows : {1, 3, 12, 100}) {
+    ScratchShape need;
+    need.rows = rows;
+    need.hidden = kHidden;
+    need.intermediate = kWidth;
+    DeviceScratch scratch(*ops_, need);
+    DeviceBf16 x(RandomBf16(random, rows * kHidden)), out(rows * kWidth);
+    for (const auto activation :
+         {Activation::kSilu, Activation::kGeluTanh, Activation::kSwigluClamped}) {
+      for (const int32_t at : {kBad, kWidth + kBad}) {  // of the gate, of what it lets through
+        std::vector<float> bias(2 * kWidth);
+        bias[at] = NAN;
+        DeviceArray<float> device_bias(bias);
+        MlpInputArgs args = {rows, x.data(), nullptr, 0, w.matrix};
+        args.bias = device_bias.data();
+        args.activation = activation;
+        args.out = out.data();
+        ASSERT_STREQ(ops_->MlpInput(args, scratch, nullptr).message, nullptr);
+        const std::vector<float> actual = out.GetFloats();
+        for (int32_t i = 0; i < rows * kWidth; ++i) {
+          EXPECT_EQ(std::isnan(actual[i]), i % kWidth == kBad) << i << " of " << rows << " rows";
+        }
+      }
+    }
+  }
+}
+
 using GpuEmbedTest = GpuTest;
 TEST_F(GpuEmbedTest, ReadsTheTable) {
   Random random(1);

@@ -1,5 +1,10 @@
 // Sample on the GPU draws what the CPU draws, token for token; Logprobs against the reference.
 
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+
 #include "tests/gpu/device_data.h"
 
 namespace switchyard::kernels {
@@ -11,8 +16,9 @@ class GpuSampleTest : public GpuTest {
   std::unique_ptr<Ops> cpu_ = MakeCpuOps(2);
   Random random_{7};
 
-  // Draws the same rows on both; how many differ.
-  int Differences(int32_t vocabulary, std::vector<SamplingRow> rows, float spread) {
+  // Draws the same rows on both; how many differ. `damage`: what is done to the logits first.
+  int Differences(int32_t vocabulary, std::vector<SamplingRow> rows, float spread,
+                  const std::function<void(std::vector<float>&)>& damage = {}) {
     const int32_t count = static_cast<int32_t>(rows.size());
     std::vector<int32_t> history(count * kStride);
     for (int32_t& id : history) id = static_cast<int32_t>(random_() % vocabulary);
@@ -21,6 +27,7 @@ class GpuSampleTest : public GpuTest {
       rows[r].slot = count - 1 - r;
       logits[int64_t{r} * vocabulary + random_() % vocabulary] += 6;
     }
+    if (damage) damage(logits);
     ScratchShape shape;
     shape.logit_rows = count;
     shape.vocabulary = vocabulary;
@@ -41,7 +48,8 @@ class GpuSampleTest : public GpuTest {
             device_ids.data()};
     EXPECT_STREQ(ops_->Sample(args, scratch, nullptr).message, nullptr);
     const std::vector<int32_t> actual = device_ids.Get();
-    EXPECT_EQ(device_logits.Get(), logits);
+    const std::vector<float> after = device_logits.Get();
+    EXPECT_EQ(std::memcmp(after.data(), logits.data(), logits.size() * sizeof(float)), 0);
     int different = 0;
     for (int32_t r = 0; r < count; ++r) different += actual[r] != ids[r];
     if (different == 0) {
@@ -61,7 +69,8 @@ class GpuSampleTest : public GpuTest {
   }
 };
 
-TEST_F(GpuSampleTest, DrawsWhatTheCpuDraws) {
+// Every way to draw.
+std::vector<SamplingRow> Kinds() {
   std::vector<SamplingRow> kinds(10);
   kinds[0].temperature = 0;
   kinds[1].temperature = 1;
@@ -78,6 +87,11 @@ TEST_F(GpuSampleTest, DrawsWhatTheCpuDraws) {
     kinds[kind].presence_penalty = 0.5f;
     kinds[kind].frequency_penalty = 0.2f;
   }
+  return kinds;
+}
+
+TEST_F(GpuSampleTest, DrawsWhatTheCpuDraws) {
+  const std::vector<SamplingRow> kinds = Kinds();
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     for (const int32_t vocabulary : {3, 1000, 32003, 128256}) {
       // Sums of probabilities differ in their last bits: a token at the edge of top-p may go.
@@ -108,6 +122,89 @@ TEST_F(GpuSampleTest, RowsWithoutADrawAndTies) {
   row.top_k = 600;  // then a share of them
   row.top_p = 0.5f;
   EXPECT_EQ(Differences(2000, Rows(9, row), 0.0f), 0);
+}
+
+// Damage to the middle one of three rows: NaN or +inf in one place, or nothing but NaN or -inf.
+std::vector<std::function<void(std::vector<float>&)>> DamageTo(int32_t vocabulary) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNan = NAN;
+  std::vector<std::function<void(std::vector<float>&)>> all;
+  for (const float bad : {kNan, kInfinity}) {
+    for (const int32_t at : {0, vocabulary / 2, vocabulary - 1}) {
+      all.emplace_back([=](std::vector<float>& logits) { logits[vocabulary + at] = bad; });
+    }
+  }
+  for (const float bad : {kNan, -kInfinity}) {
+    all.emplace_back([=](std::vector<float>& logits) {
+      std::fill_n(logits.begin() + vocabulary, vocabulary, bad);
+    });
+  }
+  return all;
+}
+
+TEST_F(GpuSampleTest, LogitsThatAreNoAnswerDrawNothing) {
+  for (const int32_t vocabulary : {3, 1000, 128256}) {
+    for (const auto& damage : DamageTo(vocabulary)) {
+      for (const SamplingRow& kind : Kinds()) {
+        EXPECT_EQ(Differences(vocabulary, Rows(3, kind), 2.0f, damage), 0) << vocabulary;
+      }
+    }
+  }
+}
+
+// -inf in some places is an answer, and so is what penalties take to the edge of a float.
+TEST_F(GpuSampleTest, NoParametersMakeLogitsLookDamaged) {
+  const auto never = [](std::vector<float>& logits) {
+    for (size_t i = 0; i < logits.size(); i += 3) logits[i] = -INFINITY;
+  };
+  for (const float temperature : {0.0f, 1e-45f, 1.0f, 100.0f}) {
+    for (const float repetition : {1e-45f, 1e-38f, 100.0f}) {
+      for (const float penalty : {-100.0f, 0.0f, 100.0f}) {
+        SamplingRow row;
+        row.temperature = temperature;
+        row.repetition_penalty = repetition;
+        row.presence_penalty = row.frequency_penalty = penalty;
+        EXPECT_EQ(Differences(1000, Rows(5, row), 2.0f, never), 0)
+            << temperature << ", " << repetition << ", " << penalty;
+      }
+    }
+  }
+}
+
+TEST_F(GpuSampleTest, LogitsThatAreNoAnswerHaveNoLogprobs) {
+  constexpr int32_t kCount = 3, kTop = 3;
+  for (const int32_t vocabulary : {30, 50021}) {
+    for (const auto& damage : DamageTo(vocabulary)) {
+      std::vector<float> logits = RandomVector(random_, int64_t{kCount} * vocabulary, 3);
+      damage(logits);
+      DeviceArray<float> device_logits(logits), logprob(kCount), top_logprobs(kCount * kTop);
+      DeviceArray<int32_t> history(std::vector<int32_t>(kCount * kStride, 7));
+      DeviceArray<int32_t> top_ids(kCount * kTop);
+      DeviceArray<SamplingRow> rows(Rows(kCount, {}));
+      ScratchShape shape;
+      shape.logit_rows = kCount;
+      shape.vocabulary = vocabulary;
+      DeviceScratch scratch(*ops_, shape);
+      const LogprobArgs args = {kCount,
+                                vocabulary,
+                                device_logits.data(),
+                                rows.data(),
+                                {history.data(), kStride},
+                                kTop,
+                                logprob.data(),
+                                top_ids.data(),
+                                top_logprobs.data()};
+      ASSERT_STREQ(ops_->Logprobs(args, scratch, nullptr).message, nullptr);
+      const std::vector<float> of_tokens = logprob.Get(), of_best = top_logprobs.Get();
+      const std::vector<int32_t> ids = top_ids.Get();
+      for (int32_t r = 0; r < kCount; ++r) {
+        EXPECT_EQ(std::isnan(of_tokens[r]), r == 1);
+        for (int32_t i = r * kTop; i < (r + 1) * kTop; ++i) {
+          EXPECT_EQ(std::isnan(of_best[i]), r == 1);
+          EXPECT_EQ(ids[i] == -1, r == 1) << ids[i];
+        }
+      }
+    }
+  }
 }
 
 TEST_F(GpuSampleTest, LogprobsAndTheBestFew) {
