@@ -15,7 +15,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <random>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_split.h"
@@ -302,6 +304,30 @@ TEST_P(GpuEngineGraphTest, BatchInvariant) {
     SubmitAll(*cut, 1, 6);
     cut->Settle();
     ExpectSame(*cut, 1, *alone, "in other chunks");
+  }
+}
+
+// Whatever is damaged, no token comes of it: one tensor of each role, in steps of a prompt, and of
+// one row.
+TEST_P(GpuEngineGraphTest, WeightsThatAreNotNumbersGiveNoAnswer) {
+  std::set<std::pair<Role, Piece>> seen;
+  for (const ImageTensor& tensor : image_.tensors) {
+    if (!CanBeNan(tensor) || !seen.emplace(tensor.role, tensor.piece).second) continue;
+    const Damage damage(tensor, master_);
+    auto h = Make(/*graphs=*/false);
+    h->GrantAll();
+    SubmitAll(*h, 1);
+    SequenceRequest one_row;
+    one_row.id = 1 + kSequences;
+    one_row.prompt = {1};
+    one_row.max_tokens = 2;
+    h->Settle();
+    h->engine().Submit(one_row);
+    h->Settle();
+    for (RequestId i = 1; i <= one_row.id; ++i) {
+      EXPECT_EQ(h->of(i).end, SequenceEnd::kNotNumbers)
+          << i << ": " << RoleName(tensor.role) << " of layer " << tensor.layer;
+    }
   }
 }
 
