@@ -10,57 +10,15 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/attention_decode_tiles.cuh"
 
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kHeads = 16;  // query heads of a block
-constexpr int kTileKeys = 16;
 constexpr int kMostSplits = 64;
 
-__host__ __device__ constexpr int WarpsOf(int dim) { return dim > 128 ? 2 : 4; }
-__host__ __device__ constexpr int StagesOf(int dim) { return dim < 128 ? 4 : 3; }
-// Keys that the warps of a block take at a time.
-__host__ __device__ constexpr int KeysOf(int dim) { return kTileKeys * WarpsOf(dim); }
 // Blocks that a multiprocessor of the largest kind holds at the same time.
 constexpr int BlocksOf(int dim) { return dim < 128 ? 3 : 2; }
-
-// What parts are a multiple of: all warps' tiles; where one wave of blocks is cut finely into long
-// parts, one warp's, so that they are even.
-template <int kDim>
-__device__ inline int AlignmentOf(int32_t keys, int splits) {
-  return splits > 8 && keys > splits * 4 * KeysOf(kDim) ? kTileKeys : KeysOf(kDim);
-}
-
-// Keys [low, high) that a part reads, low a multiple of a tile, and how many parts read any.
-struct Part {
-  int32_t low, high, parts;
-};
-template <int kDim>
-__device__ inline Part PartOf(int32_t first, int32_t end, int split, int splits) {
-  const int keys = AlignmentOf<kDim>(end - first, splits);
-  first = first / keys * keys;
-  const int32_t per_split = ((end - first + splits - 1) / splits + keys - 1) / keys * keys;
-  const int32_t low = first + split * per_split;
-  return {low, min(end, low + per_split), (end - first + per_split - 1) / per_split};
-}
-
-__device__ inline int32_t FirstKey(int32_t position, int32_t window) {
-  return window > 0 ? max(0, position - window + 1) : 0;
-}
-
-// Sequence `s`, if it has one row: that row, its slot and its position; else row is -1.
-struct OnlyRow {
-  int32_t row, slot, position;
-};
-__device__ inline OnlyRow OnlyRowOf(const StepRows& rows, int s) {
-  const int32_t row = rows.sequence_row[s], next = rows.sequence_row[s + 1];
-  if (next - row != 1) return {-1, 0, 0};
-  const int32_t slot = rows.slot[row], position = rows.position[row];
-  return {slot < 0 ? -1 : row, slot, position};
-}
 
 // Part results of (sequence, head, split): the largest score and the sum, then the row itself.
 template <int kDim, class T>  // T: float, or const float
@@ -90,11 +48,11 @@ __device__ inline void MergeWarps(const RowState<kDim, 1>& state, int heads, flo
                                   float* to, int64_t head_stride) {
   constexpr int kWarps = WarpsOf(kDim);
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  float* numbers = shared + kWarps * kHeads * kDim;  // [warp][16][2], behind [warp][16][dim]
+  float* numbers = shared + kWarps * kDecodeHeads * kDim;  // [warp][16][2], behind [warp][16][dim]
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (g + 8 * h >= heads) continue;
-    const int r = warp * kHeads + g + 8 * h;
+    const int r = warp * kDecodeHeads + g + 8 * h;
     if (t == 0) {
       numbers[2 * r] = state.largest[0][h];
       numbers[2 * r + 1] = state.sum[0][h];
@@ -110,11 +68,12 @@ __device__ inline void MergeWarps(const RowState<kDim, 1>& state, int heads, flo
     const int head = i / kDim, d = i % kDim;
     float largest = -INFINITY, sum = 0, out = 0;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, numbers[2 * (w * kHeads + head)]);
+    for (int w = 0; w < kWarps; ++w)
+      largest = fmaxf(largest, numbers[2 * (w * kDecodeHeads + head)]);
     const float base = largest == -INFINITY ? 0 : largest;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const int r = w * kHeads + head;
+      const int r = w * kDecodeHeads + head;
       const float shrink = Exp2(numbers[2 * r] - base);
       sum += shrink * numbers[2 * r + 1];
       out += shrink * shared[r * kDim + d];
@@ -129,121 +88,43 @@ __device__ inline void MergeWarps(const RowState<kDim, 1>& state, int heads, flo
 }
 
 template <int kDim, bool kFp8>
-using DecodeTile = KvTile<kDim, kTileKeys, kWarp, kFp8>;
-// Shared memory of a warp in 16-byte pieces: the ring, and one widened tile of fp8.
-template <int kDim, bool kFp8>
-__host__ __device__ constexpr int WarpPieces() {
-  using Tile = DecodeTile<kDim, kFp8>;
-  return StagesOf(kDim) * 2 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
-}
-
-// The newest key and value, which the kernel in front writes: into a row of a warp's tile.
-template <int kDim, bool kFp8>
-class NewestRow {
- public:
-  using Tile = DecodeTile<kDim, kFp8>;
-  using Element = typename Tile::Element;
-
-  __device__ NewestRow(const KvView& kv, const OnlyRow& only, int32_t kv_head)
-      : key_(KvRowOf<Element>(kv, kv.key_offset, only.slot, only.position, kv_head, kDim)),
-        value_(key_ + (kv.value_offset - kv.key_offset) / static_cast<int64_t>(sizeof(Element))) {}
-
-  __device__ void Copy(int row, uint4* tile) const {
-    constexpr int kStep = 16 / sizeof(Element);
-#pragma unroll
-    for (int i = threadIdx.x % kWarp; i < 2 * Tile::kPieces; i += kWarp) {
-      const bool is_key = i < Tile::kPieces;
-      const int piece = i % Tile::kPieces;
-      CopyAsync(Tile::At(is_key ? tile : tile + Tile::kHalf, row, piece),
-                (is_key ? key_ : value_) + piece * kStep, true);
-    }
-  }
-
- private:
-  const Element *key_, *value_;
-};
-
-template <int kDim, bool kFp8>
 __global__ __launch_bounds__(WarpsOf(kDim) * kWarp) void Decode(const AttentionArgs a, int groups,
                                                                 float* scratch) {
-  using Tile = DecodeTile<kDim, kFp8>;
-  constexpr int kWarps = WarpsOf(kDim), kStages = StagesOf(kDim), kKeys = KeysOf(kDim);
   extern __shared__ uint4 shared[];
-  const int sequence = blockIdx.z, split = blockIdx.x, splits = gridDim.x;
-  const OnlyRow only = OnlyRowOf(a.rows, sequence);
-  if (only.row < 0) return GridWait();
-  const int32_t ratio = a.q_heads / a.kv_heads;
-  const int32_t kv_head = blockIdx.y / groups;
-  const int32_t first_head = kv_head * ratio + blockIdx.y % groups * kHeads;
-  const int32_t heads = min(kHeads, (kv_head + 1) * ratio - first_head);
-  const int32_t first_key = FirstKey(only.position, a.window);
-  const Part part = PartOf<kDim>(first_key, only.position + 1, split, splits);
-  if (part.low >= part.high) return GridWait();
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-
-  uint4* ring = shared + warp * WarpPieces<kDim, kFp8>();
-  uint4* wide = ring + kStages * 2 * Tile::kHalf;
-  const int32_t own = part.low + warp * kTileKeys;
-  const int count = own < part.high ? (part.high - own + kKeys - 1) / kKeys : 0;
-  const auto stage_of = [&](int i) { return ring + i % kStages * 2 * Tile::kHalf; };
-  const auto copy = [&](int i, int32_t end) {
-    if (i < count) {
-      Tile::Copy(a.kv, only.slot, kv_head, own + i * kKeys, first_key, end, lane, stage_of(i));
-    }
-    CopyCommit();
-  };
-  // Only the newest key and value are the kernel's in front; a warp whose last tile has them, and
-  // is asked for before the wait, adds them after it.
-  const int32_t newest_row = only.position - (own + (count - 1) * kKeys);
-  const bool adds_newest = part.high > only.position && newest_row >= 0 && newest_row < kTileKeys &&
-                           count > 0 && count < kStages;
-  const NewestRow<kDim, kFp8> newest(a.kv, only, kv_head);
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) copy(i, min(part.high, only.position));
+  DecodeBlock block;
+  if (!BlockOf<kDim>(a, groups, block)) return GridWait();
+  const WarpTiles<kDim, kFp8> tiles(a.kv, block,
+                                    shared + threadIdx.x / kWarp * WarpPieces<kDim, kFp8>());
+  tiles.AskBeforeWait();
   GridWait();
   GridTrigger();
-  if (adds_newest) {
-    CopyWait<0>();  // zeros came in their place
-    __syncwarp();
-    newest.Copy(newest_row, stage_of(count - 1));
-    CopyCommit();
-  }
+  tiles.AddNewest();
   uint32_t query[kDim / 16][4];
-  LoadQueries<kDim>(
-      static_cast<const Bf16*>(a.q) + (int64_t{only.row} * a.q_heads + first_head) * kDim, heads,
-      query);
+  LoadQueries<kDim>(static_cast<const Bf16*>(a.q) +
+                        (int64_t{block.only.row} * a.q_heads + block.first_head) * kDim,
+                    block.heads, query);
   const auto load_query = [&](int k, int, uint32_t(&fragment)[4]) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) fragment[c] = query[k / 2][c];
   };
   RowState<kDim, 1> state;
-  const Sight sight[1][2] = {{{first_key - 1, part.high - 1}, {first_key - 1, part.high - 1}}};
-  for (int i = 0; i < count; ++i) {
-    __syncwarp();  // the tile before is read
-    copy(i + kStages - 1, part.high);
-    if (adds_newest) {
-      CopyWait<0>();
-    } else {
-      CopyWait<kStages - 1>();
-    }
-    __syncwarp();
-    uint4* keys = stage_of(i);
-    if constexpr (kFp8) {
-      Tile::Widen(keys, lane, wide);
-      __syncwarp();
-      keys = wide;
-    }
-    const int32_t position = own + i * kKeys;
-    const bool masked = position < first_key || position + kTileKeys > part.high;
-    AttendTile<kDim, kTileKeys, 1>(state, load_query, keys, keys + Tile::kWideHalf, position,
-                                   masked, sight, a.scale * kLog2E);
+  const Sight seen = {block.first_key - 1, block.part.high - 1};
+  const Sight sight[1][2] = {{seen, seen}};
+  for (int i = 0; i < tiles.count(); ++i) {
+    uint4* keys = tiles.Take(i);
+    const int32_t position = tiles.Position(i);
+    const bool masked = position < block.first_key || position + kTileKeys > block.part.high;
+    AttendTile<kDim, kTileKeys, 1>(state, load_query, keys,
+                                   keys + DecodeTile<kDim, kFp8>::kWideHalf, position, masked,
+                                   sight, a.scale * kLog2E);
   }
   CopyWait<0>();
   __syncthreads();
   state.Finish(a.scale * kLog2E);
-  float* to = PartResult<kDim>(scratch, sequence, a.q_heads, first_head, splits, split);
-  MergeWarps<kDim>(state, heads, reinterpret_cast<float*>(shared), to,
-                   int64_t{splits} * (kDim + 2));
+  float* to =
+      PartResult<kDim>(scratch, blockIdx.z, a.q_heads, block.first_head, gridDim.x, blockIdx.x);
+  MergeWarps<kDim>(state, block.heads, reinterpret_cast<float*>(shared), to,
+                   int64_t{gridDim.x} * (kDim + 2));
 }
 
 // A block a head: every warp finds the factors of all parts, a lane's two parts at a time.
@@ -291,9 +172,9 @@ template <int kDim, bool kFp8>
 OpError Run(const AttentionArgs& a, int splits, float* scratch, const LaunchContext& context) {
   constexpr int kWarps = WarpsOf(kDim);
   constexpr size_t kTiles = size_t{kWarps} * WarpPieces<kDim, kFp8>() * 16;
-  constexpr size_t kMerge = size_t{kWarps} * kHeads * (kDim + 2) * 4;
+  constexpr size_t kMerge = size_t{kWarps} * kDecodeHeads * (kDim + 2) * 4;
   constexpr size_t kShared = kTiles > kMerge ? kTiles : kMerge;
-  const int groups = (a.q_heads / a.kv_heads + kHeads - 1) / kHeads;
+  const int groups = (a.q_heads / a.kv_heads + kDecodeHeads - 1) / kDecodeHeads;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Decode<kDim, kFp8>, kShared));
   SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(splits, a.kv_heads * groups, a.rows.sequences),
                                        kWarps * kWarp, kShared, Decode<kDim, kFp8>, a, groups,

@@ -183,33 +183,30 @@ __device__ inline void StorePart(const AttentionArgs& a, const Rows& rows, int o
   }
 }
 
-// parts: 0: a block makes all parts of its rows. Else every sequence has one row, and blockIdx.y is
-// the part, of so many.
-template <int kDim, bool kFp8>
-__global__ __launch_bounds__(kThreads, 2) void Attend(const AttentionArgs a, BlockShape shape,
-                                                      int parts, float* scratch) {
-  constexpr int kKeys = KeysOf(kDim), kPieces = kDim / 8;
-  using Tile = KvTile<kDim, kKeys, kThreads, kFp8>;
-  extern __shared__ uint4 shared[];
-  uint4* q = shared;
-  uint4* stages = shared + kRows * kPieces;
-  uint4* wide = stages + 4 * Tile::kHalf;  // fp8 only
-  GridTrigger();
-  GridWait();
-  Rows rows;
-  if (!RowsOfBlock(a, shape, parts > 0 ? 0 : gridDim.y - 1 - blockIdx.y, rows)) return;
+// Tiles [first, last] of keys that a block goes over; part_tiles: of each part.
+struct TilesOfBlock {
+  int32_t low, first, last, part_tiles;
+};
+template <int kDim>
+__device__ inline bool TilesOf(const AttentionArgs& a, const Rows& rows, int parts,
+                               TilesOfBlock& out) {
+  constexpr int kKeys = KeysOf(kDim);
   const int32_t last = rows.position + rows.count - 1;
-  const Parts own_parts = PartsOf(last, a.window);
-  const int32_t low = a.window > 0 ? max(0, rows.position - a.window + 1) : 0;
-  int32_t first_tile = low / kKeys, last_tile = last / kKeys;
-  if (parts > 0) {
-    const int32_t part = own_parts.first + blockIdx.y;
-    if (part >= own_parts.end) return;
-    first_tile = max(first_tile, part * (own_parts.keys / kKeys));
-    last_tile = min(last_tile, (part + 1) * (own_parts.keys / kKeys) - 1);
-  }
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, own = warp * 16;
+  const Parts own = PartsOf(last, a.window);
+  out.low = a.window > 0 ? max(0, rows.position - a.window + 1) : 0;
+  out.first = out.low / kKeys;
+  out.last = last / kKeys;
+  out.part_tiles = own.keys / kKeys;
+  if (parts == 0) return true;
+  const int32_t part = own.first + blockIdx.y;
+  out.first = max(out.first, part * out.part_tiles);
+  out.last = min(out.last, (part + 1) * out.part_tiles - 1);
+  return part < own.end;
+}
 
+template <int kDim>
+__device__ inline void CopyQueries(const AttentionArgs& a, const Rows& rows, uint4* q) {
+  constexpr int kPieces = kDim / 8;
   const Bf16* from = static_cast<const Bf16*>(a.q);
   for (int i = threadIdx.x; i < kRows * kPieces; i += kThreads) {
     const int r = i / kPieces, piece = i % kPieces;
@@ -219,13 +216,27 @@ __global__ __launch_bounds__(kThreads, 2) void Attend(const AttentionArgs a, Blo
               : 0;
     CopyAsync(TilePiece<kDim>(q, r, piece), from + at * kDim + piece * 8, valid);
   }
-  const auto stage_of = [&](int32_t i) { return stages + i % 2 * 2 * Tile::kHalf; };
-  const auto copy = [&](int32_t i) {
-    if (i <= last_tile) {
-      Tile::Copy(a.kv, rows.slot, rows.kv_head, i * kKeys, low, last + 1, threadIdx.x, stage_of(i));
-    }
-    CopyCommit();
-  };
+}
+
+template <int kDim, bool kFp8>
+using AttendTiles = KeyTiles<kDim, KeysOf(kDim), kThreads, kFp8>;
+
+// parts: 0: a block makes all parts of its rows. Else every sequence has one row, and blockIdx.y is
+// the part, of so many.
+template <int kDim, bool kFp8>
+__global__ __launch_bounds__(kThreads, 2) void Attend(const AttentionArgs a, BlockShape shape,
+                                                      int parts, float* scratch) {
+  constexpr int kKeys = KeysOf(kDim);
+  extern __shared__ uint4 shared[];
+  uint4* q = shared;
+  GridTrigger();
+  GridWait();
+  Rows rows;
+  TilesOfBlock of_block;
+  if (!RowsOfBlock(a, shape, parts > 0 ? 0 : gridDim.y - 1 - blockIdx.y, rows)) return;
+  if (!TilesOf<kDim>(a, rows, parts, of_block)) return;
+  CopyQueries<kDim>(a, rows, q);
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, own = warp * 16;
   const auto load_query = [&](int k, int, uint32_t(&fragment)[4]) {
     LoadTiles(fragment, TilePiece<kDim>(q, own + lane % 16, k + lane / 16));
   };
@@ -238,31 +249,27 @@ __global__ __launch_bounds__(kThreads, 2) void Attend(const AttentionArgs a, Blo
   const bool has_rows = own < rows.used();
   const int32_t first_position = rows.PositionOf(own), last_position = rows.PositionOf(own + 15);
   const int32_t seen_from = a.window > 0 ? last_position - a.window + 1 : 0;  // by all of the warp
-  const int32_t part_tiles = own_parts.keys / kKeys;
   RowState<kDim, 1> state;
   Totals<kDim> totals;
-  copy(first_tile);
-  for (int32_t i = first_tile; i <= last_tile; ++i) {
-    copy(i + 1);
-    CopyWait<1>();
-    __syncthreads();
-    uint4* keys = stage_of(i);
-    if constexpr (kFp8) {
-      Tile::Widen(keys, threadIdx.x, wide);
-      __syncthreads();
-      keys = wide;
-    }
+  const AttendTiles<kDim, kFp8> tiles = {a.kv,
+                                         rows.slot,
+                                         rows.kv_head,
+                                         of_block.low,
+                                         rows.position + rows.count,
+                                         of_block.first,
+                                         of_block.last,
+                                         shared + kRows * (kDim / 8)};
+  tiles.Each([&](int32_t i, uint4* keys, uint4* values) {
+    if (!has_rows) return;
     const int32_t position = i * kKeys;
-    if (has_rows && position <= last_position) {
+    if (position <= last_position) {
       const bool masked = position + kKeys - 1 > first_position || position < seen_from;
-      AttendTile<kDim, kKeys, 1>(state, load_query, keys, keys + Tile::kWideHalf, position, masked,
-                                 sight, a.scale * kLog2E);
+      AttendTile<kDim, kKeys, 1>(state, load_query, keys, values, position, masked, sight,
+                                 a.scale * kLog2E);
     }
-    __syncthreads();
-    const bool ends_part = i == last_tile || (i + 1) % part_tiles == 0;
-    if (parts == 0 && has_rows && ends_part) totals.Add(state, a.scale * kLog2E);
-  }
-  CopyWait<0>();
+    const bool ends_part = i == of_block.last || (i + 1) % of_block.part_tiles == 0;
+    if (parts == 0 && ends_part) totals.Add(state, a.scale * kLog2E);
+  });
   if (!has_rows) return;
   if (parts > 0) {
     StorePart<kDim>(a, rows, own, state, parts, blockIdx.y, scratch);
@@ -309,9 +316,7 @@ int PartsOfTable(const AttentionArgs& a) {
 
 template <int kDim, bool kFp8>
 OpError Run(const AttentionArgs& a, float* scratch, const LaunchContext& context) {
-  using Tile = KvTile<kDim, KeysOf(kDim), kThreads, kFp8>;
-  constexpr size_t kPieces =
-      size_t{kRows} * kDim / 8 + 4 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
+  constexpr size_t kPieces = size_t{kRows} * kDim / 8 + AttendTiles<kDim, kFp8>::kPieces;
   constexpr size_t kShared = kPieces * 16;
   static_assert(kShared <= 99 << 10);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Attend<kDim, kFp8>, kShared));

@@ -67,15 +67,27 @@ __device__ inline void StoreRows(const AttentionArgs& a, const RowState<kDim, kG
   }
 }
 
+template <int kDim>
+__device__ inline void CopyQueries(const AttentionArgs& a, const RowTile& tile, int head,
+                                   uint4* q) {
+  constexpr int kPieces = kDim / 8;
+  const Bf16* from = static_cast<const Bf16*>(a.q) + (int64_t{tile.row} * a.q_heads + head) * kDim;
+  for (int i = threadIdx.x; i < RowsOf(kDim) * kPieces; i += kThreads) {
+    const int r = i / kPieces, piece = i % kPieces;
+    const bool valid = r < tile.count;
+    const Bf16* at = from + (valid ? int64_t{r} * a.q_heads * kDim + piece * 8 : 0);
+    CopyAsync(TilePiece<kDim>(q, r, piece), at, valid);
+  }
+}
+
+template <int kDim, bool kFp8>
+using PrefillTiles = KeyTiles<kDim, KeysOf(kDim), kThreads, kFp8>;
+
 template <int kDim, bool kFp8>
 __global__ __launch_bounds__(kThreads, 2) void Prefill(const AttentionArgs a) {
-  constexpr int kKeys = KeysOf(kDim), kPieces = kDim / 8, kGroups = GroupsOf(kDim);
-  constexpr int kRows = RowsOf(kDim);
-  using Tile = KvTile<kDim, kKeys, kThreads, kFp8>;
+  constexpr int kKeys = KeysOf(kDim), kGroups = GroupsOf(kDim);
   extern __shared__ uint4 shared[];
   uint4* q = shared;
-  uint4* stages = shared + kRows * kPieces;
-  uint4* wide = stages + 4 * Tile::kHalf;  // fp8 only
   GridTrigger();
   GridWait();
   const int head = blockIdx.x;
@@ -84,22 +96,8 @@ __global__ __launch_bounds__(kThreads, 2) void Prefill(const AttentionArgs a) {
   const int32_t kv_head = head / (a.q_heads / a.kv_heads);
   const int32_t low = a.window > 0 ? max(0, tile.position - a.window + 1) : 0;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  CopyQueries<kDim>(a, tile, head, q);
 
-  const Bf16* from = static_cast<const Bf16*>(a.q) + (int64_t{tile.row} * a.q_heads + head) * kDim;
-  for (int i = threadIdx.x; i < kRows * kPieces; i += kThreads) {
-    const int r = i / kPieces, piece = i % kPieces;
-    const bool valid = r < tile.count;
-    const Bf16* at = from + (valid ? int64_t{r} * a.q_heads * kDim + piece * 8 : 0);
-    CopyAsync(TilePiece<kDim>(q, r, piece), at, valid);
-  }
-  const int32_t first_tile = low / kKeys, last_tile = (tile.end - 1) / kKeys;
-  const auto stage_of = [&](int32_t i) { return stages + i % 2 * 2 * Tile::kHalf; };
-  const auto copy = [&](int32_t i) {
-    if (i <= last_tile) {
-      Tile::Copy(a.kv, tile.slot, kv_head, i * kKeys, low, tile.end, threadIdx.x, stage_of(i));
-    }
-    CopyCommit();
-  };
   const int own = warp * kGroups * 16;  // first row of the warp
   RowState<kDim, kGroups> state;
   Sight sight[kGroups][2];
@@ -117,35 +115,28 @@ __global__ __launch_bounds__(kThreads, 2) void Prefill(const AttentionArgs a) {
   // Keys that all rows of the warp see.
   const int32_t seen_by_all = tile.position + own;
   const int32_t seen_from = a.window > 0 ? seen_by_all + kGroups * 16 - a.window : 0;
-  copy(first_tile);
-  for (int32_t i = first_tile; i <= last_tile; ++i) {
-    copy(i + 1);
-    CopyWait<1>();
-    __syncthreads();
-    uint4* keys = stage_of(i);
-    if constexpr (kFp8) {
-      Tile::Widen(keys, threadIdx.x, wide);
-      __syncthreads();
-      keys = wide;
-    }
+  const PrefillTiles<kDim, kFp8> tiles = {a.kv,
+                                          tile.slot,
+                                          kv_head,
+                                          low,
+                                          tile.end,
+                                          low / kKeys,
+                                          (tile.end - 1) / kKeys,
+                                          shared + RowsOf(kDim) * (kDim / 8)};
+  tiles.Each([&](int32_t i, uint4* keys, uint4* values) {
     const int32_t position = i * kKeys;
-    if (position < tile.position + own + kGroups * 16) {  // else no row of the warp sees it
-      const bool masked = position + kKeys - 1 > seen_by_all || position < seen_from;
-      AttendTile<kDim, kKeys, kGroups>(state, load_query, keys, keys + Tile::kWideHalf, position,
-                                       masked, sight, a.scale * kLog2E);
-    }
-    __syncthreads();
-  }
-  CopyWait<0>();
+    if (position >= seen_by_all + kGroups * 16) return;  // no row of the warp sees it
+    const bool masked = position + kKeys - 1 > seen_by_all || position < seen_from;
+    AttendTile<kDim, kKeys, kGroups>(state, load_query, keys, values, position, masked, sight,
+                                     a.scale * kLog2E);
+  });
   state.Finish(a.scale * kLog2E);
   StoreRows<kDim, kGroups>(a, state, tile, own, head);
 }
 
 template <int kDim, bool kFp8>
 OpError Run(const AttentionArgs& a, const LaunchContext& context) {
-  using Tile = KvTile<kDim, KeysOf(kDim), kThreads, kFp8>;
-  constexpr size_t kPieces =
-      size_t{RowsOf(kDim)} * kDim / 8 + 4 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
+  constexpr size_t kPieces = size_t{RowsOf(kDim)} * kDim / 8 + PrefillTiles<kDim, kFp8>::kPieces;
   constexpr size_t kShared = kPieces * 16;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Prefill<kDim, kFp8>, kShared));
   const int32_t longest = a.rows.longest < a.rows.rows ? a.rows.longest : a.rows.rows;

@@ -240,4 +240,46 @@ struct KvTile {
   }
 };
 
+// Tiles of keys and values one after the other, by a block of kThreads threads that all attend to
+// each: through two stages, one tile ahead, and for fp8 a widened one.
+template <int kDim, int kKeys, int kThreads, bool kFp8>
+struct KeyTiles {
+  using Tile = KvTile<kDim, kKeys, kThreads, kFp8>;
+  static constexpr int kPieces = 4 * Tile::kHalf + (kFp8 ? 2 * Tile::kWideHalf : 0);
+
+  const KvView& kv;
+  int64_t slot;
+  int32_t head, low, end;  // keys outside [low, end) are zeros
+  int32_t first, last;     // tiles
+  uint4* shared;           // [kPieces]
+
+  // attend(i, keys, values) by every thread. What was copied asynchronously before is there, too.
+  template <class Attend>
+  __device__ void Each(const Attend& attend) const {
+    Copy(first);
+    for (int32_t i = first; i <= last; ++i) {
+      Copy(i + 1);
+      CopyWait<1>();
+      __syncthreads();
+      uint4* keys = StageOf(i);
+      if constexpr (kFp8) {
+        uint4* wide = shared + 4 * Tile::kHalf;
+        Tile::Widen(keys, threadIdx.x, wide);
+        __syncthreads();
+        keys = wide;
+      }
+      attend(i, keys, keys + Tile::kWideHalf);
+      __syncthreads();
+    }
+    CopyWait<0>();
+  }
+
+ private:
+  __device__ uint4* StageOf(int32_t i) const { return shared + i % 2 * 2 * Tile::kHalf; }
+  __device__ void Copy(int32_t i) const {
+    if (i <= last) Tile::Copy(kv, slot, head, i * kKeys, low, end, threadIdx.x, StageOf(i));
+    CopyCommit();
+  }
+};
+
 }  // namespace switchyard::kernels::cuda
