@@ -93,8 +93,8 @@ BatchParts PlanParts(const MatmulArgs& a, int m, int steps, int least, int multi
 
 OpError AddParts(const MatmulArgs& a, int m, const BatchParts& parts,
                  const LaunchContext& context) {
-  return ForOutput(a.output,
-                   [&](auto output) { return Run<decltype(output)::value>(a, m, parts, context); });
+  return ForBatchOutput(
+      a.output, [&](auto output) { return Run<decltype(output)::value>(a, m, parts, context); });
 }
 
 int64_t BatchWorkspaceBytes(int32_t rows, int multiprocessors) {

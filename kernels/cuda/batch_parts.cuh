@@ -16,6 +16,11 @@ struct BatchParts {
   float* data = nullptr;  // [splits][tiles][m][kBatchN], or null: k is not cut
 };
 
+template <class Run>
+OpError ForBatchOutput(Output output, const Run& run) {
+  return ForOutput<Output::kBf16, Output::kF32, Output::kGateUp, Output::kQkv>(output, run);
+}
+
 // m: rows of x that a block is made for; `steps` of k, of which a part has `least` or more.
 BatchParts PlanParts(const MatmulArgs& a, int m, int steps, int least, int multiprocessors);
 // Adds the parts up, in their order, and stores the results as a.output says.

@@ -9,22 +9,20 @@
 
 namespace switchyard::kernels::cuda {
 
-// run(std::integral_constant<Output, ...>()) of the output that it is.
-template <class Run>
+// run(std::integral_constant<Output, ...>()) of that of a variant's outputs which it is.
+template <Output kFirst, Output... kOthers, class Run>
 OpError ForOutput(Output output, const Run& run) {
-  switch (output) {
-    case Output::kBf16:
-      return run(std::integral_constant<Output, Output::kBf16>());
-    case Output::kF32:
-      return run(std::integral_constant<Output, Output::kF32>());
-    case Output::kGateUp:
-      return run(std::integral_constant<Output, Output::kGateUp>());
-    case Output::kQkv:
-      return run(std::integral_constant<Output, Output::kQkv>());
-    case Output::kChosen:
-      break;
+  if (output == kFirst) return run(std::integral_constant<Output, kFirst>());
+  if constexpr (sizeof...(kOthers) > 0) {
+    return ForOutput<kOthers...>(output, run);
+  } else {
+    return {"the variant of the product has no such output"};
   }
-  return {"no such output"};
+}
+// Of a variant that does not store q, k and v.
+template <class Run>
+OpError ForPlainOutput(Output output, const Run& run) {
+  return ForOutput<Output::kBf16, Output::kF32, Output::kGateUp>(output, run);
 }
 
 // Row `row` of x that result row r multiplies.

@@ -332,7 +332,7 @@ OpError RunQuantBatch(const MatmulArgs& a, const LaunchContext& context) {
 
 template <class Format>
 OpError RunQuantBatch(const MatmulArgs& a, const LaunchContext& context) {
-  return ForOutput(a.output, [&](auto output) {
+  return ForBatchOutput(a.output, [&](auto output) {
     return RunQuantBatch<Format, decltype(output)::value>(a, context);
   });
 }

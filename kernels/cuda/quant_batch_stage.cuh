@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/batch_parts.cuh"
 #include "kernels/cuda/copy_barrier.cuh"
+#include "kernels/cuda/keep.cuh"
 #include "kernels/cuda/ring_stages.h"
 #include "kernels/cuda/weight_formats.cuh"
 #include "kernels/cuda/weight_tile.cuh"
@@ -36,14 +37,6 @@ __device__ inline void CopyPieceOrZeros(uint32_t shared, const void* global, boo
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
-}
-
-// Keeps a value in a register where the compiler would compute it anew for every use.
-__device__ inline void Keep(uint32_t& v) { asm volatile("" : "+r"(v)); }
-__device__ inline void Keep(int& v) { asm volatile("" : "+r"(v)); }
-template <class T>
-__device__ inline void Keep(const T*& v) {
-  asm volatile("" : "+l"(v));
 }
 
 // A lane's part of its warp's weight rows, which only it copies and reads: of tile j rows g and

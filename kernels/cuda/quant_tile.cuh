@@ -405,18 +405,9 @@ OpError RunQuantTile(const MatmulArgs& a, const LaunchContext& context) {
 
 template <class Tile>
 OpError RunQuantTile(const MatmulArgs& a, const LaunchContext& context) {
-  switch (a.output) {
-    case Output::kBf16:
-      return RunQuantTile<Tile, Output::kBf16>(a, context);
-    case Output::kF32:
-      return RunQuantTile<Tile, Output::kF32>(a, context);
-    case Output::kGateUp:
-      return RunQuantTile<Tile, Output::kGateUp>(a, context);
-    case Output::kQkv:
-    case Output::kChosen:
-      break;
-  }
-  return {"no such output of several rows"};
+  return ForPlainOutput(a.output, [&](auto output) {
+    return RunQuantTile<Tile, decltype(output)::value>(a, context);
+  });
 }
 
 }  // namespace switchyard::kernels::cuda

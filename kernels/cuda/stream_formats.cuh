@@ -26,12 +26,6 @@
 
 namespace switchyard::kernels::cuda {
 
-// Keeps a value in a register where the compiler would compute it anew for every use.
-__device__ inline uint32_t Kept(uint32_t v) {
-  asm volatile("mov.u32 %0, %0;" : "+r"(v));
-  return v;
-}
-
 // Of a chunk of x.
 struct ChunkOfX {
   float inverse;  // what its elements were divided by

@@ -133,10 +133,9 @@ OpError RunStream(const MatmulArgs& a, const LaunchContext& context) {
   const StreamArgs s = {a, PlanStream(w, experts ? 1 : a.rows, a.output == Output::kQkv,
                                       experts && !chosen ? a.rows : 1, context.capability,
                                       context.multiprocessors, chosen ? a.rows : 1)};
-  if (chosen) return RunStream<Format, Output::kChosen>(s, context);
-  return ForOutput(a.output, [&](auto output) {
-    return RunStream<Format, decltype(output)::value>(s, context);
-  });
+  return ForOutput<Output::kBf16, Output::kF32, Output::kGateUp, Output::kQkv, Output::kChosen>(
+      a.output,
+      [&](auto output) { return RunStream<Format, decltype(output)::value>(s, context); });
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -2,6 +2,7 @@
 
 // The warps of a streamed product that multiply.
 
+#include "kernels/cuda/keep.cuh"
 #include "kernels/cuda/stream_copy.cuh"
 #include "kernels/cuda/stream_formats.cuh"
 #include "kernels/cuda/stream_result.cuh"

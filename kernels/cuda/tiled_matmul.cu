@@ -160,18 +160,8 @@ OpError Run(const MatmulArgs& a, const LaunchContext& context) {
 }  // namespace
 
 OpError TiledMatmul(const MatmulArgs& a, const LaunchContext& context) {
-  switch (a.output) {
-    case Output::kBf16:
-      return Run<Output::kBf16>(a, context);
-    case Output::kF32:
-      return Run<Output::kF32>(a, context);
-    case Output::kGateUp:
-      return Run<Output::kGateUp>(a, context);
-    case Output::kQkv:
-    case Output::kChosen:
-      break;
-  }
-  return {"no such output of several rows"};
+  return ForPlainOutput(a.output,
+                        [&](auto output) { return Run<decltype(output)::value>(a, context); });
 }
 
 }  // namespace switchyard::kernels::cuda
