@@ -22,28 +22,28 @@ constexpr int64_t kStreamShared = 48 << 10;
 // Rows of x count for each expert alone where every row has its own. Shared memory is what the
 // largest instance asks for; quant_tile.cuh and quant_batch.cuh assert theirs.
 constexpr ProductVariant kProducts[] = {
-    // kernel, name, types, multiple_k, rows, experts, shifts, norms, qkv_rows, shared, a column,
-    // invariant, lowest capability
-    {ProductKernel::kStream, "stream", kBf16, 8, 1, kStreamMany, kOne, false, true, kStreamMany,
-     kStreamShared, 2, false, 80},
-    {ProductKernel::kStream, "stream", kFp8, 16, 1, kStreamMany, kOne, true, true, kStreamMany,
-     kStreamShared, 3, false, 80},
-    {ProductKernel::kStream, "stream", kFourBits, 32, 1, kStreamManyInt4, kOne, true, true,
+    // kernel, name, types, multiple_k, rows, experts, shifts, norms, picks, qkv_rows, shared, a
+    // column, invariant, lowest capability
+    {ProductKernel::kStream, "stream", kBf16, 8, 1, kStreamMany, kOne, false, true, true,
+     kStreamMany, kStreamShared, 2, false, 80},
+    {ProductKernel::kStream, "stream", kFp8, 16, 1, kStreamMany, kOne, true, true, true,
+     kStreamMany, kStreamShared, 3, false, 80},
+    {ProductKernel::kStream, "stream", kFourBits, 32, 1, kStreamManyInt4, kOne, true, true, true,
      kStreamManyInt4, kStreamShared, 3, false, 80},
-    {ProductKernel::kBatch, "batch", kBf16, 8, 1, 128, Bit(ExpertRows::kNone), false, false, 0,
-     99 << 10, 0, true, 80},
-    {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kAnyRows, false, false, 0, 96 << 10, 0,
-     true, 80},
+    {ProductKernel::kBatch, "batch", kBf16, 8, 1, 128, Bit(ExpertRows::kNone), false, false, true,
+     0, 99 << 10, 0, true, 80},
+    {ProductKernel::kTile, "tile", kBf16, 8, 1, kNoEnd, kAnyRows, false, false, true, 0, 96 << 10,
+     0, true, 80},
     {ProductKernel::kQuantBatch, "quant batch", kFp8, 16, 1, 64, Bit(ExpertRows::kNone), true,
-     false, 64, 99 << 10, 0, false, 80},
+     false, false, 64, 99 << 10, 0, false, 80},
     {ProductKernel::kQuantBatch, "quant batch", kFourBits, 32, 1, 64, Bit(ExpertRows::kNone), true,
-     false, 64, 99 << 10, 0, false, 80},
-    {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kAnyRows, true, false, 0,
+     false, false, 64, 99 << 10, 0, false, 80},
+    {ProductKernel::kQuantTile, "quant tile", kFp8, 16, 1, kNoEnd, kAnyRows, true, false, true, 0,
      99 << 10, 0, true, 80},
-    {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kAnyRows, true, false, 0,
-     99 << 10, 0, true, 80},
-    {ProductKernel::kGeneric, "generic", kAll, 1, 1, kNoEnd, kAnyRows, false, false, 0, 0, 0, true,
-     80},
+    {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, 1, kNoEnd, kAnyRows, true, false, true,
+     0, 99 << 10, 0, true, 80},
+    {ProductKernel::kGeneric, "generic", kAll, 1, 1, kNoEnd, kAnyRows, false, false, true, 0, 0, 0,
+     true, 80},
 };
 
 constexpr AttentionVariant kAttention[] = {
@@ -86,7 +86,7 @@ bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
          (s.k > 0 || v.kernel == ProductKernel::kGeneric) && rows >= v.least_rows &&
          rows <= v.most_rows && (!s.qkv || rows <= v.qkv_rows) &&
          (v.experts & Bit(s.experts)) != 0 && (!v.shifts || Shifts(s)) &&
-         (!s.invariant || v.invariant) &&
+         (!s.invariant || v.invariant) && (!s.norm || v.norms) && (!s.picks || v.picks) &&
          (v.kernel != ProductKernel::kStream || Streams(capability, s)) &&
          v.shared + v.shared_a_column * s.k <= SharedLimit(capability);
 }

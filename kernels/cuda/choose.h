@@ -38,6 +38,8 @@ struct ProductShape {
   ExpertRows experts = ExpertRows::kNone;
   bool qkv = false;     // rotated, to q and the KV pool
   bool aligned = true;  // weights and x start at multiples of 16 bytes
+  bool norm = false;    // x is normed on the way
+  bool picks = false;   // result rows are not one after the other those of x
   // The bits of a result row may not depend on how many rows there are.
   bool invariant = false;
 };
@@ -51,6 +53,7 @@ struct ProductVariant {
   uint32_t experts;  // ExpertRows
   bool shifts;       // group sizes are powers of two, and indices have 32 bits
   bool norms;        // norms the rows of x by itself
+  bool picks;        // reads other rows of x than its results'
   int64_t qkv_rows;  // up to so many rows it rotates and stores q, k and v by itself
   int64_t shared, shared_a_column;
   // Whether a result's bits depend on its rows of w and x alone; then they are the same by all such

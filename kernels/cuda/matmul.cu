@@ -108,6 +108,8 @@ ProductShape ShapeOf(const MatmulArgs& a, const LaunchContext& context) {
                                          : ExpertRows::kGrouped;
   s.qkv = a.output == Output::kQkv;
   s.aligned = Aligned(a.w) && Aligned(a.x);
+  s.norm = a.norm != nullptr;
+  s.picks = a.x_row != nullptr || a.x_divide != 1;
   s.invariant = context.invariant;
   return s;
 }
@@ -181,7 +183,11 @@ OpError Matmul(const MatmulArgs& a, const LaunchContext& context) {
   SWITCHYARD_RETURN_IF_OP_ERROR(
       CheckWeights({a.w, a.dtype, a.n, a.k, a.batch, a.scales, a.zeros, a.group}));
   const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a, context));
-  if (v == nullptr) return kNoKernel;
+  if (v == nullptr) {
+    return context.capability < kLowestCapability
+               ? kNoKernel
+               : OpError{"no kernel norms or rotates so many rows by itself"};
+  }
   switch (v->kernel) {
     case ProductKernel::kStream:
       return StreamMatmul(a, context);

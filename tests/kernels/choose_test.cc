@@ -88,6 +88,30 @@ TEST(ChooseTest, WhatRotatesIsChosenForFewRowsOnly) {
   EXPECT_EQ(ChooseProduct(90, s), nullptr);
 }
 
+// An argument that a kernel would not look at: a batch of normed rows finds none, and one whose
+// rows are picked another one.
+TEST(ChooseTest, WhatAKernelDoesNotDoIsNotLeftToIt) {
+  for (const int capability : kCapabilities) {
+    EveryShape([&](ProductShape s) {
+      s.norm = true;
+      const ProductVariant* v = ChooseProduct(capability, s);
+      EXPECT_TRUE(v == nullptr || v->norms) << v->name;
+      s.norm = false;
+      s.picks = true;
+      v = ChooseProduct(capability, s);
+      ASSERT_NE(v, nullptr) << DTypeName(s.dtype) << " k " << s.k << " rows " << s.rows;
+      EXPECT_NE(v->kernel, ProductKernel::kQuantBatch) << s.rows;
+    });
+    ProductShape batch{DType::kInt4, 128, 4096, 4096, 1, 16};
+    EXPECT_EQ(ChooseProduct(capability, batch)->kernel, ProductKernel::kQuantBatch);
+    batch.norm = true;
+    EXPECT_EQ(ChooseProduct(capability, batch), nullptr);
+    batch.norm = false;
+    batch.picks = true;
+    EXPECT_EQ(ChooseProduct(capability, batch)->kernel, ProductKernel::kQuantTile);
+  }
+}
+
 TEST(ChooseTest, EveryHeadSizeFindsAKernel) {
   for (const int capability : kCapabilities) {
     for (int32_t head = 1; head <= 1024; ++head) {
