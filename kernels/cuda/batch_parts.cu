@@ -7,11 +7,68 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 64;  // a block finds room beside those of the product
-constexpr int kMostSplits = 8;
 template <Output kOutput>
 constexpr bool kPairs = kOutput == Output::kGateUp || kOutput == Output::kQkv;
 template <Output kOutput>
-constexpr int kEach = kBatchN / (kPairs<kOutput> ? 8 : 4);  // threads of a tile's row
+constexpr int kEach = kBatchN / (kPairs<kOutput> ? 8 : 4);  // fours of a tile's row
+constexpr int kMostSplits = 8;
+
+// Results of row r of x: of four weight rows from `column` of a tile on, or of four pairs of them.
+// Where they go is looked up while the product runs, what they are added to asked for with the
+// parts.
+template <Output kOutput>
+class FourResults {
+ public:
+  __device__ FourResults(const MatmulArgs& a, int64_t tile, int64_t r, int column)
+      : a_(a), tile_(tile), r_(r), column_(column) {
+    if constexpr (kOutput == Output::kQkv) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int64_t pair = tile * (kBatchN / 2) + column + j;
+        target_[j] = {};
+        if (pair >= a.n / 2) continue;
+        target_[j] = TargetOfPair(a, static_cast<int32_t>(pair), static_cast<int32_t>(r));
+      }
+    }
+    if constexpr (kOutput == Output::kBf16) {
+      const int64_t n = tile * kBatchN + column;
+      Bf16* out = static_cast<Bf16*>(a.out) + r * a.n + n;
+      if (n < a.n && a.n % 4 == 0 && a.bias == nullptr &&
+          reinterpret_cast<uintptr_t>(out) % sizeof(uint2) == 0) {
+        whole_ = reinterpret_cast<uint2*>(out);
+      }
+    }
+  }
+
+  // What kernels in front have written.
+  __device__ void LoadBefore() {
+    if (whole_ != nullptr && a_.accumulate) before_ = *whole_;
+  }
+
+  __device__ void Store(float4 first, float4 second) const {
+    if constexpr (kOutput == Output::kQkv) {
+      StoreQkv(target_[0], first.x, second.x);
+      StoreQkv(target_[1], first.y, second.y);
+      StoreQkv(target_[2], first.z, second.z);
+      StoreQkv(target_[3], first.w, second.w);
+    } else if (whole_ != nullptr) {
+      *whole_ = {Pack(first.x + Low(before_.x), first.y + High(before_.x)),
+                 Pack(first.z + Low(before_.y), first.w + High(before_.y))};
+    } else {
+      StorePair<kOutput, kBatchN>(a_, tile_, r_, column_, {first.x, first.y}, {second.x, second.y});
+      StorePair<kOutput, kBatchN>(a_, tile_, r_, column_ + 2, {first.z, first.w},
+                                  {second.z, second.w});
+    }
+  }
+
+ private:
+  const MatmulArgs& a_;
+  const int64_t tile_, r_;
+  const int column_;
+  QkvTarget target_[kOutput == Output::kQkv ? 4 : 1];
+  uint2* whole_ = nullptr;  // all four together, without a bias
+  uint2 before_ = {0, 0};
+};
 
 // Four weight rows, or pairs of them, of one row of x a thread.
 template <Output kOutput>
@@ -22,8 +79,10 @@ __global__ __launch_bounds__(kThreads) void Add(const MatmulArgs a, int m, const
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t r = i / (int64_t{parts.tiles} * kRow), tile = i / kRow % parts.tiles;
   const int column = static_cast<int>(i % kRow) * 4;
+  if (r >= a.rows) return GridWait();
+  FourResults<kOutput> results(a, tile, r, column);
   GridWait();
-  if (r >= a.rows) return;
+  results.LoadBefore();
   const int at = kPairs<kOutput> ? column / 8 * 16 + column % 8 : column;
   const float* from = parts.data + (tile * m + r) * kN + at;
   // All of them are asked for before the first is there.
@@ -44,20 +103,7 @@ __global__ __launch_bounds__(kThreads) void Add(const MatmulArgs a, int m, const
     add(first, part[s][0]);
     if constexpr (kPairs<kOutput>) add(second, part[s][1]);
   }
-  if constexpr (kOutput == Output::kQkv) {
-    const float low[4] = {first.x, first.y, first.z, first.w};
-    const float high[4] = {second.x, second.y, second.z, second.w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int64_t pair = tile * (kN / 2) + column + j;
-      if (pair >= a.n / 2) return;
-      StoreQkv(TargetOfPair(a, static_cast<int32_t>(pair), static_cast<int32_t>(r)), low[j],
-               high[j]);
-    }
-  } else {
-    StorePair<kOutput, kN>(a, tile, r, column, {first.x, first.y}, {second.x, second.y});
-    StorePair<kOutput, kN>(a, tile, r, column + 2, {first.z, first.w}, {second.z, second.w});
-  }
+  results.Store(first, second);
 }
 
 template <Output kOutput>
