@@ -48,7 +48,7 @@ struct ProductVariant {
   ProductKernel kernel;
   const char* name;
   uint32_t types;      // a bit a DType
-  int64_t multiple_k;  // of the width
+  int64_t multiple_k, most_k;  // of the width
   int64_t least_rows, most_rows;
   uint32_t experts;  // ExpertRows
   bool shifts;       // group sizes are powers of two, and indices have 32 bits

@@ -6,7 +6,8 @@
 //
 //   variant     rows      weights    limit
 //   Stream      1 to 8    not f      memory: tensor cores on weights through a ring of a block; of
-//                                    four bits 1 to 4 rows, of any as many as there is room for
+//                                    quantized ones 1 to 4 rows, one if they are wider than 8192;
+//                                    of any as many as there is room for
 //   Batch       2 to 128  bf16       memory: tensor cores on weights through shared memory
 //   QuantBatch  1 to 64   quantized  instructions: weights become bf16 in registers
 //   Tiled       above     any        tensor cores; quantized weights become bf16 in registers

@@ -112,6 +112,25 @@ TEST(ChooseTest, WhatAKernelDoesNotDoIsNotLeftToIt) {
   }
 }
 
+TEST(ChooseTest, SeveralRowsAreStreamedUpToAWidth) {
+  const auto kernel = [](const Format& format, int64_t rows, int64_t k,
+                         ExpertRows experts = ExpertRows::kNone) {
+    return ChooseProduct(90, {format.dtype, format.group, 4096, k, 8, rows, experts})->kernel;
+  };
+  for (const Format& format : kFormats) {
+    if (format.dtype < DType::kF8E4M3 || format.group == 96) continue;
+    for (const int64_t k : {4096, 8192}) {
+      EXPECT_EQ(kernel(format, 4, k), ProductKernel::kStream) << DTypeName(format.dtype) << k;
+      EXPECT_EQ(kernel(format, 5, k), ProductKernel::kQuantBatch) << DTypeName(format.dtype) << k;
+    }
+    EXPECT_EQ(kernel(format, 1, 14336), ProductKernel::kStream) << DTypeName(format.dtype);
+    EXPECT_EQ(kernel(format, 2, 14336), ProductKernel::kQuantBatch) << DTypeName(format.dtype);
+    EXPECT_EQ(kernel(format, 64, 14336, ExpertRows::kEach), ProductKernel::kStream);
+  }
+  EXPECT_EQ(kernel({DType::kBF16, 0}, 8, 4096), ProductKernel::kStream);
+  EXPECT_EQ(kernel({DType::kBF16, 0}, 2, 14336), ProductKernel::kStream);
+}
+
 TEST(ChooseTest, EveryHeadSizeFindsAKernel) {
   for (const int capability : kCapabilities) {
     for (int32_t head = 1; head <= 1024; ++head) {
