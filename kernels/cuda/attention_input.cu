@@ -119,9 +119,8 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
       NormScratch s;
       s.Take(cut, args.rows.rows, hidden);
       if (!cut.ok()) return kScratchTooSmall;
-      SWITCHYARD_RETURN_IF_OP_ERROR(NormRows(args.x, nullptr, args.norm, args.eps, args.rows.rows,
-                                             hidden, s.normed, context));
-      a.x = s.normed;
+      SWITCHYARD_RETURN_IF_OP_ERROR(
+          NormForProduct(a, args.x, nullptr, args.norm, args.eps, s.normed, context));
     }
     a.workspace = cut.Rest();
     a.qkv = {args.rows,
@@ -149,9 +148,7 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
       a.eps = args.eps;
     } else {
       SWITCHYARD_RETURN_IF_OP_ERROR(
-          NormRows(x, nullptr, args.norm, args.eps, a.rows, hidden, s.normed, context));
-      a.x = s.normed;
-      a.norm = nullptr;
+          NormForProduct(a, x, nullptr, args.norm, args.eps, s.normed, context));
     }
     SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
     SWITCHYARD_RETURN_IF_OP_ERROR(StoreAll(args, first, a.rows, s.heads, context));

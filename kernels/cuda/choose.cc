@@ -27,32 +27,32 @@ constexpr int64_t kStreamWidth = 8192;
 // Rows of x count for each expert alone where every row has its own. Shared memory is what the
 // largest instance asks for; quant_tile.cuh and quant_batch.cuh assert theirs.
 constexpr ProductVariant kProducts[] = {
-    // kernel, name, types, multiple and most of k, rows, experts, shifts, norms, picks, qkv_rows,
-    // shared, a column, invariant, lowest capability
+    // kernel, name, types, multiple and most of k, rows, experts, shifts, norms, picks, halves,
+    // qkv_rows, shared, a column, invariant, lowest capability
     {ProductKernel::kStream, "stream", kBf16, 8, kNoEnd, 1, kStreamMany, kOne, false, true, true,
-     kStreamMany, kStreamShared, 2, false, 80},
-    {ProductKernel::kStream, "stream", kFp8, 16, kNoEnd, 1, 1, kOne, true, true, true, 1,
+     false, kStreamMany, kStreamShared, 2, false, 80},
+    {ProductKernel::kStream, "stream", kFp8, 16, kNoEnd, 1, 1, kOne, true, true, true, false, 1,
      kStreamShared, 3, false, 80},
-    {ProductKernel::kStream, "stream", kFourBits, 32, kNoEnd, 1, 1, kOne, true, true, true, 1,
-     kStreamShared, 3, false, 80},
+    {ProductKernel::kStream, "stream", kFourBits, 32, kNoEnd, 1, 1, kOne, true, true, true, false,
+     1, kStreamShared, 3, false, 80},
     {ProductKernel::kStream, "stream", kFp8, 16, kStreamWidth, 2, kStreamManyQuantized, kNoExperts,
-     true, true, true, kStreamManyQuantized, kStreamShared, 3, false, 80},
+     true, true, true, false, kStreamManyQuantized, kStreamShared, 3, false, 80},
     {ProductKernel::kStream, "stream", kFourBits, 32, kStreamWidth, 2, kStreamManyQuantized,
-     kNoExperts, true, true, true, kStreamManyQuantized, kStreamShared, 3, false, 80},
-    {ProductKernel::kBatch, "batch", kBf16, 8, kNoEnd, 1, 128, kNoExperts, false, false, true, 0,
-     99 << 10, 0, true, 80},
-    {ProductKernel::kTile, "tile", kBf16, 8, kNoEnd, 1, kNoEnd, kAnyRows, false, false, true, 0,
-     96 << 10, 0, true, 80},
+     kNoExperts, true, true, true, false, kStreamManyQuantized, kStreamShared, 3, false, 80},
+    {ProductKernel::kBatch, "batch", kBf16, 8, kNoEnd, 1, 128, kNoExperts, false, false, true,
+     false, 0, 99 << 10, 0, true, 80},
+    {ProductKernel::kTile, "tile", kBf16, 8, kNoEnd, 1, kNoEnd, kAnyRows, false, false, true, false,
+     0, 96 << 10, 0, true, 80},
     {ProductKernel::kQuantBatch, "quant batch", kFp8, 16, kNoEnd, 1, 64, kNoExperts, true, false,
-     false, 64, 99 << 10, 0, false, 80},
+     false, true, 64, 99 << 10, 0, false, 80},
     {ProductKernel::kQuantBatch, "quant batch", kFourBits, 32, kNoEnd, 1, 64, kNoExperts, true,
-     false, false, 64, 99 << 10, 0, false, 80},
+     false, false, false, 64, 99 << 10, 0, false, 80},
     {ProductKernel::kQuantTile, "quant tile", kFp8, 16, kNoEnd, 1, kNoEnd, kAnyRows, true, false,
-     true, 0, 99 << 10, 0, true, 80},
+     true, false, 0, 99 << 10, 0, true, 80},
     {ProductKernel::kQuantTile, "quant tile", kFourBits, 32, kNoEnd, 1, kNoEnd, kAnyRows, true,
-     false, true, 0, 99 << 10, 0, true, 80},
+     false, true, false, 0, 99 << 10, 0, true, 80},
     {ProductKernel::kGeneric, "generic", kAll, 1, kNoEnd, 1, kNoEnd, kAnyRows, false, false, true,
-     0, 0, 0, true, 80},
+     false, 0, 0, 0, true, 80},
 };
 
 constexpr AttentionVariant kAttention[] = {
@@ -96,6 +96,7 @@ bool Takes(const ProductVariant& v, int capability, const ProductShape& s) {
          rows <= v.most_rows && (!s.qkv || rows <= v.qkv_rows) &&
          (v.experts & Bit(s.experts)) != 0 && (!v.shifts || Shifts(s)) &&
          (!s.invariant || v.invariant) && (!s.norm || v.norms) && (!s.picks || v.picks) &&
+         (!s.halves || v.halves) &&
          (v.kernel != ProductKernel::kStream || Streams(capability, s)) &&
          v.shared + v.shared_a_column * s.k <= SharedLimit(capability);
 }

@@ -40,6 +40,7 @@ struct ProductShape {
   bool aligned = true;  // weights and x start at multiples of 16 bytes
   bool norm = false;    // x is normed on the way
   bool picks = false;   // result rows are not one after the other those of x
+  bool halves = false;  // x is f16
   // The bits of a result row may not depend on how many rows there are.
   bool invariant = false;
 };
@@ -47,13 +48,14 @@ struct ProductShape {
 struct ProductVariant {
   ProductKernel kernel;
   const char* name;
-  uint32_t types;      // a bit a DType
+  uint32_t types;              // a bit a DType
   int64_t multiple_k, most_k;  // of the width
   int64_t least_rows, most_rows;
   uint32_t experts;  // ExpertRows
   bool shifts;       // group sizes are powers of two, and indices have 32 bits
   bool norms;        // norms the rows of x by itself
   bool picks;        // reads other rows of x than its results'
+  bool halves;       // takes f16 rows of x, too, and is faster by them
   int64_t qkv_rows;  // up to so many rows it rotates and stores q, k and v by itself
   int64_t shared, shared_a_column;
   // Whether a result's bits depend on its rows of w and x alone; then they are the same by all such

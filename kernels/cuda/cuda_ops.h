@@ -182,5 +182,9 @@ OpError RouteFew(const MoeRouteArgs& a, float* logits, const LaunchContext& cont
 // out[r] = norm of row r (of row index[r] with an index) of x, as bf16.
 OpError NormRows(const void* x, const int32_t* index, const float* norm, float eps, int32_t rows,
                  int64_t width, void* out, const LaunchContext& context);
+// Norms the a.rows rows that `x` and `index` name for the product, into `normed`: f16 where it
+// takes that, else bf16.
+OpError NormForProduct(MatmulArgs& a, const void* x, const int32_t* index, const float* norm,
+                       float eps, __nv_bfloat16* normed, const LaunchContext& context);
 
 }  // namespace switchyard::kernels::cuda

@@ -25,8 +25,7 @@ OpError CudaOps::Head(const HeadArgs& args, Scratch scratch, Stream stream) {
   s.Take(cut, args.count, a.k);
   if (!cut.ok()) return kScratchTooSmall;
   SWITCHYARD_RETURN_IF_OP_ERROR(
-      NormRows(args.x, args.row, args.norm, args.eps, args.count, a.k, s.normed, context));
-  a.x = s.normed;
+      NormForProduct(a, args.x, args.row, args.norm, args.eps, s.normed, context));
   a.workspace = cut.Rest();
   return Product(a, context);
 }

@@ -110,6 +110,7 @@ ProductShape ShapeOf(const MatmulArgs& a, const LaunchContext& context) {
   s.aligned = Aligned(a.w) && Aligned(a.x);
   s.norm = a.norm != nullptr;
   s.picks = a.x_row != nullptr || a.x_divide != 1;
+  s.halves = a.halves;
   s.invariant = context.invariant;
   return s;
 }
@@ -170,6 +171,11 @@ bool SumsChosen(const MatmulArgs& a, const LaunchContext& context) {
 
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context) {
   return NormsItself(context.capability, ShapeOf(a, context));
+}
+
+bool TakesHalves(const MatmulArgs& a, const LaunchContext& context) {
+  const ProductVariant* v = ChooseProduct(context.capability, ShapeOf(a, context));
+  return v != nullptr && v->halves;
 }
 
 bool TakesQkv(const MatmulArgs& a, const LaunchContext& context) {

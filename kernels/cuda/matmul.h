@@ -66,6 +66,7 @@ struct SharedExpert {
 
 struct MatmulArgs {
   const __nv_bfloat16* x = nullptr;  // [rows][k]
+  bool halves = false;               // they are f16, kHalfRows times as large: for QuantBatch
   const int32_t* x_row = nullptr;    // [rows] or null: which row of x
   int32_t x_divide = 1;              // else result row r reads x row r / x_divide
   int32_t rows = 0;
@@ -95,6 +96,10 @@ struct MatmulArgs {
   Scratch workspace;  // for what a variant adds up or hands on; less, or none: slower
 };
 
+// What f16 rows of x are multiplied by. An element of a normed row is at most the root of its width
+// times the norm's weight: up to thousands of that have room.
+constexpr float kHalfRows = 0x1p-5f;
+
 constexpr int kBatchRows = 128;
 constexpr int kTileRows = 128, kSmallTileRows = 64;
 
@@ -107,6 +112,8 @@ inline bool IsPlain(DType type) { return type <= DType::kF16; }
 // pool straight from it.
 bool TakesNorm(const MatmulArgs& a, const LaunchContext& context);
 bool TakesQkv(const MatmulArgs& a, const LaunchContext& context);
+// Whether rows that are normed in front of it had better be f16.
+bool TakesHalves(const MatmulArgs& a, const LaunchContext& context);
 // Whether its rows, or each expert's, go through Stream; and whether it had better sum up the
 // experts' rows, which are one row's, itself.
 bool Streams(const MatmulArgs& a, const LaunchContext& context);

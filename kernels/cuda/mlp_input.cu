@@ -54,8 +54,7 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
     a.x = static_cast<const Bf16*>(args.x) + first * hidden;
     if (args.norm != nullptr) {
       SWITCHYARD_RETURN_IF_OP_ERROR(
-          NormRows(a.x, nullptr, args.norm, args.eps, a.rows, hidden, s.normed, context));
-      a.x = s.normed;
+          NormForProduct(a, a.x, nullptr, args.norm, args.eps, s.normed, context));
     }
     a.out = static_cast<Bf16*>(args.out) + first * width;
     const MatmulArgs both = BothHalves(a, gate_up);

@@ -12,19 +12,23 @@
 //
 // Limits on an H200, of 1 KiB of weights at the full read rate: 200 instructions. int4 needs 88 to
 // become bf16, and as many products as there are rows; all in all 165 with 16 rows and 260 with 64.
-// fp8 needs 64 and half as many products. The tensor core needs 1.6 ms for an 8B model's products
-// of 64 rows. They take 2.0 ms with 16 rows and 4.1 ms with 64 in int4, 2.6 and 4.2 ms in fp8: 40,
-// 20, 61 and 38% of the read limit (bench/results/h200.md).
+// fp8 needs 64, or 16 where x is f16, as rows are that were normed for it, and half as many
+// products. The tensor core needs 1.6 ms for an 8B model's products of 64 rows. They take 1.9 ms
+// with 16 rows and 3.9 ms with 64 in int4, 2.4 and 3.9 ms in fp8: 43, 21, 66 and 41% of the read
+// limit (bench/results/h200.md).
 //
 // What mattered: cp.async whose lanes neither read nor write next to each other takes a wavefront
 // a piece and reads sectors twice, so x lies in the order of its columns and is swizzled within
 // 128 bytes; scales come 16 bytes at a time, not a word a group; what the compiler would compute
 // anew each step is kept (Keep); few enough registers that the next kernel's blocks can begin.
 // Tried: one wide block a multiprocessor, its warps as many as balance the work (gate/up 13%
-// slower: all wait for each other); the two warps of a weight row with rings of their own (level).
+// slower: all wait for each other); the two warps of a weight row with rings of their own (level);
+// clusters of the blocks of a tile, which add its parts up in each other's shared memory, without a
+// second kernel (8 to 36% slower: a cluster begins where all its blocks find room at once).
 
 #include <algorithm>
 
+#include "kernels/cuda/halves.cuh"
 #include "kernels/cuda/multiply_chunk.cuh"
 #include "kernels/cuda/quant_batch_scales.cuh"
 
@@ -93,6 +97,18 @@ class QuantSums {
   }
 
  private:
+  // `first`: d is written, not added to.
+  __device__ static void MultiplyBy(float (&d)[4], bool first, uint32_t a0, uint32_t a1,
+                                    uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    if constexpr (Format::kHalves) {
+      if (first) d[0] = d[1] = d[2] = d[3] = 0;
+      MultiplyHalfTile(d, a0, a1, a2, a3, b0, b1);
+    } else if (first) {
+      MultiplyFirstTile(d, a0, a1, a2, a3, b0, b1);
+    } else {
+      MultiplyTile(d, a0, a1, a2, a3, b0, b1);
+    }
+  }
   __device__ static void MultiplyPiece(uint32_t x_at, bool first, const uint32_t (&w)[kTiles][2][4],
                                        float (&to)[kTiles][kColumns][4]) {
     // A product waits for the one before on the same sum: others come in between, four columns at a
@@ -108,19 +124,15 @@ class QuantSums {
 #pragma unroll
         for (int j = 0; j < kTiles; ++j) {
           float(&d)[4] = to[j][from + c];
-          if (first) {
-            MultiplyFirstTile(d, w[j][0][0], w[j][1][0], w[j][0][1], w[j][1][1], x[c].x, x[c].y);
-          } else {
-            MultiplyTile(d, w[j][0][0], w[j][1][0], w[j][0][1], w[j][1][1], x[c].x, x[c].y);
-          }
+          MultiplyBy(d, first, w[j][0][0], w[j][1][0], w[j][0][1], w[j][1][1], x[c].x, x[c].y);
         }
       }
 #pragma unroll
       for (int c = 0; c < kTogether; ++c) {
 #pragma unroll
         for (int j = 0; j < kTiles; ++j) {
-          MultiplyTile(to[j][from + c], w[j][0][2], w[j][1][2], w[j][0][3], w[j][1][3], x[c].z,
-                       x[c].w);
+          MultiplyBy(to[j][from + c], false, w[j][0][2], w[j][1][2], w[j][0][3], w[j][1][3], x[c].z,
+                     x[c].w);
         }
       }
     }

@@ -29,9 +29,21 @@ struct ConvertedFp8Format : Fp8Format {
   }
 };
 
+// By rows of x that are f16: one instruction a pair.
+struct HalfFp8Format : Fp8Format {
+  static constexpr bool kHalves = true;
+  static constexpr float kFactor = kFp8HalfFactor / kHalfRows;
+
+  __device__ static void Unpack(const uint4& v, int i, Lane, uint32_t (&pair)[4]) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) pair[j] = HalvesOfFp8(WordOf(v, 2 * i + j / 2), j % 2 == 1);
+  }
+};
+
 }  // namespace
 
 OpError QuantBatchFp8Matmul(const MatmulArgs& a, const LaunchContext& context) {
+  if (a.halves) return RunQuantBatch<HalfFp8Format>(a, context);
   return RunQuantBatch<ConvertedFp8Format>(a, context);
 }
 

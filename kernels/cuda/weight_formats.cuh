@@ -2,9 +2,9 @@
 
 // Every weight format as the product kernels see it: a lane holds pieces of 16 bytes of a weight
 // row (kLaneK neighbouring columns each) and turns eight columns at a time into four pairs of bf16,
-// in registers. A scale belongs either to all that four lanes hold in a piece (kChunkScale: it
-// multiplies the sum of that chunk of 4 kLaneK columns), or to a lane, and then multiplies the
-// weights.
+// in registers; kHalves: into f16, as x is. A scale belongs either to all that four lanes hold in a
+// piece (kChunkScale: it multiplies the sum of that chunk of 4 kLaneK columns), or to a lane, and
+// then multiplies the weights.
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/matmul.h"
@@ -64,6 +64,7 @@ struct Fp8Format {
   static constexpr int kLaneK = 16, kWords = 1, kScaleBytes = 4;
   static constexpr bool kChunkScale = true, kHasZeros = false;
   static constexpr float kFactor = 1.0f;
+  static constexpr bool kHalves = false;
   struct Lane {};
   __device__ static int64_t RowElement(const MatmulArgs& a, int64_t expert, int64_t row) {
     if (a.group == 0) return expert * a.n + row;
@@ -91,6 +92,7 @@ struct Int4Format {
   static constexpr int kLaneK = 32, kWords = 1, kScaleBytes = 2;
   static constexpr bool kChunkScale = true, kHasZeros = true;
   static constexpr float kFactor = 1.0f;
+  static constexpr bool kHalves = false;
   struct Lane {
     uint32_t minus_zero;  // -(128 + zero), twice
   };
@@ -117,6 +119,7 @@ struct Int4SmallFormat {
   static constexpr int kLaneK = 32, kWords = 2, kScaleBytes = 2;
   static constexpr bool kChunkScale = false, kHasZeros = true;
   static constexpr float kFactor = 1.0f;
+  static constexpr bool kHalves = false;
   struct Lane {
     uint32_t minus_zero;
     float scale;
@@ -144,6 +147,7 @@ struct Mxfp4Format {
   static constexpr int kLaneK = 32, kWords = 2, kScaleBytes = 1;
   static constexpr bool kChunkScale = false, kHasZeros = false;
   static constexpr float kFactor = 0x1p32f;
+  static constexpr bool kHalves = false;
   struct Lane {
     uint32_t scale;  // twice
   };

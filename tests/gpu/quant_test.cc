@@ -147,6 +147,39 @@ class GpuQuantOpsTest : public GpuTest, public ::testing::WithParamInterface<Qua
   Random random_{7};
 };
 
+// The largest that a normed element can be, the root of the width, times a large weight of the
+// norm.
+TEST_P(GpuQuantOpsTest, RowsOfOneLargeElement) {
+  constexpr int64_t kN = 130;
+  const int64_t k = QuantWidth(format_, 4096);
+  const QuantMatrix w(random_, format_, kN, k, 1, 1 / std::sqrt(static_cast<float>(k)));
+  for (const int32_t rows : {1, 3, 16, 33, 64}) {
+    std::vector<float> x = RandomBf16(random_, rows * k, 1e-2f), norm = RandomVector(random_, k);
+    std::vector<int32_t> row(rows);
+    for (int32_t r = 0; r < rows; ++r) {
+      row[r] = r;
+      x[r * k + r] = 1024;
+      norm[r] = 1000;
+    }
+    DeviceBf16 device_x(x);
+    DeviceArray<float> device_norm(norm), out(rows * kN);
+    DeviceArray<int32_t> device_row(row);
+    ScratchShape need;
+    need.rows = need.logit_rows = rows;
+    need.hidden = static_cast<int32_t>(k);
+    need.quantized = true;
+    DeviceScratch scratch(*ops_, need);
+    std::vector<float> expected(rows * kN);
+    HeadArgs args = {rows, row.data(), x.data(), norm.data(), 1e-6f, w.plain()};
+    args.logits = expected.data();
+    ASSERT_TRUE(reference_->Head(args, {}, nullptr).ok());
+    args = {rows, device_row.data(), device_x.data(), device_norm.data(), 1e-6f, w.quantized()};
+    args.logits = out.data();
+    ASSERT_STREQ(ops_->Head(args, scratch, nullptr).message, nullptr);
+    ExpectNear(expected, out.Get(), 1000 * kDotOfRounded, 2 * kBf16Epsilon, "head");
+  }
+}
+
 TEST_P(GpuQuantOpsTest, AttentionInput) {
   constexpr int32_t kDim = 64, kQ = 6, kKv = 2;
   const int64_t width = (kQ + 2 * kKv) * kDim, hidden = QuantWidth(format_, 1300);

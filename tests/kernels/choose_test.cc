@@ -131,6 +131,19 @@ TEST(ChooseTest, SeveralRowsAreStreamedUpToAWidth) {
   EXPECT_EQ(kernel({DType::kBF16, 0}, 2, 14336), ProductKernel::kStream);
 }
 
+TEST(ChooseTest, OnlyTheBatchedProductOfFp8TakesF16Rows) {
+  for (const int capability : kCapabilities) {
+    EveryShape([&](ProductShape s) {
+      s.halves = true;
+      const ProductVariant* v = ChooseProduct(capability, s);
+      if (v == nullptr) return;
+      EXPECT_EQ(v->kernel, ProductKernel::kQuantBatch) << v->name;
+      EXPECT_EQ(s.dtype, DType::kF8E4M3);
+    });
+    EXPECT_TRUE(ChooseProduct(capability, {DType::kF8E4M3, 0, 4096, 4096, 1, 16})->halves);
+  }
+}
+
 TEST(ChooseTest, EveryHeadSizeFindsAKernel) {
   for (const int capability : kCapabilities) {
     for (int32_t head = 1; head <= 1024; ++head) {
