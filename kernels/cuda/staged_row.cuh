@@ -60,6 +60,38 @@ struct StagedRows {
     } while (first < padded);
   }
 
+  // process(pieces, v, valid): two pieces of a chunk of 2 kHalf, which are kHalf apart, a thread;
+  // all of a warp's lanes call it together, those that have none with zeros that are not valid.
+  template <int kHalf, class Process>
+  __device__ void EachPair(const Process& process) const {
+    constexpr int kAhead = 2;
+    const int pairs = padded / 2;
+    int next = thread;
+    bool is_first = true;
+    do {
+      uint4 v[kAhead][2];
+      int at[kAhead][2];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const int i = next + j * threads, chunk = i / kHalf;
+        // Lanes of every other chunk begin with its second half: then what lanes store together
+        // meets fewer banks twice.
+        at[j][0] = chunk * 2 * kHalf + (i % kHalf ^ chunk % 2 * kHalf);
+        at[j][1] = at[j][0] ^ kHalf;
+        v[j][0] = Load(at[j][0]);
+        v[j][1] = Load(at[j][1]);
+      }
+      if (is_first && threadIdx.x % kWarp == 0) asked.Arrive();
+      is_first = false;
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const int i = next + j * threads;
+        if (i / kWarp * kWarp < pairs) process(at[j], v[j], i < pairs);
+      }
+      next += kAhead * threads;
+    } while (next / kWarp * kWarp < pairs);
+  }
+
  private:
   __device__ uint4 Load(int i) const {
     bool inside = i < pieces;

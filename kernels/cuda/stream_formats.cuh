@@ -64,19 +64,23 @@ __device__ inline T OverLanes(T v, const Add& add) {
   return v;
 }
 
-// x chunk by chunk of kLanes pieces: store(i, v, largest) stores piece i of a chunk whose largest
-// element is that. Returns the sum of the thread's squares.
-template <int kLanes, class Rows, class Store>
+// x chunk by chunk of kPieces pieces, two a lane: store(at, v, largest, valid) stores pieces at[0]
+// and at[1] of a chunk whose largest element is that, if they are valid. Returns the sum of the
+// thread's squares.
+template <int kPieces, class Rows, class Store>
 __device__ inline float StageChunks(const Rows& row, const Store& store) {
   float squares = 0;
-  row.Each([&](int i, const uint4& piece) {
-    float v[8];
-    NormedElements(piece, row.norm != nullptr && i < row.pieces ? row.norm + 2 * i : nullptr, v,
-                   squares);
+  row.template EachPair<kPieces / 2>([&](const int(&at)[2], const uint4(&pieces)[2], bool valid) {
+    float v[2][8];
     float largest = 0;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) largest = LargerOrNan(largest, fabsf(v[j]));
-    store(i, v, OverLanes<kLanes>(largest, LargerOrNan));
+    for (int p = 0; p < 2; ++p) {
+      const bool normed = row.norm != nullptr && at[p] < row.pieces;
+      NormedElements(pieces[p], normed ? row.norm + 2 * at[p] : nullptr, v[p], squares);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) largest = LargerOrNan(largest, fabsf(v[p][j]));
+    }
+    store(at, v, OverLanes<kPieces / 2>(largest, LargerOrNan), valid);
   });
   return squares;
 }
@@ -123,20 +127,26 @@ struct StreamFp8 : Fp8Format {
 
   template <class Rows>
   __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
-    constexpr int kPieces = kLaneK / 8, kLanes = 4 * kPieces;
-    const auto store = [&](int i, const float(&v)[8], float largest) {
+    constexpr int kPieces = kLaneK / 8, kChunk = 4 * kPieces;
+    const auto store = [&](const int(&at)[2], const float(&v)[2][8], float largest, bool valid) {
       const uint32_t exponent = min(max(__float_as_uint(largest) >> 23, 14u), 253u);
       const float up = __uint_as_float((267 - exponent) << 23);
-      uint32_t words[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const __half2 pair = __floats2half2_rn(v[2 * j] * up, v[2 * j + 1] * up);
-        words[j] = *reinterpret_cast<const uint32_t*>(&pair);
+      if (!valid) return;
+      if (at[0] % (kChunk / 2) == 0) {
+        chunks[at[0] / kChunk] = {__uint_as_float((exponent - 13) << 23), 0, {}};
       }
-      if (i % kLanes == 0) chunks[i / kLanes] = {__uint_as_float((exponent - 13) << 23), 0, {}};
-      row.to[StreamPlace<kPieces>(i)] = make_uint4(words[0], words[1], words[2], words[3]);
+#pragma unroll
+      for (int p = 0; p < 2; ++p) {
+        uint32_t words[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const __half2 pair = __floats2half2_rn(v[p][2 * j] * up, v[p][2 * j + 1] * up);
+          words[j] = *reinterpret_cast<const uint32_t*>(&pair);
+        }
+        row.to[StreamPlace<kPieces>(at[p])] = make_uint4(words[0], words[1], words[2], words[3]);
+      }
     };
-    return StageChunks<kLanes>(row, store);
+    return StageChunks<kChunk>(row, store);
   }
   template <bool kMany, class LoadX>
   __device__ static void Multiply(const uint4& low, const uint4& high, const ScaleWords& low_scale,
@@ -172,36 +182,42 @@ __device__ inline void MultiplyByteTile(int32_t (&d)[4], uint32_t a0, uint32_t a
 // x in 16 bits of its chunk's largest element, as two planes of bytes: a staged chunk is 256 bytes,
 // for either half of a word's nibbles the upper bytes and the lower, each for four lanes. The first
 // half's nibbles hold columns 0, kSecond, kThird and kFourth, the other's those kNext further.
-// chunk(i, unit, own): what is to be kept of the chunk of piece i; `own`: the lane's sum of its
-// integers.
-template <int kSecond, int kThird, int kFourth, int kNext, class Rows, class Chunk>
+// chunk(i, unit, sum) keeps what is known of chunk i; `sum`: of its integers, if kSums.
+template <int kSecond, int kThird, int kFourth, int kNext, bool kSums, class Rows, class Chunk>
 __device__ inline float StagePlanes(const Rows& row, const Chunk& chunk) {
-  constexpr int kLanes = 16;
+  constexpr int kPieces = 16;               // of a chunk
   constexpr float kMost = 127 * 256 + 127;  // of an element: both bytes are signed
-  const auto store = [&](int i, const float(&v)[8], float largest) {
+  const auto store = [&](const int(&at)[2], const float(&v)[2][8], float largest, bool valid) {
     // Of zeros, or of what is next to them, a number that can be divided by.
     const float unit = LargerOrNan(largest, 0x1p-100f) * (1 / kMost), up = __fdividef(1.0f, unit);
-    // An integer appears in the fraction of 1.5 * 2^23 + itself; 128 more, so that its lower byte
-    // less 128 is signed, and the next one is the upper byte.
-    uint32_t all[8];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) all[j] = __float_as_uint(fmaf(v[j], up, 12582912.0f + 128.0f));
     int32_t upper_sum = 0, lower_sum = 0;
-    uint32_t* to = reinterpret_cast<uint32_t*>(row.to) + i / kLanes * 64 + i % kLanes;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t* b = all + kNext * half;
-      const uint32_t first = __byte_perm(b[0], b[kSecond], 0x5140);
-      const uint32_t second = __byte_perm(b[kThird], b[kFourth], 0x5140);
-      const uint32_t lower = __byte_perm(first, second, 0x5410) ^ 0x80808080u;
-      const uint32_t upper = __byte_perm(first, second, 0x7632);
-      to[32 * half] = upper, to[32 * half + 16] = lower;
-      upper_sum = __dp4a(static_cast<int32_t>(upper), 0x01010101, upper_sum);
-      lower_sum = __dp4a(static_cast<int32_t>(lower), 0x01010101, lower_sum);
+    for (int p = 0; p < 2; ++p) {
+      // An integer appears in the fraction of 1.5 * 2^23 + itself; 128 more, so that its lower byte
+      // less 128 is signed, and the next one is the upper byte.
+      uint32_t all[8];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) all[j] = __float_as_uint(fmaf(v[p][j], up, 12582912.0f + 128.0f));
+      uint32_t* to = reinterpret_cast<uint32_t*>(row.to) + at[p] / kPieces * 64 + at[p] % kPieces;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t* b = all + kNext * half;
+        const uint32_t first = __byte_perm(b[0], b[kSecond], 0x5140);
+        const uint32_t second = __byte_perm(b[kThird], b[kFourth], 0x5140);
+        const uint32_t lower = __byte_perm(first, second, 0x5410) ^ 0x80808080u;
+        const uint32_t upper = __byte_perm(first, second, 0x7632);
+        if (valid) to[32 * half] = upper, to[32 * half + 16] = lower;
+        if (kSums) {
+          upper_sum = __dp4a(static_cast<int32_t>(upper), 0x01010101, upper_sum);
+          lower_sum = __dp4a(static_cast<int32_t>(lower), 0x01010101, lower_sum);
+        }
+      }
     }
-    chunk(i, unit, upper_sum * 256 + lower_sum);
+    int32_t sum = upper_sum * 256 + lower_sum;
+    if (kSums) sum = OverLanes<kPieces / 2>(sum, [](int32_t a, int32_t b) { return a + b; });
+    if (valid && at[0] % (kPieces / 2) == 0) chunk(at[0] / kPieces, unit, sum);
   };
-  return StageChunks<kLanes>(row, store);
+  return StageChunks<kPieces>(row, store);
 }
 
 // Groups of any multiple of 128, symmetric or with zeros. The first half of a word's nibbles are
@@ -216,10 +232,8 @@ struct StreamInt4Of : Int4Format {
 
   template <class Rows>
   __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
-    constexpr int kLanes = 16;
-    return StagePlanes<4, 1, 5, 2>(row, [&](int i, float unit, int32_t own) {
-      const int32_t sum = OverLanes<kLanes>(own, [](int32_t a, int32_t b) { return a + b; });
-      if (i % kLanes == 0) chunks[i / kLanes] = {unit / 16, sum * 16, {}};
+    return StagePlanes<4, 1, 5, 2, true>(row, [&](int i, float unit, int32_t sum) {
+      chunks[i] = {unit / 16, sum * 16, {}};
     });
   }
   template <bool kMany, class LoadX>
@@ -263,9 +277,8 @@ struct StreamMxfp4Row : Mxfp4Format {
 
   template <class Rows>
   __device__ static float Stage(const Rows& row, ChunkOfX* chunks) {
-    constexpr int kLanes = 16;
-    return StagePlanes<2, 4, 6, 1>(row, [&](int i, float unit, int32_t) {
-      if (i % kLanes == 0) chunks[i / kLanes] = {unit, 0, {}};
+    return StagePlanes<2, 4, 6, 1, false>(row, [&](int i, float unit, int32_t) {
+      chunks[i] = {unit, 0, {}};
     });
   }
   template <bool kMany, class LoadX>
