@@ -203,7 +203,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   uint64_t pauses = 0;
   uint64_t submits = 0;
   uint64_t samples = 0;  // of the devices that were asked for
-  uint64_t unseen = 0;  // bytes of requests that were sent, and no live worker has looked at
+  uint64_t unseen = 0;   // bytes of requests that were sent, and no live worker has looked at
   uint64_t most_unseen = 0;
   Nanos swapping = 0;  // time that leases of weights took to grow
   std::function<void(Incarnation, const v1::ToWorker&)> on_sent;  // it has not arrived yet
