@@ -27,10 +27,24 @@ bool SameMemory(const v1::SupervisorConfig& a, const v1::SupervisorConfig& b) {
          a.has_reserve_bytes() == b.has_reserve_bytes() && a.reserve_bytes() == b.reserve_bytes();
 }
 
+std::string TextOf(const Texts& texts, size_t device) {
+  const int i = static_cast<int>(device);
+  return i < texts.size() ? texts[i] : "";
+}
+
 absl::StatusOr<Budget> PossibleBudget(const v1::SupervisorConfig& config) {
   ASSIGN_OR_RETURN(Budget budget, ConfiguredBudget(config));
   RETURN_IF_ERROR(CheckMemory(budget));
   return budget;
+}
+
+// Of what would be in force: the host budget is that of the start.
+absl::Status CheckBesideHostBudget(const Budget& budget) {
+  const absl::Status room = CheckMemory(budget);
+  if (room.ok()) return room;
+  return absl::Status(room.code(),
+                      absl::StrCat("until a restart host_memory is that of the last start, and ",
+                                   room.message(), "; a restart takes the file as it is"));
 }
 
 }  // namespace
@@ -51,13 +65,11 @@ absl::StatusOr<InForce> ReloadBudget(const Configuration& read, const InForce& n
                      absl::StrJoin(now.budget.devices, ", ", name), " as at the start"));
   }
   // A size that is not told is found anew each time: only what is told differently has changed.
-  const Texts &texts = next.told.config.devices(), &old_texts = old_config.devices();
-  for (int i = 0; i < texts.size(); ++i) {
-    if (i < old_texts.size() && texts[i] == old_texts[i]) continue;
-    next.budget.devices[static_cast<size_t>(i)] = found.devices[static_cast<size_t>(i)];
+  for (size_t i = 0; i < found.devices.size(); ++i) {
+    if (TextOf(read.config.devices(), i) == TextOf(old_config.devices(), i)) continue;
+    next.budget.devices[i] = found.devices[i];
   }
-  // Of what would be in force: the host budget is that of the start.
-  RETURN_IF_ERROR(CheckMemory(next.budget));
+  RETURN_IF_ERROR(CheckBesideHostBudget(next.budget));
   return next;
 }
 

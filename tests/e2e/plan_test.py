@@ -121,8 +121,9 @@ class LifelineTest(unittest.TestCase):
         """Freezes a planner that has begun its work, and returns it. (Not by SIGSTOP: those that
         are stopped when their parent dies are sent SIGHUP.)"""
         for planner in planners(pid):
-            if status_of(planner, "Threads") in ("1", None):
-                continue  # its first threads come when it has seen to its lifeline
+            # Both come when it has seen to its lifeline; a sanitizer has a thread from the start.
+            if status_of(planner, "NoNewPrivs") != "1" or status_of(planner, "Threads") == "1":
+                continue
             try:
                 Frozen(planner)
                 return planner

@@ -13,6 +13,7 @@
 namespace switchyard::supervisor {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -46,6 +47,18 @@ TEST(BudgetReload, WhatIsNotToldStaysAsItWasFound) {
   EXPECT_EQ(next->budget.devices[0].capacity_bytes, 5 * kMiB);
 }
 
+// As a start would find it.
+TEST(BudgetReload, ASizeThatIsNotToldAnyMoreIsFound) {
+  const auto start = ConfiguredBudget(Told("devices: 'cpu'").config);
+  ASSERT_TRUE(start.ok()) << start.status();
+  const InForce now = Now("cpu=1MiB", kMiB);
+  for (const char* text : {"devices: 'cpu'", ""}) {
+    const auto next = ReloadBudget(Told(text), now);
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_NE(next->budget.devices[0].capacity_bytes, kMiB) << text;
+  }
+}
+
 TEST(BudgetReload, WhatCannotBeIsRefused) {
   const InForce now = Now("cpu=64MiB", 64 * kMiB);
   for (const char* bad : {"devices: 'cpu=0'", "devices: 'cpu=999TiB'", "devices: 'no-such-gpu'",
@@ -76,7 +89,9 @@ TEST(BudgetReload, TheHostBudgetInForceCounts) {
   const auto fits = ReloadBudget(Told("devices: 'cpu=2MiB'"), now);
   EXPECT_TRUE(fits.ok()) << fits.status();
   EXPECT_THAT(std::string(ReloadBudget(Told("devices: 'cpu=3MiB'"), now).status().message()),
-              HasSubstr("(host_memory) beside the 3.00 MiB of cpu"));
+              AllOf(HasSubstr("(host_memory) beside the 3.00 MiB of cpu"),
+                    HasSubstr("until a restart host_memory is that of the last start"),
+                    HasSubstr("a restart takes the file as it is")));
 }
 
 TEST(BudgetReload, TheDevicesAreThoseOfTheStart) {

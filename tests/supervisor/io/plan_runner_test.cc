@@ -27,23 +27,18 @@ using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 // What it does hangs on the model's name. `meet`: ends once seven more of them run.
-constexpr char kScript[] = R"(#!/bin/sh
+constexpr char kScript[] = R"sh(#!/bin/sh
 cd "${0%/*}" || exit 9
 echo $$ > "pids/$$"
 echo "$@" > arguments
 case "$3" in
   *hang*) exec sleep 1000 ;;
   *mute*) exec >&- 2>&-; exec sleep 1000 ;;
-  *meet*) until [ "$(ls pids | wc -l)" -ge 8 ];
-do sleep 0.01;
-done;
-;
-  *refuse*) echo "it will not do" >&2;
-  exit 1;
-  ;
+  *meet*) until [ "$(ls pids | wc -l)" -ge 8 ]; do sleep 0.01; done ;;
+  *refuse*) echo "it will not do" >&2; exit 1 ;;
 esac
 echo 'model: "planned" image_bytes: 7'
-)";
+)sh";
 
 class PlanRunnerTest : public ::testing::Test {
  protected:
