@@ -184,9 +184,11 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
   v1::ReloadConfigReply reply;
   Resize(devices, reply);
   std::set<std::string> kept;
+  std::vector<std::string> order;
   for (ModelEntry& entry : catalog) {
     const std::string name = entry.model.name();
     kept.insert(name);
+    order.push_back(name);
     ModelRecord* model = Find(name);
     if (model == nullptr) {
       reply.add_added(name);
@@ -211,6 +213,10 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
     model->leave = Leave::kNo;  // also takes back a removal
     BeginLeave(*model, Leave::kReplace);
   }
+  for (const std::string& name : state_.order) {
+    if (kept.count(name) == 0) order.push_back(name);  // on its way out
+  }
+  state_.order = std::move(order);
   for (const auto& [name, model] : state_.models) {
     if (kept.count(name) > 0 || model->leave == Leave::kRemove) continue;
     reply.add_removed(name);

@@ -319,6 +319,28 @@ TEST_F(RouterTest, ReloadAddsChangesAndRemoves) {
   EXPECT_EQ(h_->world.WorkerOf("c"), nullptr);
 }
 
+// By which the default is chosen, too; who is on its way out comes last.
+TEST_F(RouterTest, AReloadBringsTheOrderOfTheFiles) {
+  auto catalog = Catalog();
+  const std::vector<ModelEntry> first{catalog[1], catalog[2]};
+  Begin(300 * kMiB, 1024 * kMiB, first);
+  Settle();
+  EXPECT_EQ(h_->router->GetStatus().default_model(), "b");
+  const auto order = [&] {
+    std::string names;
+    for (const Standing& standing : h_->router->Standings()) names += standing.model;
+    return names;
+  };
+  EXPECT_EQ(order(), "bc");
+  ASSERT_TRUE(h_->router->Reload(catalog).ok());
+  EXPECT_EQ(order(), "abc");
+  const auto reply = h_->router->Reload({catalog[0], catalog[2]});
+  EXPECT_EQ(order(), "acb");
+  EXPECT_EQ(reply->default_model(), "a");
+  Settle();
+  EXPECT_EQ(order(), "ac");
+}
+
 TEST_F(RouterTest, WhoRunsInAModelThatAReloadChangesIsToldSo) {
   options_.drain_timeout = kSecond;
   Begin(300 * kMiB);
