@@ -96,11 +96,11 @@ class FileTest(Checkpoints):
         s.control.ReloadConfig(control.ReloadConfigRequest(), timeout=30)
 
     def answer_of(self, s):
-        """(What the victim says, None), or (None, the code that it fails with)."""
+        """(What the victim says, None), or (None, the error that it fails with)."""
         try:
             return s.generate("victim")[1], None
         except grpc.RpcError as error:
-            return None, error.code()
+            return None, error
 
     def answer_when_replaced(self):
         """What the victim says if the other's weights were there from the beginning, if anything."""
@@ -128,15 +128,17 @@ class FileTest(Checkpoints):
                 load = Background(lambda: self.answer_of(s))
                 pause(rounds.random.uniform(0, 0.08))
                 how = self.spoil(rounds.random)
-                answer, code = load.join()
+                answer, error = load.join()
                 if answer is not None:  # all of one file: never some weights of either
                     self.assertIn(answer, [expected["victim"], replaced if how == "replaced"
                                            else None], how)
                 else:
                     failed += 1
-                    self.assertIn(code, (Code.FAILED_PRECONDITION, Code.DATA_LOSS,
-                                         Code.INVALID_ARGUMENT, Code.NOT_FOUND,
-                                         Code.UNAVAILABLE), how)
+                    self.assertIn(error.code(), (Code.FAILED_PRECONDITION, Code.DATA_LOSS,
+                                                 Code.INVALID_ARGUMENT, Code.NOT_FOUND,
+                                                 Code.UNAVAILABLE), how)
+                    # That would be weights of both.
+                    self.assertNotIn("logits are not numbers", error.details(), how)
                     self.assertTrue(s.model("victim").last_failure or s.model("victim").error, how)
                 self.assertEqual(s.generate("other")[1], expected["other"])
                 self.restore(s)
