@@ -31,8 +31,8 @@ struct RouterOptions {
   uint32_t queue_limit = 1024;  // requests that wait for one model
   Nanos drain_timeout = 10 * kSecond;
   bool prefetch_at_start = true;
-  Nanos probe_interval =
-      60 * kSecond;  // without a token, then a resident model is probed; 0: never
+  // Without a token, then a resident model is probed; 0: only when a request has met damage.
+  Nanos probe_interval = 60 * kSecond;
   // A pinned model is probed as soon as it is there, since somebody waits for that: see
   // readiness.h.
   bool prove_pinned = false;

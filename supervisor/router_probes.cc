@@ -20,7 +20,8 @@ constexpr Nanos kLeastWait = 100 * kMillisecond;  // for the answer to any one p
 // A probe is judged in two looks, as a heartbeat is: what came while the supervisor itself stood
 // still is read between the two.
 constexpr Nanos kLastLook = kSecond / 2;
-constexpr Nanos kOverdue = 5 * kSecond;  // an alarm that is later than this was lost
+constexpr Nanos kSuspendedRetry = 60 * kSecond;  // where there is no interval
+constexpr Nanos kOverdue = 5 * kSecond;          // an alarm that is later than this was lost
 
 // One token, for whose sake nobody else waits.
 v1::GenerateRequest ProbeRequest(const std::string& model) {
@@ -36,9 +37,10 @@ v1::GenerateRequest ProbeRequest(const std::string& model) {
 
 }  // namespace
 
-// Only where nothing is in motion: what shrinks must not have to wait for a probe.
+// Only where nothing is in motion: what shrinks must not have to wait for a probe. One that a
+// client's damage asks for has nothing to do with an interval.
 bool Router::Impl::MayProbe(const ModelRecord& model) const {
-  return options_.probe_interval > 0 && !state_.draining && Ready(model) &&
+  return (options_.probe_interval > 0 || model.probe.wanted) && !state_.draining && Ready(model) &&
          model.leave == Leave::kNo && model.lease.motion == Motion::kRest && Resident(model);
 }
 
@@ -93,7 +95,8 @@ void Router::Impl::SendProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
   ++probe.sent;
   if (Suspends(model)) {
-    probe.not_before = Now() + options_.probe_interval;
+    probe.not_before =
+        Now() + (options_.probe_interval > 0 ? options_.probe_interval : kSuspendedRetry);
     return PumpProbe(model);
   }
   probe.id = NextId();

@@ -89,6 +89,40 @@ TEST_F(RouterProbes, AnIntervalOfZeroIsNever) {
   EXPECT_EQ(h_->world.submits, 0u);
 }
 
+// That is of probes for no other reason than that time has passed.
+TEST_F(RouterProbes, DamageIsFoundOutThoughTheIntervalIsZero) {
+  options_.probe_interval = 0;
+  Begin(150 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->world.damaged.insert("a");
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(h_->RunUntil([&] { return !Serves(); }, kSecond));
+  h_->RunFor(100 * kSecond);
+  EXPECT_FALSE(Serves()) << "of a new worker with the same weights";
+  EXPECT_EQ(h_->StatusOf("a").error(), "its self-probe failed: its logits are not numbers");
+  EXPECT_EQ(h_->world.submits, 2u);
+  h_->world.damaged.clear();
+  EXPECT_EQ(Ask(), absl::OkStatus());
+  EXPECT_TRUE(Serves());
+  EXPECT_EQ(h_->world.submits, 3u);
+}
+
+TEST_F(RouterProbes, WhoDoesNotReadPutsOffTheProbeAfterDamageThoughTheIntervalIsZero) {
+  options_.probe_interval = 0;
+  options_.sink_timeout = 1000 * kSecond;
+  Begin(150 * kMiB);
+  auto stalled = h_->Generate("a", 100);
+  stalled->reads = false;
+  ASSERT_TRUE(h_->RunUntil([&] { return stalled->tokens > 0; }));
+  h_->RunFor(kSecond);
+  auto damaged = h_->Generate("a", 3, 0, 0, "damaged");
+  ASSERT_TRUE(Done(damaged));
+  EXPECT_EQ(damaged->status.code(), absl::StatusCode::kDataLoss);
+  h_->RunFor(10 * kSecond);
+  EXPECT_EQ(h_->world.submits, 2u);
+  EXPECT_TRUE(Serves());
+}
+
 TEST_F(RouterProbes, OneThatRunsNoStepIsUnhealthyUntilItsNextWorkerIsThere) {
   BeginWith();
   h_->world.WorkerOf("a")->Wedge();
