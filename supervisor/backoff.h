@@ -9,7 +9,7 @@
 namespace switchyard::supervisor {
 
 constexpr int kFailuresUntilFailed = 5;             // with no request finished in between
-constexpr int kFailuresUntilSpared = 3;             // then no healthy model gives way to it
+constexpr int kFailuresUntilSpared = 3;             // then nobody gives way for kHealthyAfter
 constexpr Nanos kHealthyAfter = 600 * kSecond;      // a worker that lived this long starts afresh
 constexpr Nanos kProbeFailedEvery = 300 * kSecond;  // then a failed model is tried again
 

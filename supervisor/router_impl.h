@@ -231,7 +231,9 @@ class Router::Impl {
   bool WantsResidency(const ModelRecord& model) const;
   bool Prepared(const ModelRecord& model) const;
   bool Failing(const ModelRecord& model) const;
-  bool IsDamaged(const ModelRecord& model) const;
+  Nanos FailsUntil(const ModelRecord& model) const;
+  bool KeptOut(const ModelRecord& model) const;
+  absl::Status NobodyGivesWay(const ModelRecord& model) const;
   bool FailsToLoad(const ModelRecord& model) const;
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
@@ -254,6 +256,8 @@ class Router::Impl {
   void PumpDevice(size_t device);
   void RecheckAt(DeviceSlot& device, Nanos at);
   void NoteRoom(size_t device, const std::vector<SchedulerModel>& models);
+  bool IsKeptOut(const ModelRecord& model, const std::vector<SchedulerModel>& models) const;
+  bool RefuseKeptOut(size_t device);
   bool RefuseMisfits(size_t device);
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
                          const std::vector<Demand>& demands);

@@ -311,6 +311,7 @@ struct ModelRecord {
   bool pinned = false;
   bool launch_wanted = false;  // a worker without lease is cheap, and answers at once
   bool without_room = false;   // not resident, and could not become so now: see HaveRoom
+  bool kept_out = false;       // not resident, and could come in, were it not for its failures
   bool blocked = false;        // ready or not: another model must have its turn first
   WorkerSlot worker;
   FailureLog failures;
@@ -408,7 +409,7 @@ struct State {
 
   std::vector<std::unique_ptr<DeviceSlot>> devices;
   HostLedger host;
-  std::vector<std::string> order;  // of the catalog
+  std::vector<std::string> order;  // of the catalog, then who is on its way out
   std::map<std::string, std::unique_ptr<ModelRecord>> models;
   std::map<RequestId, std::unique_ptr<Request>> requests;
   std::map<uint64_t, Call> calls;

@@ -37,6 +37,7 @@ std::string Router::Impl::ErrorOf(const ModelRecord& model, const std::string& n
   if (!model.misfit.ok()) return std::string(model.misfit.message());
   if (model.failures.failed) return model.failures.last;
   if (!no_room.empty()) return no_room;
+  if (KeptOut(model)) return std::string(NobodyGivesWay(model).message());
   if (model.failures.stands) return model.failures.last;
   return model.probe.doubt;
 }
@@ -144,8 +145,8 @@ absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) 
 
 Standing::Kind Router::Impl::StandingOf(const ModelRecord& model) const {
   using Kind = Standing::Kind;
-  const bool cannot = !Refusal(model).ok() || model.without_room || model.leave == Leave::kRemove ||
-                      (model.pinned && FailsToLoad(model));
+  const bool cannot = !Refusal(model).ok() || model.without_room || KeptOut(model) ||
+                      model.leave == Leave::kRemove || (model.pinned && FailsToLoad(model));
   if (cannot) return Kind::kCannot;
   const bool answers = Ready(model) && model.probe.doubt.empty() &&
                        (!model.pinned || (Resident(model) && Proved(model)));

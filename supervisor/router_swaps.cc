@@ -35,7 +35,7 @@ void Router::Impl::PumpDevice(size_t index) {
   if (!state_.ending) {
     std::vector<Demand> demands = Demands(index);
     device.wanted = device.swap.has_value() || !demands.empty();
-    if (RefuseMisfits(index) || RefuseWithoutRoom(index, models, demands)) {
+    if (RefuseMisfits(index) || RefuseWithoutRoom(index, models, demands) || RefuseKeptOut(index)) {
       return;  // everything is looked at anew
     }
     PumpWaits(index, demands);
@@ -82,11 +82,34 @@ void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& mod
     const bool had_none = model->without_room;
     model->without_room = !fits[view] && !Resident(*model);
     dirty_ |= model->without_room != had_none;  // its worker and master were looked at before
+    model->kept_out = IsKeptOut(*model, models);
     if (!model->without_room || !model->pinned || model->pin.told_no_room) continue;
     model->pin.told_no_room = true;
     LogWarning("pinned, but there is no room: ",
                NoRoomReason(DeviceView(index), models, models[view]));
   }
+}
+
+// Nobody resident gives way to it, and without that it does not fit. An operator may insist.
+bool Router::Impl::IsKeptOut(const ModelRecord& model,
+                             const std::vector<SchedulerModel>& models) const {
+  if (!Failing(model) || model.without_room || Resident(model)) return false;
+  const std::optional<Swap>& swap = DeviceOf(model).swap;
+  const std::string comes_in = swap ? swap->model : "";
+  return FindSwitch(model.name()) == nullptr && comes_in != model.name() &&
+         !HasRoomBesideResidents(DeviceView(model.device), models, model.name(), comes_in);
+}
+
+// Tells whoever waits for such a model. True if there was anyone.
+bool Router::Impl::RefuseKeptOut(size_t index) {
+  bool any = false;
+  for (const auto& [name, model] : state_.models) {
+    if (model->device != index || model->ages.empty() || model->leave != Leave::kNo) continue;
+    if (!KeptOut(*model)) continue;
+    EndWaiting(*model, NobodyGivesWay(*model));
+    any = true;
+  }
+  return any;
 }
 
 // Tells whoever waits for a model that is too large for the device. True if there was anyone.

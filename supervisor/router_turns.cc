@@ -128,23 +128,41 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     demand.kind = DemandKind::kBackground;
   }
   demand.prepared = Prepared(model);
-  demand.failing = Failing(model) ||
-                   (demand.kind == DemandKind::kBackground ? FailsToLoad(model) : IsDamaged(model));
+  demand.failing = Failing(model) || (demand.kind == DemandKind::kBackground && FailsToLoad(model));
   return demand;
 }
 
-// A row of failures, and no health since that would end it.
+// A row of failures, the last of them not long ago. That ends by itself also where the weights are
+// damaged: who is never tried neither mends nor fails for good, which takes its master from it.
 bool Router::Impl::Failing(const ModelRecord& model) const {
-  const bool healthy = Ready(model) && Now() - model.worker.launched_at >= kHealthyAfter;
-  return model.failures.in_a_row >= kFailuresUntilSpared && !healthy;
+  return model.failures.in_a_row >= kFailuresUntilSpared && Now() < FailsUntil(model);
 }
 
-// A row of failures, and its weights are as they were, however long its worker has lived.
-bool Router::Impl::IsDamaged(const ModelRecord& model) const {
-  return model.failures.in_a_row >= kFailuresUntilSpared && model.probe.damaged;
+Nanos Router::Impl::FailsUntil(const ModelRecord& model) const {
+  return model.failures.last_at + kHealthyAfter;
 }
 
-// The same of a pinned model that cannot be loaded: it has one more try every ten minutes.
+// Whether its requests cannot be served for the one reason that nobody gives way to them.
+bool Router::Impl::KeptOut(const ModelRecord& model) const {
+  return model.kept_out && Failing(model);
+}
+
+// What they are told. Who asks again gets damaged weights again, until somebody has mended them.
+absl::Status Router::Impl::NobodyGivesWay(const ModelRecord& model) const {
+  const bool damaged = model.probe.damaged;
+  const Nanos left = FailsUntil(model) - Now();
+  const std::string message =
+      absl::StrCat(model.name(), " has failed ", model.failures.in_a_row,
+                   " times with no request finished in between, and no model that is on ",
+                   DeviceOf(model).ledger.device().name, " gives way to it for another ",
+                   Seconds(left), " s. `switchyard load ", model.name(), "` brings it in at once. ",
+                   damaged ? "What is wrong: " : "The last failure: ",
+                   damaged ? model.probe.doubt : model.failures.last);
+  return WithRetryAfter(
+      damaged ? absl::FailedPreconditionError(message) : absl::UnavailableError(message), left);
+}
+
+// A pinned model that cannot be loaded: it has one more try every ten minutes.
 bool Router::Impl::FailsToLoad(const ModelRecord& model) const {
   return model.pin.failures >= kFailuresUntilSpared && Now() - model.pin.failed_at < kHealthyAfter;
 }
@@ -227,7 +245,9 @@ Nanos Router::Impl::BoundOfNew(const ModelRecord& model) const {
 }
 
 // From when on a new request can be served within its bound, as far as one can tell; 0: it can.
+// Who is kept out is told so rather than made to wait, also if that is over soon.
 Nanos Router::Impl::HopelessUntil(const ModelRecord& model) const {
+  if (KeptOut(model)) return FailsUntil(model);
   const Nanos until = BackOffUntil(model);
   if (until <= Now() + MaxWait(model)) return 0;  // no bound is less: others need not be asked
   const Nanos from = until - BoundOfNew(model);
@@ -235,6 +255,7 @@ Nanos Router::Impl::HopelessUntil(const ModelRecord& model) const {
 }
 
 absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
+  if (KeptOut(model)) return NobodyGivesWay(model);
   return HopelessUntil(model) == 0 ? absl::OkStatus() : StartedTooLate(model, BoundOfNew(model));
 }
 

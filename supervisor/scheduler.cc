@@ -81,16 +81,20 @@ std::string Arithmetic(const SchedulerDevice& device, const Holders& all,
       pinned.empty() ? "" : absl::StrCat(". Unpin ", absl::StrJoin(pinned, " or ")));
 }
 
-// Whether `self` could come in, were every other model idle and at rest.
-bool EverFits(const SchedulerDevice& device, const SchedulerModel& self, uint64_t kept_by_all) {
+// Whether `self` could come in, were every other model idle and at rest, and kept as much as that.
+bool FitsBeside(const SchedulerDevice& device, const SchedulerModel& self,
+                uint64_t kept_by_others) {
   // What it has and keeps counts, not what is on its way back.
   const Bytes smallest = self.tenant.needs.Smallest();
   const Bytes whole = self.quarantined ? Max(smallest, self.charge)
                       : self.ending    ? smallest
                       : self.settled   ? Max(smallest, self.charge)
                                        : Max(smallest, self.tenant.lease);
-  return whole.total() + kept_by_all - Kept(self) <=
-         Above(device.capacity, device.reserve + device.foreign);
+  return whole.total() + kept_by_others <= Above(device.capacity, device.reserve + device.foreign);
+}
+
+bool EverFits(const SchedulerDevice& device, const SchedulerModel& self, uint64_t kept_by_all) {
+  return FitsBeside(device, self, kept_by_all - Kept(self));
 }
 
 bool Taboo(const SchedulerModel& model, const Demand& demand, Nanos now) {
@@ -197,6 +201,26 @@ std::vector<bool> HaveRoom(const SchedulerDevice& device,
     fits.push_back(EverFits(device, model, holders.kept));
   }
   return fits;
+}
+
+bool HasRoomBesideResidents(const SchedulerDevice& device,
+                            const std::vector<SchedulerModel>& models, const std::string& name,
+                            const std::string& comes_in) {
+  const SchedulerModel* self = nullptr;
+  uint64_t kept = 0;
+  for (const SchedulerModel& model : models) {
+    const Tenant& tenant = model.tenant;
+    if (tenant.model == name) {
+      self = &model;
+    } else if (tenant.model == comes_in) {
+      kept += Max(tenant.needs.Smallest(), model.charge).total();
+    } else if (tenant.needs.Whole(tenant.lease) && !model.ending) {
+      kept += Above(model.charge.total(), Coming(model));
+    } else {
+      kept += Kept(model);
+    }
+  }
+  return self == nullptr || FitsBeside(device, *self, kept);
 }
 
 std::string NoRoomReason(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,

@@ -67,6 +67,12 @@ SwapPlan PlanSwap(const SchedulerDevice& device, const std::vector<SchedulerMode
 std::vector<bool> HaveRoom(const SchedulerDevice& device,
                            const std::vector<SchedulerModel>& models);
 
+// Whether `model`, whose workers have been failing, could come in though no resident model gives
+// way to it, nor the one that `comes_in` ("": none).
+bool HasRoomBesideResidents(const SchedulerDevice& device,
+                            const std::vector<SchedulerModel>& models, const std::string& model,
+                            const std::string& comes_in);
+
 // The arithmetic for one of `models` that has none.
 std::string NoRoomReason(const SchedulerDevice& device, const std::vector<SchedulerModel>& models,
                          const SchedulerModel& model);

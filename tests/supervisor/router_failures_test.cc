@@ -16,6 +16,97 @@ class RouterFailures : public RouterFixture {
   }
 };
 
+// Three failures of `a`, its worker is back, and `b` has the only place and nothing to do.
+class RouterSparing : public RouterFailures {
+ protected:
+  void SetUp() override {
+    Begin(150 * kMiB);
+    Settle();
+    for (int i = 0; i < kFailuresUntilSpared; ++i) Kill();
+    failed_at_ = h_->world.timers.Now();
+    Settle();
+    ASSERT_NE(h_->StatusOf("a").worker_pid(), 0);
+  }
+  void BringIn(const std::string& model) {
+    auto op = h_->Switch(model, false);
+    ASSERT_TRUE(Done(op));
+    ASSERT_EQ(op->status, absl::OkStatus());
+  }
+  void ExpectRefusal(const absl::Status& status) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    const std::string message(status.message());
+    EXPECT_NE(message.find("a has failed 3 times with no request finished in between"),
+              std::string::npos)
+        << message;
+    EXPECT_NE(message.find("last words"), std::string::npos) << message;
+    EXPECT_NEAR(RetryAfter(status), failed_at_ + kHealthyAfter - h_->world.timers.Now(), kSecond);
+  }
+  bool Serves() { return h_->world.health["model/a"]; }
+
+  Nanos failed_at_ = 0;
+};
+
+TEST_F(RouterSparing, WhoeverAsksIsToldAtOnceThatNobodyGivesWay) {
+  EXPECT_TRUE(Serves()) << "there is room";
+  BringIn("b");
+  EXPECT_FALSE(Serves());
+  EXPECT_NE(h_->StatusOf("a").error().find("last words"), std::string::npos);
+  auto refused = h_->Generate("a", 1);
+  ASSERT_EQ(refused->finishes, 1);
+  ExpectRefusal(refused->status);
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
+}
+
+// At the time that it was told: nothing else happens then.
+TEST_F(RouterSparing, ItGetsItsTurnTenMinutesAfterTheLastFailure) {
+  BringIn("b");
+  auto refused = h_->Generate("a", 1);
+  h_->RunFor(RetryAfter(refused->status) - kSecond);
+  EXPECT_FALSE(Serves());
+  h_->RunFor(2 * kSecond);
+  EXPECT_TRUE(Serves());
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+TEST_F(RouterSparing, ItComesInWhereThereIsRoom) {
+  BringIn("b");
+  h_->router->Unload("b", [](const auto&) {});
+  ASSERT_TRUE(h_->RunUntil([&] { return Serves(); }, 10 * kSecond));
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+TEST_F(RouterSparing, AnOperatorMayInsist) {
+  BringIn("b");
+  auto op = h_->Switch("a", false);
+  h_->RunFor(kMillisecond);
+  auto client = h_->Generate("a", 1);
+  ASSERT_TRUE(Done(op));
+  EXPECT_EQ(op->status, absl::OkStatus());
+  ASSERT_TRUE(Done(client));
+  EXPECT_EQ(client->status, absl::OkStatus());
+}
+
+// It fails for the third time while others wait for it.
+TEST_F(RouterFailures, WhoWaitsIsToldWhenNobodyGivesWayAnyMore) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("b", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  for (int i = 1; i < kFailuresUntilSpared; ++i) Kill();
+  Settle();
+  auto waits = h_->Generate("a", 1);
+  h_->RunFor(50 * kMillisecond);
+  ASSERT_EQ(waits->finishes, 0);
+  Kill();
+  h_->RunFor(50 * kMillisecond);
+  ASSERT_EQ(waits->finishes, 1);
+  EXPECT_EQ(waits->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(waits->status.message().find("has failed 3 times"), std::string::npos) << waits->status;
+  EXPECT_FALSE(h_->world.health["model/a"]);
+}
+
 TEST_F(RouterFailures, ALostWorkerComesBackFromItsMaster) {
   Begin(300 * kMiB);
   Settle();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "supervisor/backoff.h"
+#include "supervisor/retry_after.h"
 #include "tests/supervisor/router_fixture.h"
 
 namespace switchyard::supervisor {
@@ -407,14 +408,40 @@ TEST_F(RouterProbes, ADamagedModelDrivesOutNobodyForLong) {
     ASSERT_TRUE(Done(h_->Generate("b", 1)));
   }
   const uint64_t loads = h_->StatusOf("b").loads();
-  for (int i = 0; i < 20; ++i) {
-    h_->RunFor(2 * kHealthyAfter);
-    EXPECT_NE(Ask().code(), absl::StatusCode::kOk) << i;
-  }
-  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
+  auto refused = h_->Generate("a", 1);
+  ASSERT_EQ(refused->finishes, 1) << "at once";
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused->status.message().find("its logits are not numbers"), std::string::npos)
+      << refused->status;
+  EXPECT_GT(RetryAfter(refused->status), kHealthyAfter - 60 * kSecond);
+  EXPECT_LE(RetryAfter(refused->status), kHealthyAfter);
+  h_->RunFor(RetryAfter(refused->status) - kSecond);
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(h_->StatusOf("b").loads(), loads);
-  EXPECT_EQ(h_->StatusOf("a").restarts(), uint32_t{kFailuresUntilSpared});
   EXPECT_FALSE(Serves());
+}
+
+// It is not spared for ever: who asks once every ten minutes sees it fail, and its master go.
+TEST_F(RouterProbes, ADamagedModelThatNobodyGivesWayToFailsInTheEnd) {
+  BeginWith();
+  h_->world.damaged.insert("a");
+  int served = 0;
+  for (int i = 0; i < 60 && h_->StatusOf("a").state() != v1::FAILED; ++i) {
+    ASSERT_TRUE(Done(h_->Generate("b", 1)));
+    h_->RunFor(60 * kSecond);
+    served += Ask().code() == absl::StatusCode::kDataLoss ? 1 : 0;
+    h_->RunFor(kSecond);
+  }
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
+  EXPECT_EQ(served, kFailuresUntilFailed);
+  EXPECT_EQ(h_->StatusOf("a").master_bytes(), 0u);
+  h_->world.damaged.clear();  // as a master is that has been read anew
+  ASSERT_TRUE(Done(h_->Generate("b", 1)));
+  for (int i = 0; i < 30 && !Serves(); ++i) {
+    h_->RunFor(60 * kSecond);
+    Ask();
+  }
+  EXPECT_TRUE(Serves());
 }
 
 TEST_F(RouterProbes, WhatIsPinnedAndDamagedFails) {

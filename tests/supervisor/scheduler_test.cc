@@ -149,6 +149,21 @@ TEST(Scheduler, AHealthyModelIsNotEvictedForOneThatFails) {
   EXPECT_TRUE(Decide(DeviceWith(430, models), models, {b}, 50).start);
 }
 
+TEST(Scheduler, WhoFailsHasTheRoomThatNobodyResidentGivesUp) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", kNone),
+                                     Model("c", Bytes{10, 180, 0})};
+  const auto has_room = [&](uint64_t capacity, const std::string& comes_in = "") {
+    return HasRoomBesideResidents(DeviceWith(capacity, models), models, "b", comes_in);
+  };
+  EXPECT_FALSE(has_room(479));
+  EXPECT_TRUE(has_room(480));
+  EXPECT_FALSE(has_room(719, "c")) << "which will be resident soon";
+  EXPECT_TRUE(has_room(720, "c"));
+  models[0].ending = true;
+  EXPECT_FALSE(has_room(239));
+  EXPECT_TRUE(has_room(240));
+}
+
 // m is due first, at 100. n would take 15.
 TEST(Scheduler, NobodyMakesAnotherMissItsBound) {
   std::vector<SchedulerModel> models{Model("a", kWhole), Model("m", kNone), Model("n", kNone)};
