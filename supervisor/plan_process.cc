@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "supervisor/spawn.h"
 #include "supervisor/wait_status.h"
 
@@ -22,6 +24,10 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr size_t kMostOutput = 1 << 20;
+constexpr size_t kMostError = 4 << 10;  // it stands in every status
+// At a time: one that does not cease to write must not keep us from its deadline.
+constexpr int kMostReads = 256;
+constexpr int kVerdict = 1;  // the exit status of a planner that has said why there is no plan
 constexpr int kLookAgainMs = 1;
 
 struct Killed {
@@ -35,6 +41,22 @@ Killed& TheKilled() {
 }
 
 bool Reaped(pid_t pid) { return ::waitpid(pid, nullptr, WNOHANG) != 0; }
+
+// The end of `text`, as a message can show it: from the start of a line, if there is one.
+std::string LastOf(const std::string& text, bool& cut) {
+  std::string valid = ValidUtf8(std::string(absl::StripAsciiWhitespace(text)));
+  if (valid.size() > kMostError) {
+    cut = true;
+    valid.erase(0, valid.size() - kMostError);
+    const size_t line = valid.find('\n');
+    const auto starts = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
+    const auto begin = line != std::string::npos
+                           ? valid.begin() + static_cast<std::ptrdiff_t>(line) + 1
+                           : std::find_if(valid.begin(), valid.end(), starts);
+    valid.erase(valid.begin(), begin);
+  }
+  return valid;
+}
 
 }  // namespace
 
@@ -65,7 +87,7 @@ PlanProcess::~PlanProcess() {
 }
 
 std::optional<absl::StatusOr<v1::Plan>> PlanProcess::Look() {
-  for (int i = 0; i < 2; ++i) ReadAll(i);
+  for (int i = 0; i < 2; ++i) ReadSome(i);
   if (too_long_) return absl::InternalError("a plan of more than 1 MiB");
   int wait_status = 0;
   if (!silent() || ::waitpid(pid_, &wait_status, WNOHANG) != pid_) return std::nullopt;
@@ -73,9 +95,9 @@ std::optional<absl::StatusOr<v1::Plan>> PlanProcess::Look() {
   return Result(wait_status);
 }
 
-void PlanProcess::ReadAll(int pipe) {
+void PlanProcess::ReadSome(int pipe) {
   char buffer[4096];
-  while (pipes_[pipe].valid() && !too_long_) {
+  for (int i = 0; i < kMostReads && pipes_[pipe].valid() && !too_long_; ++i) {
     const ssize_t got = ::read(pipes_[pipe].get(), buffer, sizeof(buffer));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return;
@@ -84,16 +106,23 @@ void PlanProcess::ReadAll(int pipe) {
     } else {
       pipes_[pipe].Reset();
     }
-    too_long_ = text_[pipe].size() > kMostOutput;
+    too_long_ = text_[0].size() > kMostOutput;
+    if (text_[1].size() > 4 * kMostError) {
+      text_[1].erase(0, text_[1].size() - 2 * kMostError);
+      error_cut_ = true;
+    }
   }
 }
 
 absl::StatusOr<v1::Plan> PlanProcess::Result(int wait_status) const {
   if (!WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0) {
-    const std::string message(absl::StripAsciiWhitespace(text_[1]));
-    if (!message.empty() && WIFEXITED(wait_status)) return absl::InvalidArgumentError(message);
-    return absl::InternalError(
-        absl::StrCat("planning ended with ", DescribeWaitStatus(wait_status), " ", message));
+    bool cut = error_cut_;
+    std::string message = LastOf(text_[1], cut);
+    if (cut) message = absl::StrCat("(of more, the last 4 KiB) ", message);
+    const bool gave_up = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kVerdict;
+    if (!message.empty() && gave_up) return absl::InvalidArgumentError(message);
+    return absl::InternalError(absl::StrCat("planning ended with ", DescribeWaitStatus(wait_status),
+                                            message.empty() ? "" : ": ", message));
   }
   v1::Plan plan;
   if (!google::protobuf::TextFormat::ParseFromString(text_[0], &plan)) {

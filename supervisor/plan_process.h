@@ -37,7 +37,8 @@ class PlanProcess {
   // Whether it has closed both, so that its end is near.
   bool silent() const { return !pipes_[0].valid() && !pipes_[1].valid(); }
 
-  // What there is to read; then the plan, or why there is none, once it has ended.
+  // What there is to read; then the plan, or why there is none, once it has ended. INVALID_ARGUMENT
+  // if it has given up by itself and said why: its verdict on the model.
   std::optional<absl::StatusOr<v1::Plan>> Look();
 
   // Reaps those that were killed, and waits no longer than this for them. Who has not ended by then
@@ -46,13 +47,14 @@ class PlanProcess {
 
  private:
   PlanProcess() = default;
-  void ReadAll(int pipe);
+  void ReadSome(int pipe);
   absl::StatusOr<v1::Plan> Result(int wait_status) const;
 
   pid_t pid_ = 0;      // 0: reaped
   UniqueFd pipes_[2];  // standard output, standard error
   std::string text_[2];
-  bool too_long_ = false;
+  bool too_long_ = false;   // its plan
+  bool error_cut_ = false;  // what is kept of its standard error is its end
 };
 
 }  // namespace switchyard::supervisor

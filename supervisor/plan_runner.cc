@@ -25,6 +25,11 @@ bool IsReadable(int fd) {
   return fd >= 0 && ::poll(&polled, 1, 0) > 0;
 }
 
+// Whatever the system's reason, it is no verdict.
+absl::Status NotStarted(const absl::Status& why) {
+  return absl::UnavailableError(absl::StrCat("no planner could be started: ", why.message()));
+}
+
 }  // namespace
 
 struct PlanRunner::Running {
@@ -80,14 +85,14 @@ void PlanRunner::StartOne(Wanted wanted, std::vector<Running>& running) {
       death_read_ = std::move(pipe->first);
       death_write_ = std::move(pipe->second);
     } else {
-      done_.insert_or_assign(wanted.key, pipe.status());
+      done_.insert_or_assign(wanted.key, NotStarted(pipe.status()));
       return;
     }
   }
   auto process = PlanProcess::Start(
       {wanted.key.first, wanted.key.second, purpose_ == PlanFor::kServe, death_read_.get()});
   if (!process.ok()) {
-    done_.insert_or_assign(wanted.key, process.status());
+    done_.insert_or_assign(wanted.key, NotStarted(process.status()));
     return;
   }
   running.push_back({std::move(wanted), *std::move(process), clock_.Now() + longest_});
