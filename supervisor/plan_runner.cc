@@ -80,6 +80,7 @@ void PlanRunner::Run(std::deque<Wanted> wanted) {
 }
 
 void PlanRunner::StartOne(Wanted wanted, std::vector<Running>& running) {
+  if (starting_) starting_();
   if (!death_read_.valid()) {
     if (auto pipe = Pipe(); pipe.ok()) {
       death_read_ = std::move(pipe->first);

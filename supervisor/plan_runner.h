@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -29,9 +30,11 @@ constexpr Nanos kLongestPlanning = 30 * kSecond;
 class PlanRunner {
  public:
   // `stop_fd`: once it is readable or hung up, processes are killed and plans are CANCELLED. -1:
-  // never.
-  PlanRunner(PlanFor purpose, int stop_fd, Nanos longest = kLongestPlanning)
-      : purpose_(purpose), stop_fd_(stop_fd), longest_(longest) {}
+  // never. `starting` is called before each planner, by whoever has to say that this may take
+  // another `longest`.
+  PlanRunner(PlanFor purpose, int stop_fd, Nanos longest = kLongestPlanning,
+             std::function<void()> starting = nullptr)
+      : purpose_(purpose), stop_fd_(stop_fd), longest_(longest), starting_(std::move(starting)) {}
   bool stopped() const;
 
   // Plans every model for the device it will most likely get; Plan then has the answers at hand.
@@ -57,6 +60,7 @@ class PlanRunner {
   const PlanFor purpose_;
   const int stop_fd_;
   const Nanos longest_;
+  const std::function<void()> starting_;
   const SteadyClock clock_;
   UniqueFd death_read_, death_write_;  // the planners', made with the first of them
   std::map<Key, absl::StatusOr<v1::Plan>> done_;

@@ -45,9 +45,9 @@ void LogProblems(const std::vector<ModelEntry>& catalog) {
 
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
                                                     const Budget& budget, PlanFor purpose,
-                                                    int stop_fd) {
+                                                    int stop_fd, std::function<void()> starting) {
   ASSIGN_OR_RETURN(const std::vector<v1::Model> models, LoadModels(models_dir));
-  PlanRunner plans(purpose, stop_fd);
+  PlanRunner plans(purpose, stop_fd, kLongestPlanning, std::move(starting));
   plans.RunAhead(models, budget.devices);
   std::vector<ModelEntry> catalog = PlanCatalog(
       models, budget.devices, budget.host_bytes,

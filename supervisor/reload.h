@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,10 +20,11 @@ namespace switchyard::supervisor {
 
 // models.d, read and planned. Blocks while the plans are computed, each no longer than
 // kLongestPlanning, and no longer than until `stop_fd` is readable or hung up (-1: never): then
-// CANCELLED.
+// CANCELLED. `starting` is called before each planner.
 absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
                                                     const Budget& budget, PlanFor purpose,
-                                                    int stop_fd);
+                                                    int stop_fd,
+                                                    std::function<void()> starting = nullptr);
 
 // Writes why models of the catalog cannot be served.
 void LogProblems(const std::vector<ModelEntry>& catalog);

@@ -26,6 +26,7 @@ constexpr Nanos kLookForMissing = kSecond;  // that is ready without it
 // What READY may still take, and how often that is told: with room for a busy machine.
 constexpr Nanos kExtension = 60 * kSecond;
 constexpr Nanos kExtendEvery = 15 * kSecond;
+constexpr Nanos kExtensionSlack = 30 * kSecond;  // until something else asks for more
 
 uint64_t MonotonicMicroseconds() {
   timespec now{};
@@ -74,6 +75,10 @@ ServiceManager::~ServiceManager() {
 }
 
 bool ServiceManager::Listens() { return std::getenv("NOTIFY_SOCKET") != nullptr; }
+
+void ServiceManager::NotReadyFor(Nanos time) {
+  Notify(absl::StrCat("EXTEND_TIMEOUT_USEC=", (time + kExtensionSlack) / 1000));
+}
 
 void ServiceManager::Start() {
   if (!Listens()) return;

@@ -19,6 +19,8 @@ class ServiceManager {
 
   // Whether there is anybody to be told.
   static bool Listens();
+  // Before Start: what comes next may take this long.
+  static void NotReadyFor(Nanos time);
 
   // It accepts requests. From now on STATUS says in a line what the models do, and as long as the
   // event loop turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC

@@ -91,7 +91,8 @@ absl::Status Supervisor::Listen() {
 absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
                                      std::vector<StoredDescriptor> stored) {
   ASSIGN_OR_RETURN(std::vector<ModelEntry> catalog,
-                   ReadCatalog(options_.models_dir, budget, PlanFor::kServe, stop_fd));
+                   ReadCatalog(options_.models_dir, budget, PlanFor::kServe, stop_fd,
+                               [] { ServiceManager::NotReadyFor(kLongestPlanning); }));
   RETURN_IF_ERROR(CheckDefaultModel(options_.config.default_model(), catalog));
   for (const Device& device : budget.devices) {
     LogInfo("device ", device.name, ": ", HumanBytes(device.capacity_bytes), ", ",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 import unittest
 
@@ -44,6 +45,18 @@ class NotifyTest(unittest.TestCase):
             self.assertIn("STATUS=draining", stopping)
             self.assertIn("EXTEND_TIMEOUT_USEC=12000000", stopping)  # the drain's 10 s, and 2 s
             self.assertEqual(s.process.wait(10), 0)
+
+    def test_it_asks_for_time_before_models_are_planned(self):
+        s = fake(FakeModels(["alpha"]), fault="*:plan:hang", env=self.manager.environment)
+        starting = subprocess.Popen(s.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                    env=s.environment)
+        try:
+            # The 30 s that a planner has, and 30 s for what comes behind it.
+            self.assertEqual(self.manager.hear(20), "EXTEND_TIMEOUT_USEC=60000000")
+            self.assertEqual(self.manager.heard, ["EXTEND_TIMEOUT_USEC=60000000"])
+        finally:
+            starting.terminate()
+            starting.wait(10)
 
     def test_a_reload_that_failed_is_in_the_status_line_until_one_is_good(self):
         models = FakeModels(["alpha"])

@@ -125,7 +125,8 @@ TEST_F(PlanRunnerTest, OfWhatItSaysTheEndIsKept) {
 }
 
 TEST_F(PlanRunnerTest, ManyRunAtOnce) {
-  PlanRunner plans(PlanFor::kServe, -1);
+  int told = 0;
+  PlanRunner plans(PlanFor::kServe, -1, kLongestPlanning, [&] { ++told; });
   std::vector<v1::Model> models;
   for (int i = 0; i < 8; ++i) models.push_back(Named(absl::StrCat("meet", i)));
   plans.RunAhead(models, {{"cpu", 1, 0}});
@@ -134,6 +135,7 @@ TEST_F(PlanRunnerTest, ManyRunAtOnce) {
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(plan->image_bytes(), 7u);
   }
+  EXPECT_EQ(told, 8);
 }
 
 TEST_F(PlanRunnerTest, AnAnswerIsKept) {
