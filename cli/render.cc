@@ -174,7 +174,8 @@ Json ReloadJson(const v1::ReloadConfigReply& reply) {
           {"devices", devices},
           {"default_model", reply.default_model()},
           {"default_model_before", reply.default_model_before()},
-          {"waits_for_restart", NamesJson(reply.waits_for_restart())}};
+          {"waits_for_restart", NamesJson(reply.waits_for_restart())},
+          {"not_planned", NamesJson(reply.not_planned())}};
 }
 
 std::string ReloadText(const v1::ReloadConfigReply& reply) {
@@ -197,6 +198,7 @@ std::string ReloadText(const v1::ReloadConfigReply& reply) {
   }
   if (out.empty()) out = "nothing has changed\n";
   tell("waits for a restart", reply.waits_for_restart());
+  tell("not planned, tried again within 5 minutes", reply.not_planned());
   return out;
 }
 

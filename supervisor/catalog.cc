@@ -168,13 +168,17 @@ ModelEntry PlanModel(const v1::Model& model, const std::vector<Device>& devices,
     if (!model.device().empty() && model.device() != device.name) continue;
     known_device = true;
     absl::StatusOr<v1::Plan> plan = planner(model, device.name);
+    if (!plan.ok() && !absl::IsInvalidArgument(plan.status())) {
+      entry.model = model;
+      entry.problem = plan.status();
+      entry.not_planned = true;
+      return entry;
+    }
     absl::Status fits = plan.ok() ? CheckFits(*plan, device, host_budget) : plan.status();
     if (plan.ok() && (fits.ok() || entry.plan.model().empty())) entry.plan = *plan;
     if (fits.ok() || entry.problem.ok()) entry.problem = fits;  // the first device's reason is told
     if (fits.ok() || entry.model.device().empty()) entry.model.set_device(device.name);
     if (fits.ok()) return entry;
-    // A checkpoint that does not answer is not asked again for another device.
-    if (absl::IsDeadlineExceeded(fits)) break;
   }
   if (!known_device) {
     std::vector<std::string> names;
@@ -256,6 +260,23 @@ std::vector<ModelEntry> PlanCatalog(const std::vector<v1::Model>& models,
     entries.push_back(PlanModel(model, devices, host_budget, planner));
   }
   return entries;
+}
+
+std::vector<v1::Model> NotPlanned(const std::vector<ModelEntry>& catalog) {
+  std::vector<v1::Model> models;
+  for (const ModelEntry& entry : catalog) {
+    if (entry.not_planned) models.push_back(entry.model);
+  }
+  return models;
+}
+
+void Replace(std::vector<ModelEntry> planned, std::vector<ModelEntry>& catalog) {
+  std::map<std::string, ModelEntry*> by_name;
+  for (ModelEntry& entry : catalog) by_name[entry.model.name()] = &entry;
+  for (ModelEntry& entry : planned) {
+    const auto it = by_name.find(entry.model.name());
+    if (it != by_name.end()) *it->second = std::move(entry);
+  }
 }
 
 Needs NeedsOf(const v1::Plan& plan) {

@@ -17,6 +17,9 @@ struct ModelEntry {
   v1::Plan plan;
   absl::Status
       problem;  // not OK: the model is FAILED from the start (cannot be planned, never fits)
+  // The problem is not the model's, but its planner's, which could not tell: the next one may. Then
+  // `model` names no device, unless its text does.
+  bool not_planned = false;
 };
 
 // What a duration in models.d or in the configuration may be at most: so that no sum of several,
@@ -40,16 +43,25 @@ absl::StatusOr<v1::SupervisorConfig> ParseConfig(const std::string& text, const 
 // A name from outside as a message can show it: escaped, and cut after 64 bytes.
 std::string ShownName(const std::string& name);
 
-// Computes the plan of one model for one device (`switchyard-worker --plan`).
+// How often what could not be planned is planned again.
+constexpr Nanos kPlanAgainEvery = 300 * kSecond;
+
+// Computes the plan of one model for one device (`switchyard-worker --plan`). INVALID_ARGUMENT is
+// the verdict that there is none; any other error says nothing of the model.
 using Planner =
     std::function<absl::StatusOr<v1::Plan>(const v1::Model& model, const std::string& device)>;
 
 // Plans every model, on the device it names or else on the first where it fits. What cannot be
-// planned or can never fit stays in the catalog with its problem, so that status can show it; a
-// planner that is DEADLINE_EXCEEDED is asked once.
+// planned or can never fit stays in the catalog with its problem, so that status can show it; of a
+// model whose planner could not tell, it is not asked for another device.
 std::vector<ModelEntry> PlanCatalog(const std::vector<v1::Model>& models,
                                     const std::vector<Device>& devices, uint64_t host_budget,
                                     const Planner& planner);
+
+// Those that have to be planned again, as they are in force.
+std::vector<v1::Model> NotPlanned(const std::vector<ModelEntry>& catalog);
+// Puts them, planned again, in their places.
+void Replace(std::vector<ModelEntry> planned, std::vector<ModelEntry>& catalog);
 
 Needs NeedsOf(const v1::Plan& plan);
 

@@ -31,23 +31,13 @@ void LogReload(const absl::StatusOr<v1::ReloadConfigReply>& reply) {
                     reply->default_model_before());
   }
   const std::string waits = Listed("waits for a restart:", reply->waits_for_restart());
-  LogInfo("models.d read again", changes.empty() ? "; nothing has changed" : changes, waits);
+  const std::string not_planned = Listed("not planned:", reply->not_planned());
+  LogInfo("models.d read again", changes.empty() ? "; nothing has changed" : changes, waits,
+          not_planned);
 }
 
-}  // namespace
-
-void LogProblems(const std::vector<ModelEntry>& catalog) {
-  for (const ModelEntry& entry : catalog) {
-    if (entry.problem.ok()) continue;
-    LogWarning("model ", entry.model.name(), " cannot be served: ", entry.problem.message());
-  }
-}
-
-absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
-                                                    const Budget& budget, PlanFor purpose,
-                                                    int stop_fd, std::function<void()> starting) {
-  ASSIGN_OR_RETURN(const std::vector<v1::Model> models, LoadModels(models_dir));
-  PlanRunner plans(purpose, stop_fd, kLongestPlanning, std::move(starting));
+absl::StatusOr<std::vector<ModelEntry>> PlanModels(const std::vector<v1::Model>& models,
+                                                   const Budget& budget, PlanRunner& plans) {
   plans.RunAhead(models, budget.devices);
   std::vector<ModelEntry> catalog = PlanCatalog(
       models, budget.devices, budget.host_bytes,
@@ -56,32 +46,64 @@ absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_di
   return catalog;
 }
 
+}  // namespace
+
+void LogProblems(const std::vector<ModelEntry>& catalog) {
+  for (const ModelEntry& entry : catalog) {
+    if (entry.problem.ok()) continue;
+    LogWarning(
+        "model ", entry.model.name(),
+        entry.not_planned ? " could not be planned, and is tried again: " : " cannot be served: ",
+        entry.problem.message());
+  }
+}
+
+absl::StatusOr<std::vector<ModelEntry>> ReadCatalog(const std::string& models_dir,
+                                                    const Budget& budget, PlanFor purpose,
+                                                    int stop_fd, std::function<void()> starting) {
+  ASSIGN_OR_RETURN(const std::vector<v1::Model> models, LoadModels(models_dir));
+  PlanRunner plans(purpose, stop_fd, kLongestPlanning, std::move(starting));
+  return PlanModels(models, budget, plans);
+}
+
 absl::StatusOr<std::unique_ptr<Reloader>> Reloader::Create(EventLoop* loop, Router* router,
-                                                           Sources sources, InForce in_force) {
+                                                           Sources sources, InForce in_force,
+                                                           std::vector<ModelEntry> catalog) {
   std::unique_ptr<Reloader> reloader(
-      new Reloader(loop, router, std::move(sources), std::move(in_force)));
+      new Reloader(loop, router, std::move(sources), std::move(in_force), std::move(catalog)));
   ASSIGN_OR_RETURN(auto stop, Pipe());
   reloader->stop_read_ = std::move(stop.first);
   reloader->stop_write_ = std::move(stop.second);
+  reloader->PlanAgainLater();
   return reloader;
 }
 
-Reloader::Reloader(EventLoop* loop, Router* router, Sources sources, InForce in_force)
-    : loop_(loop), router_(router), sources_(std::move(sources)), in_force_(std::move(in_force)) {}
+Reloader::Reloader(EventLoop* loop, Router* router, Sources sources, InForce in_force,
+                   std::vector<ModelEntry> catalog)
+    : loop_(loop),
+      router_(router),
+      sources_(std::move(sources)),
+      in_force_(std::move(in_force)),
+      catalog_(std::move(catalog)) {}
 
 Reloader::~Reloader() {
+  if (plan_again_ != 0) loop_->Stop(plan_again_);
   stop_write_.Reset();
   if (thread_.joinable()) thread_.join();
 }
 
 void Reloader::Reload(Reply<v1::ReloadConfigReply> reply) {
   waiting_.push_back(std::move(reply));
-  if (waiting_.size() == 1) StartNext();
+  if (waiting_.size() == 1 && !planning_again_) StartNext();
+}
+
+void Reloader::StartThread(std::function<void()> work) {
+  if (thread_.joinable()) thread_.join();  // it has posted its result: this does not wait
+  thread_ = std::thread(std::move(work));
 }
 
 void Reloader::StartNext() {
-  if (thread_.joinable()) thread_.join();  // it has posted its result: this does not wait
-  thread_ = std::thread(
+  StartThread(
       [this] { loop_->Post([this, read = Read()]() mutable { Finish(std::move(read)); }); });
 }
 
@@ -110,7 +132,7 @@ void Reloader::Finish(absl::StatusOr<Reading> read) {
   LogReload(done);
   router_->NoteReload(done.status());
   reply(std::move(done));
-  if (!waiting_.empty()) StartNext();
+  waiting_.empty() ? PlanAgainLater() : StartNext();
 }
 
 absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Reading read) {
@@ -120,7 +142,42 @@ absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Reading read) {
   reply.mutable_waits_for_restart()->Assign(read.waits_for_restart.begin(),
                                             read.waits_for_restart.end());
   in_force_ = std::move(read.next);
+  catalog_ = std::move(read.catalog);
   return reply;
+}
+
+void Reloader::PlanAgainLater() {
+  if (plan_again_ != 0) loop_->Stop(std::exchange(plan_again_, 0));
+  if (NotPlanned(catalog_).empty()) return;
+  plan_again_ = loop_->Start(sources_.plan_again_every, [this] {
+    plan_again_ = 0;
+    if (waiting_.empty()) PlanAgain();  // else the reload does, and what it leaves comes later
+  });
+}
+
+void Reloader::PlanAgain() {
+  planning_again_ = true;
+  StartThread([this, models = NotPlanned(catalog_), budget = in_force_.budget] {
+    PlanRunner plans(PlanFor::kServe, stop_read_.get());
+    loop_->Post([this, planned = PlanModels(models, budget, plans)]() mutable {
+      FinishAgain(std::move(planned));
+    });
+  });
+}
+
+void Reloader::FinishAgain(absl::StatusOr<std::vector<ModelEntry>> planned) {
+  planning_again_ = false;
+  if (planned.ok()) {
+    LogProblems(*planned);
+    std::vector<ModelEntry> catalog = catalog_;
+    Replace(*std::move(planned), catalog);
+    const auto reply = router_->Reload(catalog);
+    if (reply.ok()) catalog_ = std::move(catalog);
+    LogInfo("planned again", reply.ok() ? Listed("changed", reply->changed()) : "",
+            reply.ok() ? Listed("not planned:", reply->not_planned())
+                       : absl::StrCat(", in vain: ", reply.status().message()));
+  }
+  waiting_.empty() ? PlanAgainLater() : StartNext();
 }
 
 }  // namespace switchyard::supervisor

@@ -34,15 +34,21 @@ void LogProblems(const std::vector<ModelEntry>& catalog);
 // devices change; the rest is checked as at a start, and waits for one. A bad directory or file
 // changes nothing. Destruction cuts a reload short. What has changed, or why nothing has, is
 // written to the log, and the latter stands in status.
+//
+// Models whose planner could not tell are planned again, on that thread, too: as they are in force,
+// without a look at models.d.
 class Reloader {
  public:
   struct Sources {
     std::string models_dir;
     std::string config_file;     // empty: there is none
     v1::SupervisorConfig flags;  // that win over it
+    Nanos plan_again_every = kPlanAgainEvery;
   };
+  // `catalog` is what the router has.
   static absl::StatusOr<std::unique_ptr<Reloader>> Create(EventLoop* loop, Router* router,
-                                                          Sources sources, InForce in_force);
+                                                          Sources sources, InForce in_force,
+                                                          std::vector<ModelEntry> catalog);
   ~Reloader();
 
   void Reload(Reply<v1::ReloadConfigReply> reply);
@@ -53,16 +59,24 @@ class Reloader {
     std::vector<ModelEntry> catalog;
     std::vector<std::string> waits_for_restart;
   };
-  Reloader(EventLoop* loop, Router* router, Sources sources, InForce in_force);
+  Reloader(EventLoop* loop, Router* router, Sources sources, InForce in_force,
+           std::vector<ModelEntry> catalog);
   void StartNext();
+  void StartThread(std::function<void()> work);
   absl::StatusOr<Reading> Read() const;
   void Finish(absl::StatusOr<Reading> read);
   absl::StatusOr<v1::ReloadConfigReply> Apply(Reading read);
+  void PlanAgainLater();
+  void PlanAgain();
+  void FinishAgain(absl::StatusOr<std::vector<ModelEntry>> planned);
 
   EventLoop* const loop_;
   Router* const router_;
   const Sources sources_;
   InForce in_force_;
+  std::vector<ModelEntry> catalog_;  // as it was planned last
+  Timers::Id plan_again_ = 0;
+  bool planning_again_ = false;
   std::deque<Reply<v1::ReloadConfigReply>> waiting_;  // the first is being served
   UniqueFd stop_read_, stop_write_;                   // closing the second one stops the thread
   std::thread thread_;

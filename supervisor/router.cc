@@ -148,6 +148,11 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
   // A new configuration is on its way in; it may be a good one.
   if (model.leave == Leave::kReplace) return absl::OkStatus();
   if (!model.entry.problem.ok()) {
+    if (model.entry.not_planned) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          model.entry.problem.message(), ". It is planned again every ",
+          kPlanAgainEvery / (60 * kSecond), " minutes; `switchyard reload` does so at once"));
+    }
     // Of when models.d was read: a Load finds nothing new, a reload may.
     return absl::FailedPreconditionError(absl::StrCat(
         model.entry.problem.message(), ". Once that is mended, `switchyard reload` looks again"));

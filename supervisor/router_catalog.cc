@@ -177,11 +177,30 @@ absl::Status Router::Impl::MayResize(const std::vector<Device>& devices,
   return absl::OkStatus();
 }
 
+// A planner that could not tell is no reason to end what serves: where the text is as it was, and
+// was good, the new entry gets the plan and the device that are in force.
+void Router::Impl::KeepUnplanned(std::vector<ModelEntry>& catalog,
+                                 v1::ReloadConfigReply& reply) const {
+  for (ModelEntry& entry : catalog) {
+    if (!entry.not_planned) continue;
+    reply.add_not_planned(entry.model.name());
+    const ModelRecord* now = Find(entry.model.name());
+    if (now == nullptr) continue;
+    const ModelEntry& old = now->replacement ? *now->replacement : now->entry;
+    ModelEntry kept{entry.model, old.plan, absl::OkStatus(), /*not_planned=*/false};
+    if (kept.model.device().empty()) kept.model.set_device(old.model.device());
+    if (old.problem.ok() && Same(WithoutPolicy(old.model), WithoutPolicy(kept.model))) {
+      entry = std::move(kept);
+    }
+  }
+}
+
 absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntry> catalog,
                                                            const std::vector<Device>& devices) {
   if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
-  RETURN_IF_ERROR(MayResize(devices, catalog));
   v1::ReloadConfigReply reply;
+  KeepUnplanned(catalog, reply);
+  RETURN_IF_ERROR(MayResize(devices, catalog));
   Resize(devices, reply);
   std::set<std::string> kept;
   std::vector<std::string> order;

@@ -312,6 +312,7 @@ class Router::Impl {
   absl::Status MayPin(const ModelRecord& model) const;
   absl::Status MayResize(const std::vector<Device>& devices,
                          const std::vector<ModelEntry>& catalog) const;
+  void KeepUnplanned(std::vector<ModelEntry>& catalog, v1::ReloadConfigReply& reply) const;
   std::optional<PinnedModel> StaysPinned(const ModelEntry& entry) const;
   void BeginLeave(ModelRecord& model, Leave why);
   void PumpLeave(const std::string& name);

@@ -106,7 +106,7 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
     if (gpus_) gpus_->AskNow();
   };
   router_ = std::make_unique<Router>(
-      MakeRouterOptions(options_, budget), std::move(catalog),
+      MakeRouterOptions(options_, budget), catalog,
       Router::Ports{launcher_.get(), &masters_, &loop_, &health_, sample_devices});
   for (const auto& [model, master_id] : adopted) router_->Adopt(model, master_id);
   launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
@@ -118,7 +118,7 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
   ASSIGN_OR_RETURN(reloader_,
                    Reloader::Create(&loop_, router_.get(),
                                     {options_.models_dir, options_.config_file, options_.flags},
-                                    {options_, budget}));
+                                    {options_, budget}, std::move(catalog)));
   WatchGpus(budget);
   router_->Start();
   return absl::OkStatus();

@@ -188,7 +188,7 @@ TEST(Render, Reload) {
   EXPECT_EQ(ReloadText(reply), "nothing has changed\n");
   EXPECT_EQ(ReloadJson(reply).dump(),
             R"({"added":[],"changed":[],"removed":[],"devices":[],"default_model":"",)"
-            R"("default_model_before":"","waits_for_restart":[]})");
+            R"("default_model_before":"","waits_for_restart":[],"not_planned":[]})");
   reply.add_added("a");
   reply.add_added("b");
   reply.add_removed("c");
@@ -198,7 +198,7 @@ TEST(Render, Reload) {
   EXPECT_EQ(ReloadText(reply), "added: a, b\nremoved: c\ndefault model: a, before c\n");
   EXPECT_EQ(ReloadJson(reply).dump(),
             R"({"added":["a","b"],"changed":[],"removed":["c"],"devices":[],"default_model":"a",)"
-            R"("default_model_before":"c","waits_for_restart":[]})");
+            R"("default_model_before":"c","waits_for_restart":[],"not_planned":[]})");
 }
 
 TEST(Render, ReloadThatLeavesSomethingForTheNextStart) {
@@ -207,6 +207,14 @@ TEST(Render, ReloadThatLeavesSomethingForTheNextStart) {
   reply.add_waits_for_restart("queue_limit");
   EXPECT_EQ(ReloadText(reply), "nothing has changed\nwaits for a restart: listen, queue_limit\n");
   EXPECT_EQ(ReloadJson(reply)["waits_for_restart"].dump(), R"(["listen","queue_limit"])");
+}
+
+TEST(Render, ReloadThatCouldNotPlanAModel) {
+  v1::ReloadConfigReply reply;
+  reply.add_not_planned("a");
+  EXPECT_EQ(ReloadText(reply),
+            "nothing has changed\nnot planned, tried again within 5 minutes: a\n");
+  EXPECT_EQ(ReloadJson(reply)["not_planned"].dump(), R"(["a"])");
 }
 
 TEST(Render, StatusTellsOfTheDefaultAndOfAReloadThatFailed) {

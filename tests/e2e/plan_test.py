@@ -95,6 +95,49 @@ class HungPlannerTest(unittest.TestCase):
         self.assertEqual((starting.returncode, out), (0, ""), log)
 
 
+class KilledPlannerTest(unittest.TestCase):
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.killed = pathlib.Path(folder.name, "killed")
+        self.worker = pathlib.Path(folder.name, "worker")
+        self.worker.write_text(f"""#!/bin/sh
+if [ "$1" = --plan ] && [ -e {self.killed} ]; then kill -9 $$; fi
+exec {BIN}/fake-worker "$@"
+""")
+        self.worker.chmod(0o700)
+        self.models = FakeModels(["alpha", "beta"])
+
+    def supervisor(self):
+        return Supervisor(models=self.models.path, worker=self.worker, device="cpu=24MiB")
+
+    def test_a_reload_does_not_end_what_serves(self):
+        with self.supervisor() as s:
+            s.switch("alpha")
+            self.killed.touch()
+            reply = s.command_json("reload")
+            self.assertEqual((reply["changed"], reply["not_planned"]), ([], ["alpha", "beta"]))
+            self.assertIn("nothing has changed; not planned: alpha, beta", s.read_log())
+            alpha = s.model("alpha")
+            self.assertEqual((alpha.state, alpha.error, alpha.loads), (model.RESIDENT, "", 1))
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.killed.unlink()
+            reply = s.command_json("reload")
+            self.assertEqual((reply["changed"], reply["not_planned"]), ([], []))
+
+    def test_at_the_start_it_is_a_failure_for_now(self):
+        self.killed.touch()
+        with self.supervisor() as s:
+            alpha = s.model("alpha")
+            self.assertEqual(alpha.state, model.FAILED)
+            self.assertRegex(alpha.error, "planning ended with signal 9")
+            self.assertIn("alpha could not be planned, and is tried again: ", s.read_log())
+            self.killed.unlink()
+            self.assertEqual(s.command_json("reload")["changed"], ["alpha", "beta"])
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+
 class LifelineTest(unittest.TestCase):
 
     def test_planners_end_with_whoever_started_them(self):

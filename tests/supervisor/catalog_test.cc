@@ -193,6 +193,31 @@ TEST(PlanCatalog, ACheckpointThatDoesNotAnswerIsAskedOnce) {
   EXPECT_EQ(asked, 1);
 }
 
+TEST(PlanCatalog, OnlyAVerdictIsTheModelsProblem) {
+  const std::vector<Device> devices{{"small", 1, 0}, {"large", 128 << 20, 0}};
+  const auto planner = [](const v1::Model& model, const std::string& device) {
+    return model.name() == "a" && device == "large"
+               ? absl::StatusOr<v1::Plan>(absl::InternalError("ended with signal 9"))
+               : PlanOf100(model, device);
+  };
+  auto catalog = PlanCatalog({Named("a"), Named("b"), Named("c", "small"), Named("broken")},
+                             devices, 1 << 30, planner);
+  EXPECT_EQ(catalog[0].problem, absl::InternalError("ended with signal 9"));
+  EXPECT_EQ(catalog[0].model.device(), "") << "where it fits is not known";
+  std::vector<bool> not_planned;
+  for (const ModelEntry& entry : catalog) not_planned.push_back(entry.not_planned);
+  EXPECT_EQ(not_planned, (std::vector<bool>{true, false, false, false}));
+
+  // As it is planned again.
+  const std::vector<v1::Model> again = NotPlanned(catalog);
+  ASSERT_EQ(again.size(), 1u);
+  Replace(PlanCatalog(again, devices, 1 << 30, PlanOf100), catalog);
+  EXPECT_TRUE(catalog[0].problem.ok()) << catalog[0].problem;
+  EXPECT_EQ(catalog[0].model.device(), "large");
+  EXPECT_EQ(catalog[1].model.name(), "b");
+  EXPECT_TRUE(NotPlanned(catalog).empty());
+}
+
 TEST(PlanCatalog, ShowsTheArithmetic) {
   const auto entries = PlanCatalog({Named("a")}, {{"cpu", 100 << 20, 4 << 20}}, 1 << 30, PlanOf100);
   EXPECT_EQ(

@@ -359,6 +359,59 @@ TEST_F(RouterTest, WhoRunsInAModelThatAReloadChangesIsToldSo) {
   }
 }
 
+// As the catalog has it of a planner that was killed.
+ModelEntry Unplanned(const ModelEntry& planned) {
+  ModelEntry entry;
+  entry.model = planned.model;
+  entry.model.clear_device();
+  entry.problem = absl::InternalError("planning ended with signal 9");
+  entry.not_planned = true;
+  return entry;
+}
+
+TEST_F(RouterTest, AReloadWhosePlannerCannotTellEndsNothingThatServes) {
+  BeginPinned(300 * kMiB);
+  Settle();
+  auto running = h_->Generate("a", 1'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return running->tokens > 0; }));
+  auto catalog = WithPinned(0);
+  catalog[0] = Unplanned(catalog[0]);
+  const v1::ReloadConfigReply reply = *h_->router->Reload(catalog);
+  EXPECT_EQ(reply.changed_size(), 0);
+  ASSERT_EQ(reply.not_planned_size(), 1);
+  EXPECT_EQ(reply.not_planned(0), "a");
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_TRUE(h_->StatusOf("a").pinned());
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  ASSERT_TRUE(Done(running));
+  EXPECT_TRUE(running->status.ok()) << running->status;
+  EXPECT_EQ(h_->StatusOf("a").loads(), 1u);
+}
+
+TEST_F(RouterTest, WhatIsNewInAnEntryThatWasNotPlannedIsNotLost) {
+  Begin(300 * kMiB);
+  Settle();
+  auto catalog = WithPinned(0);
+  catalog[0] = Unplanned(catalog[0]);  // what a running worker does not care about
+  catalog[1] = Unplanned(catalog[1]);
+  catalog[1].model.set_max_sequences(3);  // needs a plan
+  const v1::ReloadConfigReply reply = *h_->router->Reload(catalog);
+  EXPECT_EQ(reply.changed_size(), 2);
+  EXPECT_EQ(reply.not_planned_size(), 2);
+  Settle();
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::FAILED);
+  EXPECT_EQ(h_->Generate("b", 1)->status,
+            absl::FailedPreconditionError("planning ended with signal 9. It is planned again every "
+                                          "5 minutes; `switchyard reload` does so at once"));
+  catalog = Catalog();
+  catalog[1].model.set_max_sequences(3);
+  ASSERT_TRUE(h_->router->Reload(catalog).ok());
+  auto client = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+}
+
 TEST_F(RouterTest, WhoWaitsForTheMasterOfAModelThatAReloadChangesIsToldSo) {
   Begin(300 * kMiB);
   absl::Status prefetched;
