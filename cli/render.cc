@@ -168,6 +168,10 @@ Json ReloadJson(const v1::ReloadConfigReply& reply) {
                        {"capacity_bytes", device.capacity_bytes()},
                        {"capacity_bytes_before", device.capacity_bytes_before()}});
   }
+  Json problems = Json::array();
+  for (const auto& problem : reply.problems()) {
+    problems.push_back({{"model", problem.model()}, {"reason", problem.reason()}});
+  }
   return {{"added", NamesJson(reply.added())},
           {"changed", NamesJson(reply.changed())},
           {"removed", NamesJson(reply.removed())},
@@ -175,7 +179,9 @@ Json ReloadJson(const v1::ReloadConfigReply& reply) {
           {"default_model", reply.default_model()},
           {"default_model_before", reply.default_model_before()},
           {"waits_for_restart", NamesJson(reply.waits_for_restart())},
-          {"not_planned", NamesJson(reply.not_planned())}};
+          {"not_planned", NamesJson(reply.not_planned())},
+          {"tried_again", NamesJson(reply.tried_again())},
+          {"problems", problems}};
 }
 
 std::string ReloadText(const v1::ReloadConfigReply& reply) {
@@ -196,7 +202,12 @@ std::string ReloadText(const v1::ReloadConfigReply& reply) {
     absl::StrAppend(&out, "default model: ", Printable(reply.default_model()), ", before ",
                     Printable(reply.default_model_before()), "\n");
   }
+  tell("had failed, tried again", reply.tried_again());
   if (out.empty()) out = "nothing has changed\n";
+  for (const auto& problem : reply.problems()) {
+    absl::StrAppend(&out, "cannot be served: ", Printable(problem.model()), ": ",
+                    Printable(problem.reason()), "\n");
+  }
   tell("waits for a restart", reply.waits_for_restart());
   tell("not planned, tried again within 5 minutes", reply.not_planned());
   return out;

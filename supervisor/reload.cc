@@ -94,7 +94,7 @@ Reloader::~Reloader() {
 
 void Reloader::Reload(Reply<v1::ReloadConfigReply> reply) {
   waiting_.push_back(std::move(reply));
-  if (waiting_.size() == 1 && !planning_again_) StartNext();
+  if (serving_.empty() && !planning_again_) StartNext();
 }
 
 void Reloader::StartThread(std::function<void()> work) {
@@ -103,6 +103,7 @@ void Reloader::StartThread(std::function<void()> work) {
 }
 
 void Reloader::StartNext() {
+  serving_ = std::exchange(waiting_, {});
   StartThread(
       [this] { loop_->Post([this, read = Read()]() mutable { Finish(std::move(read)); }); });
 }
@@ -125,13 +126,12 @@ absl::StatusOr<Reloader::Reading> Reloader::Read() const {
 }
 
 void Reloader::Finish(absl::StatusOr<Reading> read) {
-  auto reply = std::move(waiting_.front());
-  waiting_.pop_front();
+  const Replies replies = std::exchange(serving_, {});
   absl::StatusOr<v1::ReloadConfigReply> done =
       read.ok() ? Apply(*std::move(read)) : absl::StatusOr<v1::ReloadConfigReply>(read.status());
   LogReload(done);
   router_->NoteReload(done.status());
-  reply(std::move(done));
+  for (const auto& reply : replies) reply(done);
   waiting_.empty() ? PlanAgainLater() : StartNext();
 }
 
@@ -139,6 +139,7 @@ absl::StatusOr<v1::ReloadConfigReply> Reloader::Apply(Reading read) {
   ASSIGN_OR_RETURN(v1::ReloadConfigReply reply,
                    router_->Reload(read.catalog, read.next.budget.devices));
   LogProblems(read.catalog);
+  for (const std::string& name : router_->TryFailedAgain()) reply.add_tried_again(name);
   reply.mutable_waits_for_restart()->Assign(read.waits_for_restart.begin(),
                                             read.waits_for_restart.end());
   in_force_ = std::move(read.next);
@@ -151,7 +152,7 @@ void Reloader::PlanAgainLater() {
   if (NotPlanned(catalog_).empty()) return;
   plan_again_ = loop_->Start(sources_.plan_again_every, [this] {
     plan_again_ = 0;
-    if (waiting_.empty()) PlanAgain();  // else the reload does, and what it leaves comes later
+    if (serving_.empty()) PlanAgain();  // else the reload does, and what it leaves comes later
   });
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -77,7 +76,9 @@ class Reloader {
   std::vector<ModelEntry> catalog_;  // as it was planned last
   Timers::Id plan_again_ = 0;
   bool planning_again_ = false;
-  std::deque<Reply<v1::ReloadConfigReply>> waiting_;  // the first is being served
+  using Replies = std::vector<Reply<v1::ReloadConfigReply>>;
+  Replies serving_;  // by the reading that is under way; all who came before it began
+  Replies waiting_;  // for the next one
   UniqueFd stop_read_, stop_write_;                   // closing the second one stops the thread
   std::thread thread_;
 };

@@ -347,6 +347,7 @@ void Router::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> s
 }
 void Router::StopWatching(const StatusSink* sink) { impl_->StopWatching(sink); }
 void Router::NoteReload(const absl::Status& ended) { impl_->NoteReload(ended); }
+std::vector<std::string> Router::TryFailedAgain() { return impl_->TryFailedAgain(); }
 absl::StatusOr<v1::ReloadConfigReply> Router::Reload(std::vector<ModelEntry> catalog,
                                                      const std::vector<Device>& devices) {
   return impl_->Reload(std::move(catalog), devices);

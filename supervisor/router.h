@@ -97,6 +97,9 @@ class Router {
                                                const std::vector<Device>& devices = {});
   // How the last reload has ended, also one that did not get as far as that: for status.
   void NoteReload(const absl::Status& ended);
+  // Models that have failed get another chance at once, as if an operator had asked for each: their
+  // names.
+  std::vector<std::string> TryFailedAgain();
 
   // From the world.
   void OnWorkerMessage(Incarnation worker, const v1::FromWorker& message);

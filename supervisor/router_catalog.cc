@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -195,6 +196,36 @@ void Router::Impl::KeepUnplanned(std::vector<ModelEntry>& catalog,
   }
 }
 
+// In the order of the files.
+void Router::Impl::TellProblems(v1::ReloadConfigReply& reply) const {
+  for (const std::string& name : state_.order) {
+    const ModelRecord& model = *Find(name);
+    if (model.leave == Leave::kRemove) continue;
+    const absl::Status& why = model.replacement    ? model.replacement->problem
+                              : !model.misfit.ok() ? model.misfit
+                                                   : model.entry.problem;
+    if (why.ok()) continue;
+    v1::ReloadConfigReply::Problem& problem = *reply.add_problems();
+    problem.set_model(name);
+    problem.set_reason(ValidUtf8(std::string(why.message())));
+  }
+}
+
+// What made them fail may be mended, and is nothing that an entry tells: a file that was away.
+std::vector<std::string> Router::Impl::TryFailedAgain() {
+  std::vector<std::string> names;
+  for (const std::string& name : state_.order) {
+    ModelRecord& model = *Find(name);
+    if (!model.failures.failed || model.leave != Leave::kNo) continue;
+    model.failures.Forgive(Now());
+    model.launch_wanted = true;
+    names.push_back(name);
+  }
+  dirty_ = true;
+  Pump();
+  return names;
+}
+
 absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntry> catalog,
                                                            const std::vector<Device>& devices) {
   if (state_.draining) return absl::UnavailableError("the supervisor is shutting down");
@@ -245,6 +276,7 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
   for (const auto& [name, model] : state_.models) {
     if (model->leave == Leave::kNo) NoteFit(*model);
   }
+  TellProblems(reply);
   const std::string default_before = state_.default_model;
   ChooseDefault();
   reply.set_default_model(state_.default_model);

@@ -66,6 +66,8 @@ class Router::Impl {
   void WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusSink> sink);
   void StopWatching(const StatusSink* sink);
   void NoteReload(const absl::Status& ended);
+  std::vector<std::string> TryFailedAgain();
+  void TellProblems(v1::ReloadConfigReply& reply) const;
   OurBytes OursOn(const std::string& device) const;
   std::vector<Standing> Standings() const;
 

@@ -188,7 +188,8 @@ TEST(Render, Reload) {
   EXPECT_EQ(ReloadText(reply), "nothing has changed\n");
   EXPECT_EQ(ReloadJson(reply).dump(),
             R"({"added":[],"changed":[],"removed":[],"devices":[],"default_model":"",)"
-            R"("default_model_before":"","waits_for_restart":[],"not_planned":[]})");
+            R"("default_model_before":"","waits_for_restart":[],"not_planned":[],)"
+            R"("tried_again":[],"problems":[]})");
   reply.add_added("a");
   reply.add_added("b");
   reply.add_removed("c");
@@ -198,7 +199,8 @@ TEST(Render, Reload) {
   EXPECT_EQ(ReloadText(reply), "added: a, b\nremoved: c\ndefault model: a, before c\n");
   EXPECT_EQ(ReloadJson(reply).dump(),
             R"({"added":["a","b"],"changed":[],"removed":["c"],"devices":[],"default_model":"a",)"
-            R"("default_model_before":"c","waits_for_restart":[],"not_planned":[]})");
+            R"("default_model_before":"c","waits_for_restart":[],"not_planned":[],)"
+            R"("tried_again":[],"problems":[]})");
 }
 
 TEST(Render, ReloadThatLeavesSomethingForTheNextStart) {
@@ -215,6 +217,18 @@ TEST(Render, ReloadThatCouldNotPlanAModel) {
   EXPECT_EQ(ReloadText(reply),
             "nothing has changed\nnot planned, tried again within 5 minutes: a\n");
   EXPECT_EQ(ReloadJson(reply)["not_planned"].dump(), R"(["a"])");
+}
+
+TEST(Render, ReloadAfterWhichSomeCannotBeServed) {
+  v1::ReloadConfigReply reply;
+  reply.add_tried_again("b");
+  reply.add_problems()->set_model("a");
+  reply.mutable_problems(0)->set_reason("no\x1B such file");
+  EXPECT_EQ(ReloadText(reply),
+            "had failed, tried again: b\ncannot be served: a: no\\x1B such file\n");
+  EXPECT_EQ(ReloadJson(reply)["tried_again"].dump(), R"(["b"])");
+  EXPECT_EQ(ReloadJson(reply)["problems"].dump(),
+            R"([{"model":"a","reason":"no\u001b such file"}])");
 }
 
 TEST(Render, StatusTellsOfTheDefaultAndOfAReloadThatFailed) {

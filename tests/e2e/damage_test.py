@@ -4,10 +4,11 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import unittest
 
-from harness import MODELS, Supervisor, grpc, inference, model, wait_for
+from harness import MODELS, Supervisor, control, grpc, inference, model, wait_for
 
 AUSTEN = MODELS / "demo/austen"
 WEIGHTS = "model.safetensors"
@@ -97,6 +98,26 @@ class DamageTest(unittest.TestCase):
                     self.assertIn(word, caught.exception.details(), name)
                     self.assertIn(word, s.model(name).error, name)
                     self.assertEqual(s.generate("austen")[1], expected, name)
+
+
+class AwayTest(unittest.TestCase):
+    """Files that are away for a while and come back as they were: no entry tells of that."""
+
+    def test_a_reload_tries_again_what_has_failed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            models = pathlib.Path(folder)
+            shutil.copytree(AUSTEN, models / "austen")
+            (models / "austen.textproto").write_text('name: "austen" checkpoint: "austen"')
+            with Supervisor(models=models) as s:
+                expected = s.generate("austen")[1]
+                (models / "austen").rename(models / "away")
+                os.kill(s.model("austen").worker_pid, signal.SIGKILL)
+                wait_for(lambda: s.model("austen").state == control.FAILED, 60)
+                (models / "away").rename(models / "austen")
+                reply = s.control.ReloadConfig(control.ReloadConfigRequest())
+                self.assertEqual(list(reply.tried_again), ["austen"])
+                self.assertEqual(list(reply.problems), [])
+                self.assertEqual(s.generate("austen")[1], expected)
 
 
 class NotNumbersTest(unittest.TestCase):

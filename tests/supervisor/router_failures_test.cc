@@ -212,6 +212,17 @@ TEST_F(RouterFailures, AFailedModelIsProbedEveryFiveMinutes) {
   EXPECT_NE(h_->StatusOf("a").state(), v1::FAILED);
 }
 
+// As `switchyard reload` does: what was wrong need not be in any entry.
+TEST_F(RouterFailures, WhatHasFailedMayBeTriedAgainAltogether) {
+  Begin(300 * kMiB);
+  Settle();
+  EXPECT_TRUE(h_->router->TryFailedAgain().empty());
+  FailForGood();
+  h_->world.rules.faults.dies_at_start = 0;
+  EXPECT_EQ(h_->router->TryFailedAgain(), std::vector<std::string>{"a"});
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
 TEST_F(RouterFailures, AnOperatorRevivesAModelWhileItIsProbed) {
   Begin(300 * kMiB);
   Settle();
@@ -389,7 +400,11 @@ TEST_F(RouterFailures, APrefetchEndsWhenItsModelIsReplacedByOneThatCannotBeServe
   Settle();
   auto bad = Catalog();
   bad[0].problem = absl::FailedPreconditionError("no checkpoint");
-  ASSERT_TRUE(h_->router->Reload(bad).ok());
+  const auto reply = h_->router->Reload(bad);
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  ASSERT_EQ(reply->problems_size(), 1) << "who asked for the reload is told";
+  EXPECT_EQ(reply->problems(0).model(), "a");
+  EXPECT_EQ(reply->problems(0).reason(), "no checkpoint");
   EXPECT_EQ(Prefetch("a"), absl::FailedPreconditionError("no checkpoint. Once that is mended, "
                                                          "`switchyard reload` looks again"));
 }
