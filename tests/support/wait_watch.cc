@@ -167,13 +167,14 @@ std::string WaitWatch::DeviceOf(const Model& model) const {
   return device.empty() ? options_.devices[0].name : device;
 }
 
-// What bringing in the model may take: all of its image, the KV of all that might make room, and
-// its own that comes back, at the slowest rate that there has been.
+// What bringing in the model may take: all of its image, the KV of all that might make room or are
+// doing so, and its own that comes back, at the slowest rate that there has been.
 Nanos WaitWatch::SwapOf(const Model& model) const {
   const std::string device = DeviceOf(model);
   uint64_t bytes = NeedsOf(model.entry.plan).image;
   for (const auto& [id, worker] : workers_) {
-    if (DeviceOf(models_.at(worker.model)) == device) bytes += worker.granted.kv;
+    if (DeviceOf(models_.at(worker.model)) != device) continue;
+    bytes += std::max(worker.granted.kv, worker.held.kv);
   }
   const auto worker = world_->workers.find(model.worker);
   if (worker != world_->workers.end()) bytes += worker->second->paused_bytes();
