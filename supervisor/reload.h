@@ -79,7 +79,7 @@ class Reloader {
   using Replies = std::vector<Reply<v1::ReloadConfigReply>>;
   Replies serving_;  // by the reading that is under way; all who came before it began
   Replies waiting_;  // for the next one
-  UniqueFd stop_read_, stop_write_;                   // closing the second one stops the thread
+  UniqueFd stop_read_, stop_write_;  // closing the second one stops the thread
   std::thread thread_;
 };
 

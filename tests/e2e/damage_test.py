@@ -112,7 +112,7 @@ class AwayTest(unittest.TestCase):
                 expected = s.generate("austen")[1]
                 (models / "austen").rename(models / "away")
                 os.kill(s.model("austen").worker_pid, signal.SIGKILL)
-                wait_for(lambda: s.model("austen").state == control.FAILED, 60)
+                wait_for(lambda: s.model("austen").state == model.FAILED, 60)
                 (models / "away").rename(models / "austen")
                 reply = s.control.ReloadConfig(control.ReloadConfigRequest())
                 self.assertEqual(list(reply.tried_again), ["austen"])
