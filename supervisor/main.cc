@@ -17,6 +17,7 @@
 #include "supervisor/held_signals.h"
 #include "supervisor/library_log.h"
 #include "supervisor/options.h"
+#include "supervisor/pins.h"
 #include "supervisor/supervisor.h"
 
 namespace switchyard::supervisor {
@@ -43,6 +44,7 @@ int Print(const std::string& text, int code) {
 int Check(const Options& options, const Budget& budget) {
   auto catalog = ReadCatalog(options.models_dir, budget, PlanFor::kCheck, /*stop_fd=*/-1);
   if (!catalog.ok()) return Fail(catalog.status());
+  FindPinsWithoutRoom(budget.devices, *catalog);
   const std::string text =
       options.json ? CheckJson(budget, *catalog) : CheckTable(budget, *catalog);
   if (const int failed = Print(text, 0); failed != 0) return failed;

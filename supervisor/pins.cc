@@ -1,5 +1,7 @@
 #include "supervisor/pins.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/human.h"
@@ -41,6 +43,20 @@ absl::Status CheckKeepsPins(const Device& device, const std::vector<PinnedModel>
       device.name, " cannot be made smaller than what is pinned on it needs: ", Listed(pinned),
       one ? "" : absl::StrCat(", together ", HumanBytes(together)), ", but ", UsableText(device),
       ". Unpin ", one ? "it" : "one", " first"));
+}
+
+void FindPinsWithoutRoom(const std::vector<Device>& devices, std::vector<ModelEntry>& catalog) {
+  for (const Device& device : devices) {
+    std::vector<PinnedModel> pinned;
+    for (ModelEntry& entry : catalog) {
+      const std::string& name = entry.model.device();
+      const bool here = name == device.name || (name.empty() && &device == &devices.front());
+      if (!here || !entry.model.pinned() || !entry.problem.ok()) continue;
+      PinnedModel more{entry.model.name(), NeedsOf(entry.plan)};
+      entry.problem = CheckPins(device, pinned, more);
+      if (entry.problem.ok()) pinned.push_back(std::move(more));
+    }
+  }
 }
 
 }  // namespace switchyard::supervisor

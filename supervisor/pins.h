@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "supervisor/bytes.h"
+#include "supervisor/catalog.h"
 #include "supervisor/ports.h"
 
 namespace switchyard::supervisor {
@@ -23,5 +24,9 @@ absl::Status CheckPins(const Device& device, const std::vector<PinnedModel>& pin
 // Whether `device`, being made smaller, still holds those that are pinned there.
 // FAILED_PRECONDITION as above.
 absl::Status CheckKeepsPins(const Device& device, const std::vector<PinnedModel>& pinned);
+
+// The entries that their files pin and that have no room beside those pinned before them, in the
+// order of the files, get that as their problem.
+void FindPinsWithoutRoom(const std::vector<Device>& devices, std::vector<ModelEntry>& catalog);
 
 }  // namespace switchyard::supervisor

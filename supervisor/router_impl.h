@@ -304,7 +304,7 @@ class Router::Impl {
   void LookAtProbe(ModelRecord& model, Nanos delay, Nanos again);
   void StopProbe(ModelRecord& model);
   void NoteProof(ModelRecord& model);
-  void NoteDamage(ModelRecord& model);
+  void NoteDamage(ModelRecord& model, const std::string& message);
   void OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event);
   void OnProbeAccepted(ModelRecord& model);
   void OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected);

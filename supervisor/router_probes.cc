@@ -233,8 +233,8 @@ void Router::Impl::OnProbeRejected(ModelRecord& model, const v1::Rejected& rejec
 }
 
 // A client's logits were not numbers. Perhaps it is one token's weights: the probe tells.
-void Router::Impl::NoteDamage(ModelRecord& model) {
-  model.probe.wanted = true;
+void Router::Impl::NoteDamage(ModelRecord& model, const std::string& message) {
+  if (!std::exchange(model.probe.wanted, true)) LogWarning("a request of ", message);
   dirty_ = true;
 }
 

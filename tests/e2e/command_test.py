@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import termios
 import unittest
 
@@ -158,6 +159,19 @@ class UsageTest(unittest.TestCase):
         result = run("check", "--models-dir", str(MODELS), "--device", "cpu=1MiB")
         self.assertEqual(result.returncode, 1)
         self.assertIn("1.00 MiB", result.stdout)
+
+    def test_check_shows_which_pins_do_not_fit_together(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("alpha", "beta"):
+                pathlib.Path(folder, f"{name}.textproto").write_text(
+                    f'name: "{name}" checkpoint: "{MODELS / "demo/austen"}" pinned: true')
+            for size, code in (("64MiB", 0), ("20MiB", 1)):
+                result = run("check", "--models-dir", folder, "--device", f"cpu={size}", "--json")
+                self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+            alpha, beta = json.loads(result.stdout)["models"]
+            self.assertTrue(alpha["fits"])
+            self.assertIn("beta cannot be pinned: it needs", beta["error"])
+            self.assertIn("beside what is pinned already, alpha", beta["error"])
 
     def test_check_of_a_bad_directory(self):
         result = run("check", "--models-dir", "/nonexistent")

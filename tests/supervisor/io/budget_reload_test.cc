@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/available_memory.h"
+#include "supervisor/config_check.h"
 
 namespace switchyard::supervisor {
 namespace {
