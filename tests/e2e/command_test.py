@@ -429,7 +429,8 @@ class ReloadTest(unittest.TestCase):
         with fake(models) as s:
             self.assertEqual(s.command_json("reload"), {
                 "added": [], "changed": [], "removed": [], "devices": [], "default_model": "alpha",
-                "default_model_before": "", "waits_for_restart": []})
+                "default_model_before": "", "waits_for_restart": [], "not_planned": [],
+                "tried_again": [], "problems": []})
             models.write("gamma")
             models.remove("beta")
             models.write("alpha", "max_sequences: 2")
@@ -463,8 +464,10 @@ class ReloadTest(unittest.TestCase):
             self.assertIn("default model: alpha\n", s.command_line("status").stdout)
             self.assertIn("default model: alpha\n", s.read_log())
             models.remove("alpha")
-            self.assertEqual(s.command_line("reload").stdout,
-                             "removed: alpha\ndefault model: beta, before alpha\n")
+            told = s.command_line("reload").stdout
+            self.assertTrue(told.startswith(
+                "removed: alpha\ndefault model: beta, before alpha\ncannot be served: aleph: "), told)
+            self.assertIn("config.json: not there", told)
             self.assertIn("removed alpha; default model: beta, before alpha\n", s.read_log())
             models.write("beta", checkpoint="broken")
             s.command_json("reload")
