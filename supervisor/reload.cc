@@ -1,5 +1,9 @@
 #include "supervisor/reload.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -44,6 +48,14 @@ absl::StatusOr<std::vector<ModelEntry>> PlanModels(const std::vector<v1::Model>&
       [&](const v1::Model& model, const std::string& device) { return plans.Plan(model, device); });
   if (plans.stopped()) return absl::CancelledError("told to stop while models were planned");
   return catalog;
+}
+
+// What a reload leaves behind lies between what large requests had, and keeps the C library from
+// giving that back.
+void GiveFreePagesBack() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace
@@ -132,6 +144,7 @@ void Reloader::Finish(absl::StatusOr<Reading> read) {
   LogReload(done);
   router_->NoteReload(done.status());
   for (const auto& reply : replies) reply(done);
+  GiveFreePagesBack();
   waiting_.empty() ? PlanAgainLater() : StartNext();
 }
 
