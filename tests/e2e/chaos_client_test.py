@@ -363,8 +363,11 @@ class OversizeTest(unittest.TestCase):
                 before = peak_bytes(s.process.pid)
                 with self.assertRaises(grpc.RpcError) as caught:
                     list(call(b"", timeout=10, metadata=[("x-long", "y" * size)]))
-                self.assertEqual(caught.exception.code(), Code.RESOURCE_EXHAUSTED)
-                self.assertIn("metadata size exceeds limit", caught.exception.details())
+                # gRPC ends the connection over what is far too much: who is still writing may see
+                # that, and not the answer.
+                if size < self.MIB or caught.exception.code() != Code.UNAVAILABLE:
+                    self.assertEqual(caught.exception.code(), Code.RESOURCE_EXHAUSTED)
+                    self.assertIn("metadata size exceeds limit", caught.exception.details())
                 self.assertLess(peak_bytes(s.process.pid) - before, 8 * self.MIB + 8 * size)
         large = s.request("austen", "x" * 17 * self.MIB)
         codes = together([lambda: code_of(lambda: s.inference.Generate(large, timeout=60))] * 16)
