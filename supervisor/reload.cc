@@ -25,7 +25,8 @@ void LogReload(const absl::StatusOr<v1::ReloadConfigReply>& reply) {
   if (!reply.ok()) return LogError("the configuration is not changed: ", reply.status().message());
   std::string changes =
       absl::StrCat(Listed("added", reply->added()), Listed("changed", reply->changed()),
-                   Listed("removed", reply->removed()));
+                   Listed("removed", reply->removed()),
+                   Listed("had failed, tried again:", reply->tried_again()));
   for (const v1::ReloadConfigReply::DeviceSize& device : reply->devices()) {
     absl::StrAppend(&changes, "; device ", device.name(), ": ", HumanBytes(device.capacity_bytes()),
                     ", before ", HumanBytes(device.capacity_bytes_before()));
@@ -50,7 +51,7 @@ absl::StatusOr<std::vector<ModelEntry>> PlanModels(const std::vector<v1::Model>&
   return catalog;
 }
 
-// What a reload leaves behind lies between what large requests had, and keeps the C library from
+// What the thread has made stays, between what large requests had, and keeps the C library from
 // giving that back.
 void GiveFreePagesBack() {
 #ifdef __GLIBC__
@@ -110,8 +111,11 @@ void Reloader::Reload(Reply<v1::ReloadConfigReply> reply) {
 }
 
 void Reloader::StartThread(std::function<void()> work) {
-  if (thread_.joinable()) thread_.join();  // it has posted its result: this does not wait
-  thread_ = std::thread(std::move(work));
+  if (thread_.joinable()) thread_.join();  // it has posted its result: this hardly waits
+  thread_ = std::thread([work = std::move(work)] {
+    work();
+    GiveFreePagesBack();
+  });
 }
 
 void Reloader::StartNext() {
@@ -144,7 +148,6 @@ void Reloader::Finish(absl::StatusOr<Reading> read) {
   LogReload(done);
   router_->NoteReload(done.status());
   for (const auto& reply : replies) reply(done);
-  GiveFreePagesBack();
   waiting_.empty() ? PlanAgainLater() : StartNext();
 }
 
