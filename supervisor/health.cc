@@ -25,8 +25,16 @@ Health::Response MakeResponse(bool serving) {
 void Health::SetServing(const std::string& service, bool serving) {
   const auto [it, inserted] = serving_.try_emplace(service, serving);
   if (!inserted && std::exchange(it->second, serving) == serving) return;
+  Tell(service, MakeResponse(serving));
+}
+
+void Health::Remove(const std::string& service) {
+  if (serving_.erase(service) > 0) Tell(service, MakeResponse(Response::SERVICE_UNKNOWN));
+}
+
+void Health::Tell(const std::string& service, const Response& response) {
   const auto [first, last] = watches_.equal_range(service);
-  for (auto watch = first; watch != last; ++watch) watch->second->Write(MakeResponse(serving));
+  for (auto watch = first; watch != last; ++watch) watch->second->Write(response);
 }
 
 absl::StatusOr<Health::Response> Health::Check(const std::string& service) const {

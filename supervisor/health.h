@@ -24,17 +24,20 @@ class Health final : public HealthPort {
   };
 
   void SetServing(const std::string& service, bool serving) override;
+  void Remove(const std::string& service) override;
 
   // NOT_FOUND: nobody has told of this service. INVALID_ARGUMENT: a name of more than 200 bytes.
   absl::StatusOr<Response> Check(const std::string& service) const;
-  // Writes what Check says (SERVICE_UNKNOWN for a service that is not known yet), now and at every
-  // change. INVALID_ARGUMENT as above.
+  // Writes what Check says (SERVICE_UNKNOWN for a service that is not known yet, or any more), now
+  // and at every change. INVALID_ARGUMENT as above.
   absl::Status Watch(const std::string& service, std::shared_ptr<Sink> sink);
   void StopWatching(const Sink* sink);
   // Ends the watches: the server is about to go.
   void Close();
 
  private:
+  void Tell(const std::string& service, const Response& response);
+
   std::map<std::string, bool> serving_;
   std::multimap<std::string, std::shared_ptr<Sink>> watches_;  // by service
 };

@@ -137,6 +137,8 @@ class HealthPort {
   virtual ~HealthPort() = default;
   // `service`: "", a service's full name, or "model/<name>".
   virtual void SetServing(const std::string& service, bool serving) = 0;
+  // There is no such service any more.
+  virtual void Remove(const std::string& service) = 0;
 };
 
 }  // namespace switchyard::supervisor

@@ -137,7 +137,7 @@ void Router::Impl::CompleteLeave(ModelRecord& model) {
     const absl::Status gone = absl::NotFoundError(absl::StrCat(name, " was removed"));
     EndWaiting(model, gone);
     EndCalls(model, gone);
-    TellHealth(model, false);
+    ports_.health->Remove(HealthService(model));
     state_.models.erase(name);
     state_.order.erase(std::find(state_.order.begin(), state_.order.end(), name));
     ChooseDefault();

@@ -31,6 +31,8 @@ TEST_F(RouterReload, ReloadAddsChangesAndRemoves) {
   ASSERT_TRUE(Done(running));
   EXPECT_TRUE(running->status.ok());
   EXPECT_EQ(h_->world.WorkerOf("c"), nullptr);
+  EXPECT_TRUE(h_->world.health.contains("model/d"));
+  EXPECT_FALSE(h_->world.health.contains("model/c")) << "there is no such model any more";
 }
 
 // By which the default is chosen, too; who is on its way out comes last.

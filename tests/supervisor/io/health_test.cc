@@ -46,6 +46,20 @@ TEST(Health, AServiceThatIsNotKnownMayStillCome) {
             (std::vector<Response::ServingStatus>{Response::SERVICE_UNKNOWN, Response::SERVING}));
 }
 
+TEST(Health, AServiceThatIsRemovedIsNotKnownAnyMore) {
+  Health health;
+  health.SetServing("a", true);
+  auto watch = std::make_shared<Recorder>();
+  ASSERT_TRUE(health.Watch("a", watch).ok());
+  health.Remove("a");
+  health.Remove("a");  // no change
+  EXPECT_TRUE(absl::IsNotFound(health.Check("a").status()));
+  health.SetServing("a", false);
+  EXPECT_EQ(watch->heard,
+            (std::vector<Response::ServingStatus>{Response::SERVING, Response::SERVICE_UNKNOWN,
+                                                  Response::NOT_SERVING}));
+}
+
 TEST(Health, ALongNameIsRefused) {
   Health health;
   auto watch = std::make_shared<Recorder>();
