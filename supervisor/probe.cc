@@ -44,4 +44,8 @@ bool IsDamage(const v1::Rejected& rejected) {
   return rejected.code() == static_cast<int>(absl::StatusCode::kDataLoss);
 }
 
+bool IsFault(const v1::Rejected& rejected) {
+  return IsDamage(rejected) || rejected.code() == static_cast<int>(absl::StatusCode::kInternal);
+}
+
 }  // namespace switchyard::supervisor

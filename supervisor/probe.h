@@ -49,4 +49,7 @@ bool StandsStill(uint64_t steps_before, const v1::Heartbeat& last);
 // which the next worker gets as well.
 bool IsDamage(const v1::Rejected& rejected);
 
+// Whether it ended for that, or since the worker could not go on: by no fault of the request.
+bool IsFault(const v1::Rejected& rejected);
+
 }  // namespace switchyard::supervisor

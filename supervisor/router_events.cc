@@ -50,7 +50,7 @@ void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) 
   Request* request = FindRequest(rejected.request_id());
   // Unsent: it was taken back, and this confirms it.
   if (request == nullptr || request->stage == Stage::kUnsent) return;
-  if (IsDamage(rejected)) NoteDamage(model, rejected.message());
+  if (IsFault(rejected)) NoteFault(model, rejected.message());
   EndRequest(*request, StatusFromWorker(rejected.code(), rejected.message()), false);
 }
 

@@ -304,7 +304,7 @@ class Router::Impl {
   void LookAtProbe(ModelRecord& model, Nanos delay, Nanos again);
   void StopProbe(ModelRecord& model);
   void NoteProof(ModelRecord& model);
-  void NoteDamage(ModelRecord& model, const std::string& message);
+  void NoteFault(ModelRecord& model, const std::string& message);
   void OnProbeEvent(ModelRecord& model, const v1::GenerateEvent& event);
   void OnProbeAccepted(ModelRecord& model);
   void OnProbeRejected(ModelRecord& model, const v1::Rejected& rejected);
@@ -334,6 +334,7 @@ class Router::Impl {
   void SendStatus(Watcher& watcher);
   void PumpHealth();
   void TellHealth(ModelRecord& model, bool serving);
+  static std::string HealthService(const ModelRecord& model);
   v1::ModelState StateOf(const ModelRecord& model) const;
   Standing::Kind StandingOf(const ModelRecord& model) const;
   std::string ErrorOf(const ModelRecord& model, const std::string& no_room) const;

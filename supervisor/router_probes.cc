@@ -232,9 +232,12 @@ void Router::Impl::OnProbeRejected(ModelRecord& model, const v1::Rejected& rejec
   KillUnhealthy(model, absl::StrCat("its self-probe failed: ", rejected.message()));
 }
 
-// A client's logits were not numbers. Perhaps it is one token's weights: the probe tells.
-void Router::Impl::NoteDamage(ModelRecord& model, const std::string& message) {
-  if (!std::exchange(model.probe.wanted, true)) LogWarning("a request of ", message);
+// A client's logits were not numbers, perhaps by one token's weights; or its step failed, perhaps
+// as all do from now on, on a GPU whose context is ruined. The probe tells.
+void Router::Impl::NoteFault(ModelRecord& model, const std::string& message) {
+  if (!std::exchange(model.probe.wanted, true)) {
+    LogWarning(model.name(), " is probed, since a request failed: ", message);
+  }
   dirty_ = true;
 }
 

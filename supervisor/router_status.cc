@@ -11,6 +11,7 @@
 namespace switchyard::supervisor {
 
 constexpr Nanos kDefaultInterval = 200 * kMillisecond;
+constexpr Nanos kLeastInterval = 20 * kMillisecond;  // the whole status is made anew each time
 // What others take of the device may pass as fast as a back-off does.
 constexpr Nanos kLookAgain = 100 * kMillisecond;
 
@@ -168,7 +169,9 @@ void Router::Impl::WatchStatus(uint32_t min_interval_ms, std::shared_ptr<StatusS
     return sink->Finish(absl::UnavailableError("the supervisor is shutting down"));
   }
   auto watcher = std::make_unique<Watcher>(std::move(sink), ports_.timers);
-  watcher->interval = min_interval_ms == 0 ? kDefaultInterval : min_interval_ms * kMillisecond;
+  watcher->interval = min_interval_ms == 0
+                          ? kDefaultInterval
+                          : std::max(kLeastInterval, min_interval_ms * kMillisecond);
   SendStatus(*watcher);
   state_.watchers.push_back(std::move(watcher));
 }
@@ -236,7 +239,11 @@ void Router::Impl::PumpHealth() {
 void Router::Impl::TellHealth(ModelRecord& model, bool serving) {
   if (model.told_serving == serving) return;
   model.told_serving = serving;
-  ports_.health->SetServing(absl::StrCat("model/", model.name()), serving);
+  ports_.health->SetServing(HealthService(model), serving);
+}
+
+std::string Router::Impl::HealthService(const ModelRecord& model) {
+  return absl::StrCat("model/", model.name());
 }
 
 }  // namespace switchyard::supervisor

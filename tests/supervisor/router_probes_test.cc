@@ -363,6 +363,16 @@ TEST_F(RouterProbes, AClientsRequestFindsDamageOutAtOnce) {
   EXPECT_TRUE(h_->RunUntil([&] { return !Serves(); }, kSecond));
 }
 
+TEST_F(RouterProbes, AWorkerWhoseStepsFailIsReplacedAtOnceThoughTheIntervalIsZero) {
+  options_.probe_interval = 0;
+  Begin(150 * kMiB);
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->world.WorkerOf("a")->Break();
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }, kSecond));
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
 // What a request has brought about alone is its own trouble.
 TEST_F(RouterProbes, DamageThatOneRequestMeetsIsNoReasonToDoubt) {
   BeginWith();

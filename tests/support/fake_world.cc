@@ -367,7 +367,7 @@ void FakeWorker::Step(Nanos took) {
         ++it;
         continue;
       }
-      if (sequence.damaged || world_->damaged.count(model()) > 0) {
+      if (broken_ || sequence.damaged || world_->damaged.count(model()) > 0) {
         message.mutable_step();
         no_answer.push_back(id);
         it = sequences_.erase(it);
@@ -402,7 +402,11 @@ void FakeWorker::Step(Nanos took) {
       Reply(std::move(message));
     }
     for (const uint64_t id : no_answer) {
-      Reject(id, absl::StatusCode::kDataLoss, "its logits are not numbers");
+      if (broken_) {
+        Reject(id, absl::StatusCode::kInternal, "an illegal memory access was encountered");
+      } else {
+        Reject(id, absl::StatusCode::kDataLoss, "its logits are not numbers");
+      }
     }
     if (stepped && !sequences_.empty()) Wake();
   }

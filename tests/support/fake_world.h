@@ -84,6 +84,7 @@ class FakeWorker {
   // anything about it; 0: not so.
   Nanos deafness() const;
   void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
+  void Break() { broken_ = true; }  // every step fails, as on a GPU with a context that is ruined
   // One step that takes this long, as predicted; what it does for its lease it tells between steps.
   void StepFor(Nanos length);
   void Unwedge() {
@@ -136,6 +137,7 @@ class FakeWorker {
   bool sticks_at_next_ = false;
   std::map<uint64_t, Nanos> unheard_;  // what it has not looked at for that, since when
   bool wedged_ = false;
+  bool broken_ = false;
   bool gone_ = false;
   bool exiting_ = false;
   Nanos last_reply_ = 0;
@@ -172,6 +174,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   void Close(uint64_t master_id) override;
   void Leave(uint64_t master_id) override;
   void SetServing(const std::string& service, bool serving) override { health[service] = serving; }
+  void Remove(const std::string& service) override { health.erase(service); }
 
   bool Chance(double probability);
   uint64_t Below(uint64_t bound) { return random_() % bound; }
