@@ -13,6 +13,9 @@ namespace {
 // A prompt of a megabyte must not hold up the small ones behind it.
 constexpr int kValidators = 2;
 
+// More than any context holds: their text is one message, on threads that serve everyone.
+constexpr int kMostDetokenized = 1 << 20;
+
 // `delay` later; 0: never.
 Nanos After(Nanos now, uint64_t delay) {
   if (delay == 0) return 0;
@@ -223,11 +226,24 @@ void Requests::Tokenize(v1::Tokenize command) {
   });
 }
 
+namespace {
+
+absl::StatusOr<std::string> Decoded(const Tokenizer& tokenizer,
+                                    const v1::DetokenizeRequest& request) {
+  const auto& ids = request.ids();
+  if (ids.size() > kMostDetokenized) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ids: ", ids.size(), " of them, at most ", kMostDetokenized));
+  }
+  return tokenizer.Decode({ids.data(), static_cast<size_t>(ids.size())},
+                          request.skip_special_tokens());
+}
+
+}  // namespace
+
 void Requests::Detokenize(v1::Detokenize command) {
   validators_.Post([this, command = std::move(command)] {
-    const auto& ids = command.request().ids();
-    auto text = model_.tokenizer->Decode({ids.data(), static_cast<size_t>(ids.size())},
-                                         command.request().skip_special_tokens());
+    auto text = Decoded(*model_.tokenizer, command.request());
     v1::FromWorker message;
     v1::DetokenizeDone& done = *message.mutable_detokenize();
     done.set_request_id(command.request_id());

@@ -67,6 +67,13 @@ class GenerationTest(SharedSupervisor):
                     inference.DetokenizeRequest(model=voice, ids=ids)).text
                 self.assertEqual(back, text, voice)
 
+    def test_more_to_detokenize_than_any_context_holds(self):
+        def ask(count):
+            return self.s.inference.Detokenize(
+                inference.DetokenizeRequest(model="austen", ids=[100] * count))
+        self.assertTrue(ask(1 << 20).text)
+        self.assertEqual(code_of(lambda: ask((1 << 20) + 1)), Code.INVALID_ARGUMENT)
+
     def test_bad_requests(self):
         s, request = self.s, self.s.request
         bad = {
