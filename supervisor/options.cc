@@ -54,9 +54,9 @@ void Define(CLI::App* app, Flags* flags) {
                   "FILE: the token that calls over TLS must bring (`openssl rand -hex 32`)");
   app->add_flag("--no-sandbox", flags->no_sandbox, "Do not confine workers (Landlock)");
   // What `switchyard check` runs.
-  auto* check = app->add_flag("--check", flags->check)->group("");
+  app->add_flag("--check", flags->check)->group("");
   app->add_flag("--json", flags->json)->group("");
-  app->add_flag("--other-machine", flags->other_machine)->group("")->needs(check);
+  app->add_flag("--other-machine", flags->other_machine)->group("");
 }
 
 v1::SupervisorConfig Told(const Flags& flags) {
@@ -91,6 +91,9 @@ absl::Status ChooseDirectories(Options& options) {
 }
 
 absl::StatusOr<Options> Resolve(const Flags& flags) {
+  if (flags.other_machine && !flags.check) {
+    return absl::InvalidArgumentError("--other-machine is an option of `switchyard check`");
+  }
   Options options;
   options.config_file = flags.config;
   options.flags = Told(flags);

@@ -59,7 +59,9 @@ class StartTest(unittest.TestCase):
                              (2, start.stderr, ""))
             elsewhere = self.run_supervisor("--check", "--other-machine", *models, *args)
             self.assertEqual((elsewhere.returncode, elsewhere.stderr), (0, ""))
-        self.assertEqual(self.run_supervisor("--other-machine", *models).returncode, 2)
+        alone = self.run_supervisor("--other-machine", *models)
+        self.assertEqual(alone.returncode, 2)
+        self.assertIn("--other-machine", alone.stderr)
 
     def test_a_default_model_that_is_none(self):
         s = fake(config='default_model: "nobody"')
