@@ -97,8 +97,8 @@ void Residency::WakeSource(std::unique_lock<std::mutex>& lock) {
 }
 
 absl::Status Residency::ReleaseDownTo(uint64_t bytes) {
-  if (resident_ <= bytes) return absl::OkStatus();
-  RETURN_IF_ERROR(ReleaseRange(bytes, resident_));
+  if (committed_ <= bytes) return absl::OkStatus();
+  RETURN_IF_ERROR(ReleaseRange(bytes, committed_));
   resident_ = launched_ = committed_ = bytes;
   return absl::OkStatus();
 }
@@ -107,6 +107,14 @@ absl::Status Residency::ReleaseRange(uint64_t begin, uint64_t end) {
   const uint64_t page = device_.page_bytes();
   if (end <= begin) return absl::OkStatus();
   return arena_->Release(begin, RoundUp(end, page) - begin);
+}
+
+// Where what is committed ends then: memory that cannot be given back is still charged.
+uint64_t Residency::GiveBack(uint64_t begin, uint64_t end) {
+  const absl::Status status = ReleaseRange(begin, end);
+  if (status.ok()) return begin;
+  LogError("weights stay on the device: ", status.ToString());
+  return end;
 }
 
 uint64_t Residency::target_bytes() const {
@@ -195,10 +203,12 @@ void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
   const uint64_t begin = launched_;
   const uint64_t end = ChunkEnd(begin);
   const uint64_t page = device_.page_bytes();
-  committed_ = end;
+  const bool has_room = committed_ >= end;  // it could not be given back
+  committed_ = std::max(committed_, end);
   busy_ = true;
   lock.unlock();
-  absl::Status status = arena_->Commit(begin, RoundUp(end, page) - begin);
+  absl::Status status;
+  if (!has_room) status = arena_->Commit(begin, RoundUp(end, page) - begin);
   const bool has_memory = status.ok();
   std::shared_ptr<Event> arrived;
   if (status.ok()) status = CopyChunk(begin, end);
@@ -207,9 +217,10 @@ void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
     status = event.status();
     if (event.ok()) arrived = *std::move(event);
   }
-  if (!status.ok() && has_memory) {
+  uint64_t left = end;
+  if (!status.ok()) {
     device_.Synchronize(device_.copy_stream()).IgnoreError();
-    ReleaseRange(begin, end).IgnoreError();
+    left = has_memory ? GiveBack(begin, end) : begin;
   }
   lock.lock();
   busy_ = false;
@@ -218,7 +229,7 @@ void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
     on_their_way_.push_back({end, std::move(arrived)});
     return;
   }
-  committed_ = begin;
+  committed_ = left;
   // Cut short by a smaller target is no error.
   if (!absl::IsCancelled(status) || (!stop_ && end <= target_)) error_ = std::move(status);
 }
@@ -237,9 +248,9 @@ void Residency::FinishChunk(std::unique_lock<std::mutex>& lock) {
   }
   // A copy that failed: nothing after the complete prefix is worth keeping.
   device_.Synchronize(device_.copy_stream()).IgnoreError();
-  ReleaseRange(resident_, launched_).IgnoreError();
   on_their_way_.clear();
-  launched_ = committed_ = resident_;
+  committed_ = GiveBack(resident_, committed_);
+  launched_ = resident_;
   error_ = std::move(status);
 }
 

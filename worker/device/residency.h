@@ -91,6 +91,7 @@ class Residency {
   bool Idle() const;        // mu_ held: the copying thread has nothing in hand
   absl::Status ReleaseDownTo(uint64_t bytes);
   absl::Status ReleaseRange(uint64_t begin, uint64_t end);
+  uint64_t GiveBack(uint64_t begin, uint64_t end);
 
   Device& device_;
   const std::unique_ptr<Arena> arena_;
@@ -105,7 +106,7 @@ class Residency {
   uint64_t target_ = 0;
   uint64_t resident_ = 0;   // copied
   uint64_t launched_ = 0;   // copied or on their way
-  uint64_t committed_ = 0;  // launched_, or one chunk more while that is being launched
+  uint64_t committed_ = 0;  // launched_, or more: a chunk that is being launched, or that stays
   std::deque<Span> on_their_way_;
   bool busy_ = false;  // the copying thread works without mu_
   bool stop_ = false;

@@ -33,14 +33,25 @@ class Faults {
     std::lock_guard<std::mutex> lock(mu_);
     commits_left_ = count;
   }
+  void FailReleases(bool fail) {
+    std::lock_guard<std::mutex> lock(mu_);
+    fail_releases_ = fail;
+  }
   void Mend() { FailCommitsAfter(std::numeric_limits<int64_t>::max()); }
   // Uploads of at least 4 KiB wait once `count` of them have passed, until more are let through.
   void HoldUploadsAfter(int64_t count) {
     std::lock_guard<std::mutex> lock(mu_);
+    fail_uploads_ = false;
     uploads_left_ = count;
     changed_.notify_all();
   }
   void LetUploadsPass() { HoldUploadsAfter(std::numeric_limits<int64_t>::max()); }
+  // Instead of waiting.
+  void FailUploadsAfter(int64_t count) {
+    std::lock_guard<std::mutex> lock(mu_);
+    fail_uploads_ = true;
+    uploads_left_ = count;
+  }
   uint64_t committed() const {
     std::lock_guard<std::mutex> lock(mu_);
     return committed_;
@@ -86,19 +97,23 @@ class Faults {
   }
   absl::Status Release(Arena& arena, uint64_t offset, uint64_t bytes) {
     std::lock_guard<std::mutex> lock(mu_);
+    if (fail_releases_) return absl::InternalError("it stays, says the test");
     committed_ -= bytes;
     return arena.Release(offset, bytes);
   }
-  void PassUpload(uint64_t bytes) {
-    if (bytes < 4096) return;
+  absl::Status PassUpload(uint64_t bytes) {
+    if (bytes < 4096) return absl::OkStatus();
     std::unique_lock<std::mutex> lock(mu_);
-    changed_.wait(lock, [this] { return uploads_left_ > 0; });
+    changed_.wait(lock, [this] { return uploads_left_ > 0 || fail_uploads_; });
+    if (uploads_left_ == 0) return absl::InternalError("no copy, says the test");
     --uploads_left_;
+    return absl::OkStatus();
   }
 
  private:
   mutable std::mutex mu_;
   std::condition_variable changed_;
+  bool fail_releases_ = false, fail_uploads_ = false;
   int64_t commits_left_ = std::numeric_limits<int64_t>::max();
   int64_t uploads_left_ = std::numeric_limits<int64_t>::max();
   uint64_t committed_ = 0;
@@ -164,7 +179,7 @@ class FaultDevice final : public Device {
   StreamHandle compute_stream() override { return device_->compute_stream(); }
   StreamHandle copy_stream() override { return device_->copy_stream(); }
   absl::Status Upload(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {
-    faults_.PassUpload(bytes);
+    RETURN_IF_ERROR(faults_.PassUpload(bytes));
     return device_->Upload(to, from, bytes, stream);
   }
   absl::Status Download(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {

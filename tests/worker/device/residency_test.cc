@@ -90,6 +90,25 @@ TEST_F(ResidencyTest, AFailedCommitRollsBackToTheCompletePrefix) {
   ExpectPrefix(kImage);
 }
 
+TEST_F(ResidencyTest, WhatCannotBeGivenBackStaysChargedAndIsUsedAgain) {
+  faults_.FailUploadsAfter(3);
+  faults_.FailReleases(true);
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  EXPECT_FALSE(residency_->WaitFor(kImage, nullptr).ok());
+  while (!residency_->settled()) std::this_thread::yield();
+  EXPECT_EQ(residency_->resident_bytes(), 3 * kChunk);
+  EXPECT_EQ(residency_->committed_bytes(), 4 * kChunk);
+  EXPECT_EQ(faults_.committed(), 4 * kChunk);
+
+  faults_.LetUploadsPass();
+  ASSERT_TRUE(residency_->SetTarget(kImage).ok());
+  ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+  ExpectPrefix(kImage);
+  faults_.FailReleases(false);
+  ASSERT_TRUE(residency_->SetTarget(0).ok());
+  EXPECT_EQ(faults_.committed(), 0u);
+}
+
 TEST_F(ResidencyTest, GrowthIsCutShortByASmallerTarget) {
   faults_.HoldUploadsAfter(5);
   ASSERT_TRUE(residency_->SetTarget(kImage).ok());
