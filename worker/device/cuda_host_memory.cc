@@ -130,11 +130,14 @@ absl::Status CudaHostMemory::ForEachPiece(
 
 // ---- The thread
 
+// The smallest: a sequence that is being paused does not wait for a master of gigabytes.
 CudaHostMemory::Range* CudaHostMemory::NextUnsettled() {
+  Range* next = nullptr;
   for (Range& range : ranges_) {
-    if (!range.settled() && !range.dropped && !range.busy) return &range;
+    if (range.settled() || range.dropped || range.busy) continue;
+    if (next == nullptr || range.bytes < next->bytes) next = &range;
   }
-  return nullptr;
+  return next;
 }
 
 void CudaHostMemory::Work() {
