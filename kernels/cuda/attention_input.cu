@@ -139,8 +139,9 @@ OpError CudaOps::AttentionInput(const AttentionInputArgs& args, Scratch scratch,
   a.output = Output::kF32;
   a.out = s.heads;
   a.workspace = cut.Rest();
-  for (int32_t first = 0; first < args.rows.rows; first += kDenseChunk) {
-    a.rows = std::min(kDenseChunk, args.rows.rows - first);
+  const int32_t chunk = RowsAtOnce(args.rows.rows, args.qkv, kDenseChunk);
+  for (int32_t first = 0; first < args.rows.rows; first += chunk) {
+    a.rows = std::min(chunk, args.rows.rows - first);
     const Bf16* x = static_cast<const Bf16*>(args.x) + first * hidden;
     if (args.norm != nullptr && TakesNorm(a, context)) {
       a.x = x;

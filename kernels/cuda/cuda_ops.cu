@@ -59,6 +59,12 @@ int64_t CudaOps::WorkspaceBytes(int64_t rows, int64_t n, int64_t k, bool adds) c
   return std::max(batch, library);
 }
 
+int32_t CudaOps::RowsAtOnce(int32_t rows, const Matrix& w, int32_t most) const {
+  const bool halved =
+      cublas_ != nullptr && !IsPlain(w.dtype) && rows > kDequantizedRows && rows <= kHalvedRows;
+  return std::min(rows, halved ? kDequantizedRows : most);
+}
+
 int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
   const int64_t rows = s.rows, hidden = s.hidden, quantized = s.quantized ? 1 : 0;
   int64_t most = 0;
@@ -112,6 +118,19 @@ int64_t CudaOps::ScratchBytes(const ScratchShape& s) const {
 }  // namespace switchyard::kernels::cuda
 
 namespace switchyard::kernels {
+namespace {
+
+__global__ void Nothing() {}
+
+// Whether this program has machine code, or code to make some from, for the GPU that is there.
+cudaError_t FindCode() {
+  cudaFuncAttributes attributes;
+  const cudaError_t found = cudaFuncGetAttributes(&attributes, Nothing);
+  if (found != cudaSuccess) (void)cudaGetLastError();
+  return found;
+}
+
+}  // namespace
 
 std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
   // cuBLASLt has variants of its own, by the device that is there and by the number of rows.
@@ -139,6 +158,13 @@ std::unique_ptr<Ops> MakeCudaOps(const CudaOptions& options, OpError* error) {
   if (std::min(own, capability) < cuda::kLowestCapability) {
     return refuse("GPUs below compute capability 8.0 have no bf16 tensor cores");
   }
+  const cudaError_t code = FindCode();
+  if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
+    return refuse(
+        "the build has no code for this GPU's compute capability: build on this machine, or with "
+        "-DSWITCHYARD_CUDA_ARCHITECTURES for it");
+  }
+  if (code != cudaSuccess) return refuse(cudaGetErrorString(code));
   if (cuda::SharedLimit(capability) > cuda::SharedLimit(own) ||
       cuda::HasProgrammaticLaunch(capability) > cuda::HasProgrammaticLaunch(own)) {
     return refuse("this GPU cannot run the variants of that compute capability");

@@ -56,6 +56,8 @@ class CudaOps final : public Ops {
   OpError DequantizedProduct(const MatmulArgs& a, const LaunchContext& context) const;
   bool FastTakes(const MatmulArgs& a) const;
   OpError FastProduct(const MatmulArgs& a, const LaunchContext& context) const;
+  // How many of an op's rows its products take at a time, of at most `most`.
+  int32_t RowsAtOnce(int32_t rows, const Matrix& w, int32_t most) const;
   // What is left of a scratch buffer that WorkspaceBytes was counted for goes to the product.
   // n, k: of a matrix that is quantized; `adds`: to what is there.
   int64_t WorkspaceBytes(int64_t rows, int64_t n = 0, int64_t k = 0, bool adds = false) const;
@@ -73,6 +75,8 @@ constexpr int32_t kDenseChunk = 2048;  // of a product that fills the device wit
 constexpr int32_t kCublasRows = 32, kCublasGateUpRows = 64;
 // More than these where the weights are turned into bf16 first, so many bytes at a time.
 constexpr int32_t kDequantizedRows = 64;
+// Up to twice as many go in halves: weights read twice are faster than weights made bf16.
+constexpr int32_t kHalvedRows = 2 * kDequantizedRows;
 constexpr int64_t kDequantizedBytes = int64_t{128} << 20;
 // Up to so many rows the experts run one by one, an expert of a row at a time.
 constexpr int32_t kEachExpertRows = 4;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels/cuda/choose.h"
 #include "kernels/ops.h"
 
 namespace switchyard::kernels::cuda {
@@ -40,6 +41,10 @@ template <class... Params, class... Args>
 OpError Launch(const LaunchContext& context, dim3 grid, dim3 block, size_t shared_bytes,
                void (*kernel)(Params...), Args&&... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+  // Also where the GPU has more than the one whose variants run.
+  if (shared_bytes > static_cast<size_t>(SharedLimit(context.capability))) {
+    return {"a kernel asks for more shared memory than a block of this compute capability has"};
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;

@@ -19,13 +19,14 @@ OpError CudaOps::Linear(const LinearArgs& args, Scratch scratch, Stream stream) 
   if (args.bias != nullptr && args.w.n % 8 == 0) {
     MatmulArgs sums = a;
     sums.output = Output::kF32;
-    sums.rows = std::min(args.rows, kDenseChunk);
+    const int32_t chunk = RowsAtOnce(args.rows, args.w, kDenseChunk);
+    sums.rows = chunk;
     float* results = cut.TakeIfRoom<float>(sums.rows * a.n);
     sums.out = results;
     sums.workspace = cut.Rest();
     if (results != nullptr && CublasTakes(sums)) {
-      for (int32_t first = 0; first < args.rows; first += kDenseChunk) {
-        sums.rows = std::min(kDenseChunk, args.rows - first);
+      for (int32_t first = 0; first < args.rows; first += chunk) {
+        sums.rows = std::min(chunk, args.rows - first);
         sums.x = a.x + first * a.k;
         SWITCHYARD_RETURN_IF_OP_ERROR(Product(sums, context));
         SWITCHYARD_RETURN_IF_OP_ERROR(StoreSums(results, sums.rows * a.n, args.accumulate,
@@ -36,9 +37,15 @@ OpError CudaOps::Linear(const LinearArgs& args, Scratch scratch, Stream stream) 
     }
   }
   a.accumulate = args.accumulate;
-  a.out = args.out;
   a.workspace = scratch;
-  return Product(a, context);
+  const int32_t chunk = RowsAtOnce(args.rows, args.w, args.rows);
+  for (int32_t first = 0; first < args.rows; first += chunk) {
+    a.rows = std::min(chunk, args.rows - first);
+    a.x = static_cast<const Bf16*>(args.x) + first * a.k;
+    a.out = static_cast<Bf16*>(args.out) + first * a.n;
+    SWITCHYARD_RETURN_IF_OP_ERROR(Product(a, context));
+  }
+  return {};
 }
 
 }  // namespace switchyard::kernels::cuda

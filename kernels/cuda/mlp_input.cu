@@ -40,17 +40,17 @@ OpError CudaOps::MlpInput(const MlpInputArgs& args, Scratch scratch, Stream stre
   }
   ScratchCutter cut(scratch);
   NormScratch s;
-  const int32_t chunk = std::min(args.rows, kDenseChunk);
+  const int32_t chunk = RowsAtOnce(args.rows, args.gate_up, kDenseChunk);
   if (args.norm != nullptr) s.Take(cut, chunk, hidden);
   if (!cut.ok()) return kScratchTooSmall;
   Bf16* gate_up = nullptr;
   static_assert(kCublasGateUpRows == kDequantizedRows);
-  if (cublas_ != nullptr && args.rows > kCublasGateUpRows && width % 8 == 0) {
+  if (cublas_ != nullptr && chunk > kCublasGateUpRows && width % 8 == 0) {
     gate_up = cut.TakeIfRoom<Bf16>(chunk * a.n);
   }
   a.workspace = cut.Rest();
-  for (int32_t first = 0; first < args.rows; first += kDenseChunk) {
-    a.rows = std::min(kDenseChunk, args.rows - first);
+  for (int32_t first = 0; first < args.rows; first += chunk) {
+    a.rows = std::min(chunk, args.rows - first);
     a.x = static_cast<const Bf16*>(args.x) + first * hidden;
     if (args.norm != nullptr) {
       SWITCHYARD_RETURN_IF_OP_ERROR(

@@ -315,10 +315,10 @@ __global__ __launch_bounds__(kChunkThreads) void DrawOfChunks(const SampleArgs a
   const int64_t r = blockIdx.y;
   const SamplingRow row = a.rows[r];
   if (!IsChunked(row) || !(row.temperature > 0)) return;
-  const uint64_t last = IsFiltered(row, a.vocabulary) ? s.last_key[r] : ~uint64_t{0};
   const Chunk chunk = ChunkOf(a.vocabulary);
   const Best first = BestOfChunks(s, s.largest, r, shared);
   if (!IsAnswer(first)) return StoreBest(first, s.drawn, r);
+  const uint64_t last = IsFiltered(row, a.vocabulary) ? s.last_key[r] : ~uint64_t{0};
   const ScoreBelow score_of = {static_cast<float>(first.score), row.temperature};
   const Best best = BestByNoise<kChunkThreads>(row, a.logits + r * a.vocabulary, chunk.begin,
                                                chunk.end, first.id, last, score_of);

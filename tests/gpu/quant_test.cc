@@ -395,6 +395,7 @@ class GpuFastPrefillTest : public GpuTest {
   void SetUp() override {
     GpuTest::SetUp();
     if (IsSkipped()) return;
+    if (ForInitcheck()) GTEST_SKIP() << "all of it is cuBLASLt's";
     CudaOptions options;
     options.fast_prefill = true;
     OpError error;
