@@ -16,7 +16,7 @@ std::atomic<int64_t> allocations{0};
 }
 
 // A sanitizer brings its own.
-#ifndef __SANITIZE_ADDRESS__
+#ifndef SWITCHYARD_SANITIZED
 // Counted for every operator new of this test binary. Not inlined, or GCC pairs new with free.
 __attribute__((noinline)) void* operator new(std::size_t bytes) {
   ++allocations;
@@ -203,7 +203,7 @@ TEST_P(InvarianceTest, ChunksAndCompanyDoNotMatter) {
 INSTANTIATE_TEST_SUITE_P(Windows, InvarianceTest, ::testing::Values(0, 100));
 
 TEST(AllocationTest, OpsDoNotAllocate) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SWITCHYARD_SANITIZED
   GTEST_SKIP() << "the sanitizer counts allocations, we do not";
 #endif
   Random random(14);

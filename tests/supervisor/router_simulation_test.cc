@@ -429,7 +429,7 @@ class Simulation {
   int calls_ = 0;
 };
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SWITCHYARD_SANITIZED
 constexpr uint64_t kSeeds = 100;
 #else
 constexpr uint64_t kSeeds = 2000;

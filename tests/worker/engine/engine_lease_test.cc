@@ -413,7 +413,7 @@ TEST_P(LeaseTest, AHundredCyclesLeaveNothing) {
     EXPECT_EQ(h().faults().committed(), 0u);
     if (i == 20) after_first = ProcessResidentBytes();
   }
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef SWITCHYARD_SANITIZED
   EXPECT_LE(ProcessResidentBytes(), after_first + (2 << 20));
 #endif
 }
