@@ -52,7 +52,8 @@ void Router::Impl::Install(ModelRecord& model) {
   model.probe.Trust();
   const bool usable = model.entry.problem.ok();
   model.launch_wanted = usable;
-  model.pin.Reset();
+  model.load_retry.Clear();
+  model.told_no_room = false;
   model.master.prefetch = usable && options_.prefetch_at_start;
   model.last_use = Now();
 }
@@ -160,7 +161,7 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
   if (!model.misfit.ok()) return model.misfit;
   if (model.failures.failed) {
     return absl::FailedPreconditionError(
-        absl::StrCat(model.name(), " has failed ", model.failures.in_a_row,
+        absl::StrCat(model.name(), " has failed ", model.failures.Count(),
                      " times with no request finished in between. It is tried again every ",
                      kProbeFailedEvery / (60 * kSecond), " minutes; `switchyard load ",
                      model.name(), "` does so at once. The last failure: ", model.failures.last));

@@ -34,7 +34,8 @@ absl::Status Router::Impl::Pin(const std::string& name, bool pinned) {
     RETURN_IF_ERROR(Refusal(model));
     RETURN_IF_ERROR(MayPin(model));
     model.pinned = true;
-    model.pin.Reset();
+    model.failures.ForgiveLoads();
+    model.told_no_room = false;
     if (!Resident(model)) QueueSwitch(model);  // as a Load that nobody watches
   } else {
     model.pinned = false;  // whatever has become of it
@@ -253,7 +254,8 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
     if (same_work && same_policy) continue;
     (model->leave == Leave::kRemove ? reply.add_added(name) : reply.add_changed(name));
     if (same_work && model->leave == Leave::kNo) {
-      model->pin.Reset();  // newly pinned in the configuration is as pinned at start
+      model->failures.ForgiveLoads();  // newly pinned in the configuration is as pinned at start
+      model->told_no_room = false;
       model->pinned = entry.model.pinned();
       model->entry = std::move(entry);
       Touch(*model);

@@ -106,7 +106,7 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   CompleteTimings(request, last.mutable_finish()->mutable_timings());
   request.sink->Write(std::move(last));
   // Whatever fails from now on, it is not the model that cannot work.
-  model.failures.in_a_row = 0;
+  model.failures.in_a_row = model.failures.loads = 0;
   model.failures.stands = false;
   EndRequest(request, absl::OkStatus(), false);
 }

@@ -20,6 +20,7 @@
 //   router_leases.cc     grow, shrink, drain, pause: the lease protocol with one worker
 //   router_turns.cc      what waits and for how long, as values for the scheduler; overdue requests
 //   router_swaps.cc      asks the scheduler and carries one swap a device
+//   router_loads.cc      loads that fail, and the next try
 //   router_switches.cc   Switch and Load, and what they tell
 //   router_probes.cc     self-probes of resident models, and what is stuck
 //   router_catalog.cc    Unload, Pin, Reload
@@ -180,6 +181,7 @@ class Router::Impl {
   void EndWorker(ModelRecord& model, Nanos patience);
   void KillWorker(ModelRecord& model, const std::string& reason);
   void AwaitReaping(ModelRecord& model);
+  void GiveUp(ModelRecord& model);
   void OnFailure(ModelRecord& model, const std::string& what, Nanos lived);
   void RequestsAfterLoss(ModelRecord& model, bool planned, const std::string& what);
   void CallsAfterLoss(ModelRecord& model);
@@ -236,7 +238,6 @@ class Router::Impl {
   Nanos FailsUntil(const ModelRecord& model) const;
   bool KeptOut(const ModelRecord& model) const;
   absl::Status NobodyGivesWay(const ModelRecord& model) const;
-  bool FailsToLoad(const ModelRecord& model) const;
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
   Nanos Present(size_t device) const;
@@ -246,7 +247,7 @@ class Router::Impl {
   void KeepMeter(ModelRecord& model);
   void BeginTurn(ModelRecord& model, uint64_t moved);
   Nanos BackOffUntil(const ModelRecord& model) const;
-  absl::Status StartedTooLate(const ModelRecord& model, Nanos bound) const;
+  absl::Status TriedTooLate(const ModelRecord& model, Nanos bound) const;
   Nanos BoundOfNew(const ModelRecord& model) const;
   Nanos HopelessUntil(const ModelRecord& model) const;
   absl::Status Hopeless(const ModelRecord& model) const;
@@ -274,10 +275,20 @@ class Router::Impl {
   bool Drains(const ModelRecord& model) const;
   bool VictimsDrain(const Swap& swap) const;
   void NoteForeign(DeviceSlot& device);
-  void AwaitSpared(const Demand& demand);
   absl::Status Outlasted(const std::string& model) const;
-  void LoadFailed(ModelRecord& model, const absl::Status& why);
   void FailDemand(ModelRecord& model, const absl::Status& status);
+
+  // router_loads.cc
+  bool LoadsLater(const ModelRecord& model) const;
+  bool FailsToLoad(const ModelRecord& model) const;
+  void LoadFailed(ModelRecord& model, const absl::Status& why);
+  void MasterFailed(ModelRecord& model, uint64_t master_id, const absl::Status& why);
+  void GrowthFailed(ModelRecord& model, const Shortage& shortage, const absl::Status& why);
+  void ForgiveForStrangers(DeviceSlot& device);
+  void NoteLoaded(ModelRecord& model);
+  void AwaitSpared(const Demand& demand);
+  void BeginTrial(ModelRecord& model);
+  void PumpTrial(ModelRecord& model);
 
   // router_switches.cc
   SwitchOp* FindSwitch(const std::string& model);

@@ -31,6 +31,10 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
     lease.before = LeaseOf(model).granted;
     lease.since = Now();
   }
+  if (motion == Motion::kGrow) {
+    lease.copies_from = model.master.id;
+    lease.failed_master.reset();
+  }
   lease.motion = motion;
   lease.pausing = pause;
   lease.pause_wanted = false;
@@ -274,15 +278,15 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
       absl::StrCat(model.name(), " got ", HumanBytes(lease.held.total()), " of ",
                    HumanBytes(lease.granted.total()), " on ", device.ledger.device().name, ": ",
                    error.empty() ? "no reason given" : error));
-  model.failures.Note(std::string(why.message()), Now());
   LogWarning(why.message());
+  const DeviceLedger& ledger = device.ledger;
+  const Shortage shortage{ledger.over() > 0, ledger.foreign() + ledger.free()};
   Bytes before = Min(model.lease.before, lease.held);
   before.fixed = lease.held.fixed;  // comes back with the process only
   ShrinkTo(model, before, false, options_.drain_timeout);
-  if (swap) {
-    AbortSwap(device);
-    LoadFailed(model, why);
-  }
+  if (!swap) return model.failures.Note(std::string(why.message()), Now());
+  AbortSwap(device);
+  GrowthFailed(model, shortage, why);
 }
 
 // Idle for long enough: only the fixed bytes stay.

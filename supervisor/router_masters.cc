@@ -16,7 +16,8 @@ constexpr Nanos kMasterStuck = 120 * kSecond;  // without progress
 using MasterPhase = MasterSlot::Phase;
 
 bool Router::Impl::WantsMaster(const ModelRecord& model) const {
-  if (!Ready(model) || model.leave != Leave::kNo || model.master.phase != MasterPhase::kNone) {
+  if (!Ready(model) || model.leave != Leave::kNo || model.master.phase != MasterPhase::kNone ||
+      LoadsLater(model)) {
     return false;
   }
   if (!model.master.waiting.empty()) return true;
@@ -255,17 +256,18 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       if (master.phase == MasterPhase::kDropping) DiscardMaster(model);
       return;
     case v1::MasterStatus::FAILED: {
+      const bool given_up = master.phase == MasterPhase::kDropping;
+      const uint64_t id = master.id;
       DiscardMaster(model);
+      if (given_up) return;  // nobody wants it any more
       const auto code = status.code() > 0 && status.code() <= 16
                             ? static_cast<absl::StatusCode>(status.code())
                             : absl::StatusCode::kInternal;
       const absl::Status why(
           code, absl::StrCat("cannot load the weights of ", model.name(), ": ", status.error()));
-      model.failures.Note(std::string(why.message()), Now());
       LogWarning(why.message());
       FinishPrefetches(model, why);
-      LoadFailed(model, why);
-      return;
+      return MasterFailed(model, id, why);
     }
     default:
       return;

@@ -162,18 +162,22 @@ struct WorkerSlot {
 };
 
 struct FailureLog {
-  int in_a_row = 0;  // with no request finished in between
+  int in_a_row = 0;  // of workers, with no request finished in between
+  int loads = 0;     // that failed, since it was resident last
   int delays = 0;    // what the back-off has grown by; a finished request does not take it back
   int silent_starts = 0;  // workers in a row that were given up without a sign of life
   int stuck_fills = 0;    // of its master, in a row, that got nowhere
   int stuck_growths = 0;  // of its weights on the device: a master that is there says nothing of it
   bool failed = false;    // given up, but for a probe now and then, until an operator asks again
+  bool trial = false;     // such a probe, of a model that could not be loaded: see PumpTrial
   bool stands = false;    // `last` is what is wrong now
-  Nanos not_before = 0;
+  Nanos not_before = 0;   // of the next worker
+  Nanos load_not_before = 0;  // of the next try to load it
   Nanos last_at = 0;
   std::string last;
   uint32_t restarts = 0;
 
+  int Count() const { return in_a_row + loads; }
   void Note(std::string what, Nanos now) {
     last = std::move(what);
     last_at = now;
@@ -182,8 +186,13 @@ struct FailureLog {
   // An operator asks: everything is tried again, at once.
   void Forgive(Nanos now) {
     in_a_row = delays = silent_starts = stuck_fills = stuck_growths = 0;
-    failed = false;
+    failed = trial = false;
     not_before = now;
+    ForgiveLoads();
+  }
+  void ForgiveLoads() {
+    loads = 0;
+    load_not_before = 0;
   }
 };
 
@@ -206,15 +215,27 @@ struct MasterSlot {
   Alarm watch;
 };
 
+// What a growth that failed leaves open: whether strangers had taken what it was to have.
+struct Shortage {
+  bool over = false;           // they had
+  uint64_t foreign_bound = 0;  // they had, if it turns out that they have more than that
+};
+
 struct LeaseSlot {
   enum class Motion { kRest, kGrow, kShrink };
   explicit LeaseSlot(Timers* timers) : drain(timers), watch(timers) {}
 
   Motion motion = Motion::kRest;
   uint64_t epoch = 0;
-  Bytes before;                 // the lease before this motion
-  Nanos since = 0;              // when it began
-  Nanos grown_at = 0;           // when the last growth settled
+  Bytes before;              // the lease before this motion
+  Nanos since = 0;           // when it began
+  Nanos grown_at = 0;        // when the last growth settled
+  uint64_t copies_from = 0;  // the master that this growth follows
+  // That failed, or of which a growth did: one takes the other with it, and either may be heard of
+  // first. Until the next growth.
+  std::optional<uint64_t> failed_master;
+  // Of one that has failed: had strangers more than that, it was their fault.
+  std::optional<uint64_t> foreign_bound;
   bool reserved = false;        // host memory is kept for its sequences until it is at rest
   uint64_t reserve_wanted = 0;  // as much
   bool pausing = false;         // PAUSE has been sent
@@ -266,24 +287,6 @@ struct ProbeSlot {
   }
 };
 
-// A pinned model is loaded by itself, until it is there.
-struct PinSlot {
-  explicit PinSlot(Timers* timers) : retry(timers) {}
-
-  int failures = 0;           // to load it, since it was resident last
-  Nanos failed_at = 0;        // the last time
-  Nanos not_before = 0;       // of the next try
-  bool told_no_room = false;  // to the log, since it was resident last
-  Alarm retry;                // then it is looked at again
-
-  void Reset() {
-    failures = 0;
-    failed_at = not_before = 0;
-    told_no_room = false;
-    retry.Clear();
-  }
-};
-
 // Why a model is on its way out.
 enum class Leave { kNo, kUnload, kReplace, kRemove };
 
@@ -295,7 +298,7 @@ struct ModelRecord {
         lease(timers),
         clock(timers),
         probe(timers),
-        pin(timers),
+        load_retry(timers),
         leave_deadline(timers),
         idle(timers),
         hopeful(timers) {}
@@ -319,7 +322,8 @@ struct ModelRecord {
   LeaseSlot lease;
   WaitClock clock;
   ProbeSlot probe;
-  PinSlot pin;
+  Alarm load_retry;           // one that could not be loaded is looked at again
+  bool told_no_room = false;  // to the log, of a pinned one, since it was resident last
 
   // Requests: all, those that wait for a turn in the worker, in their order, and those that run.
   using WaitKey = std::tuple<int32_t, Nanos, RequestId>;

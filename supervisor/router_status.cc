@@ -147,7 +147,7 @@ absl::StatusOr<v1::ModelStatus> Router::Impl::GetModel(const std::string& name) 
 Standing::Kind Router::Impl::StandingOf(const ModelRecord& model) const {
   using Kind = Standing::Kind;
   const bool cannot = !Refusal(model).ok() || model.without_room || KeptOut(model) ||
-                      model.leave == Leave::kRemove || (model.pinned && FailsToLoad(model));
+                      model.leave == Leave::kRemove || FailsToLoad(model);
   if (cannot) return Kind::kCannot;
   const bool answers = Ready(model) && model.probe.doubt.empty() &&
                        (!model.pinned || (Resident(model) && Proved(model)));

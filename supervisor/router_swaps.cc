@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/log.h"
-#include "supervisor/backoff.h"
 #include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 
@@ -14,7 +13,6 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kNoRoomRetry = 10 * kSecond;
-constexpr Nanos kSparedRecheck = 60 * kSecond;
 // Strangers' bytes that were there for so long, several samples, are a reason to refuse: a program
 // that starts or ends may take much for a moment.
 constexpr Nanos kForeignStays = 2 * kSecond;
@@ -83,8 +81,9 @@ void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& mod
     model->without_room = !fits[view] && !Resident(*model);
     dirty_ |= model->without_room != had_none;  // its worker and master were looked at before
     model->kept_out = IsKeptOut(*model, models);
-    if (!model->without_room || !model->pinned || model->pin.told_no_room) continue;
-    model->pin.told_no_room = true;
+    PumpTrial(*model);
+    if (!model->without_room || !model->pinned || model->told_no_room) continue;
+    model->told_no_room = true;
     LogWarning("pinned, but there is no room: ",
                NoRoomReason(DeviceView(index), models, models[view]));
   }
@@ -93,7 +92,8 @@ void Router::Impl::NoteRoom(size_t index, const std::vector<SchedulerModel>& mod
 // Nobody resident gives way to it, and without that it does not fit. An operator may insist.
 bool Router::Impl::IsKeptOut(const ModelRecord& model,
                              const std::vector<SchedulerModel>& models) const {
-  if (!Failing(model) || model.without_room || Resident(model)) return false;
+  const bool spares = Failing(model) || model.failures.trial;
+  if (!spares || model.without_room || Resident(model)) return false;
   const std::optional<Swap>& swap = DeviceOf(model).swap;
   const std::string comes_in = swap ? swap->model : "";
   return FindSwitch(model.name()) == nullptr && comes_in != model.name() &&
@@ -259,8 +259,7 @@ void Router::Impl::FinishSwap(DeviceSlot& device) {
   ModelRecord& model = *Find(device.swap->model);
   const Swap swap = *std::exchange(device.swap, std::nullopt);
   BeginTurn(model, swap.target.weights - std::min(swap.before.weights, swap.target.weights));
-  model.failures.stands = false;
-  model.pin.Reset();
+  NoteLoaded(model);
   for (const auto& [priority, since, id] : model.waiting) {
     Request& request = *FindRequest(id);
     if (request.resident_at == 0) request.resident_at = Now();
@@ -302,31 +301,12 @@ void Router::Impl::FailDemand(ModelRecord& model, const absl::Status& status) {
   dirty_ = true;
 }
 
-// A pinned model for whose sake nobody is evicted, since it fails: no event says when that is over.
-void Router::Impl::AwaitSpared(const Demand& demand) {
-  if (demand.kind != DemandKind::kBackground || !demand.failing) return;
-  Alarm& retry = Find(demand.model)->pin.retry;
-  if (!retry.armed()) Arm(retry, kSparedRecheck, [] {});
-}
-
-// There was room, but it could not be loaded: a pinned model is tried again, later and later.
-void Router::Impl::LoadFailed(ModelRecord& model, const absl::Status& why) {
-  if (model.pinned) {
-    PinSlot& pin = model.pin;
-    const auto failure = static_cast<uint64_t>(++pin.failures);
-    const Nanos delay = BackoffDelay(pin.failures, BackoffJitter(model.name(), failure));
-    pin.failed_at = Now();
-    pin.not_before = Now() + delay;
-    Arm(pin.retry, delay, [] {});
-  }
-  FailDemand(model, why);
-}
-
 void Router::Impl::OnForeignBytes(const std::string& device, uint64_t bytes) {
   for (const auto& slot : state_.devices) {
     if (slot->ledger.device().name != device || slot->ledger.foreign() == bytes) continue;
     slot->ledger.SetForeign(bytes);
     NoteForeign(*slot);
+    ForgiveForStrangers(*slot);
     dirty_ = true;
   }
   Pump();

@@ -25,7 +25,7 @@ void Router::Impl::Switch(RequestId id, const std::string& name, bool make_defau
   if (!found.ok()) return sink->Finish(found.status());
   ModelRecord& model = **found;
   // What had been given up is tried again, and a back-off is cut short.
-  if (model.worker.phase == Phase::kNone || model.failures.failed) {
+  if (model.worker.phase == Phase::kNone || model.failures.failed || LoadsLater(model)) {
     model.failures.Forgive(Now());
     model.worker.relaunch.Clear();
   }

@@ -95,17 +95,19 @@ std::vector<SchedulerModel> Router::Impl::ModelViews(size_t device) const {
   return views;
 }
 
-// Pinned, not there, and nothing says that it cannot come in now.
+// Pinned or on trial, not there, and nothing says that it cannot come in now.
 bool Router::Impl::WantsResidency(const ModelRecord& model) const {
-  return model.pinned && !state_.draining && model.leave == Leave::kNo && Refusal(model).ok() &&
-         !Resident(model) && !model.without_room && Now() >= model.pin.not_before;
+  const bool wanted = (model.pinned && Refusal(model).ok()) ||
+                      (model.failures.trial && model.master.phase == MasterSlot::Phase::kComplete);
+  return wanted && !state_.draining && model.leave == Leave::kNo && !Resident(model) &&
+         !model.without_room && !LoadsLater(model);
 }
 
 // Who wants the model to become resident: the strongest wish of a switch, requests, a pin. What its
 // turn takes is Demands' to say.
 std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
   if (!model.entry.problem.ok() || !model.misfit.ok() || model.leave != Leave::kNo ||
-      Resident(model)) {
+      Resident(model) || LoadsLater(model)) {
     return std::nullopt;
   }
   Demand demand;
@@ -128,14 +130,14 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     demand.kind = DemandKind::kBackground;
   }
   demand.prepared = Prepared(model);
-  demand.failing = Failing(model) || (demand.kind == DemandKind::kBackground && FailsToLoad(model));
+  demand.failing = Failing(model) || model.failures.trial;
   return demand;
 }
 
 // A row of failures, the last of them not long ago. That ends by itself also where the weights are
 // damaged: who is never tried neither mends nor fails for good, which takes its master from it.
 bool Router::Impl::Failing(const ModelRecord& model) const {
-  return model.failures.in_a_row >= kFailuresUntilSpared && Now() < FailsUntil(model);
+  return model.failures.Count() >= kFailuresUntilSpared && Now() < FailsUntil(model);
 }
 
 Nanos Router::Impl::FailsUntil(const ModelRecord& model) const {
@@ -152,7 +154,7 @@ absl::Status Router::Impl::NobodyGivesWay(const ModelRecord& model) const {
   const bool damaged = model.probe.damaged;
   const Nanos left = FailsUntil(model) - Now();
   const std::string message =
-      absl::StrCat(model.name(), " has failed ", model.failures.in_a_row,
+      absl::StrCat(model.name(), " has failed ", model.failures.Count(),
                    " times with no request finished in between, and no model that is on ",
                    DeviceOf(model).ledger.device().name, " gives way to it for another ",
                    Seconds(left), " s. `switchyard load ", model.name(), "` brings it in at once. ",
@@ -162,16 +164,13 @@ absl::Status Router::Impl::NobodyGivesWay(const ModelRecord& model) const {
       damaged ? absl::FailedPreconditionError(message) : absl::UnavailableError(message), left);
 }
 
-// A pinned model that cannot be loaded: it has one more try every ten minutes.
-bool Router::Impl::FailsToLoad(const ModelRecord& model) const {
-  return model.pin.failures >= kFailuresUntilSpared && Now() - model.pin.failed_at < kHealthyAfter;
-}
-
+// Whoever could not be loaded the last time has its master complete first: nobody gives way to what
+// fails near its end.
 bool Router::Impl::Prepared(const ModelRecord& model) const {
   const MasterSlot& master = model.master;
   const bool has_weights = LeaseOf(model).held.weights >= model.needs.image;
-  const bool has_master =
-      master.attached && (master.phase == MasterSlot::Phase::kComplete || master.soon);
+  const bool has_master = master.attached && (master.phase == MasterSlot::Phase::kComplete ||
+                                              (master.soon && model.failures.loads == 0));
   return Ready(model) && model.lease.motion == Motion::kRest && (has_weights || has_master);
 }
 
@@ -223,18 +222,23 @@ Nanos Router::Impl::OthersTime(const ModelRecord& model, const std::vector<Deman
   return others;
 }
 
-// When the model's next worker is started, if it has none and may not have one before; else 0.
+// When the model's next worker is started, if it has none and may not have one before, or when it
+// is loaded again; else 0.
 Nanos Router::Impl::BackOffUntil(const ModelRecord& model) const {
-  const bool backs_off = model.worker.phase == Phase::kNone && model.failures.not_before > Now();
-  return backs_off ? model.failures.not_before : 0;
+  const bool no_worker = model.worker.phase == Phase::kNone;
+  const Nanos until = std::max(no_worker ? model.failures.not_before : 0,
+                               LoadsLater(model) ? model.failures.load_not_before : 0);
+  return until > Now() ? until : 0;
 }
 
-absl::Status Router::Impl::StartedTooLate(const ModelRecord& model, Nanos bound) const {
-  const Nanos back_off = model.failures.not_before - Now();
+absl::Status Router::Impl::TriedTooLate(const ModelRecord& model, Nanos bound) const {
+  const Nanos back_off = BackOffUntil(model) - Now();
+  const bool loads = LoadsLater(model);
   return WithRetryAfter(
       absl::UnavailableError(absl::StrCat(
-          "the worker of ", model.name(), " is started again in ", Seconds(back_off),
-          " s, and no request waits longer than ", Seconds(bound), " s: ", model.failures.last)),
+          loads ? "" : "the worker of ", model.name(), loads ? " is loaded" : " is started",
+          " again in ", Seconds(back_off), " s, and no request waits longer than ", Seconds(bound),
+          " s: ", model.failures.last)),
       back_off);
 }
 
@@ -256,7 +260,7 @@ Nanos Router::Impl::HopelessUntil(const ModelRecord& model) const {
 
 absl::Status Router::Impl::Hopeless(const ModelRecord& model) const {
   if (KeptOut(model)) return NobodyGivesWay(model);
-  return HopelessUntil(model) == 0 ? absl::OkStatus() : StartedTooLate(model, BoundOfNew(model));
+  return HopelessUntil(model) == 0 ? absl::OkStatus() : TriedTooLate(model, BoundOfNew(model));
 }
 
 // The same for requests that came while there was a worker, or a shorter back-off.
@@ -266,7 +270,7 @@ void Router::Impl::RefuseHopeless(ModelRecord& model) {
   const WaitMeter& meter = model.clock.meter;
   for (const RequestId id : meter.DueBy(until - 1, model.ages, Now())) {
     Request& request = *FindRequest(id);
-    EndRequest(request, StartedTooLate(model, meter.BoundOf(request.meter_at)), false);
+    BreakOff(request, TriedTooLate(model, meter.BoundOf(request.meter_at)), true);
   }
 }
 

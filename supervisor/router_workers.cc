@@ -145,11 +145,13 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   worker.image_key = hello.plan().image_key();
   worker.phase = Phase::kReady;
   worker.ready_at = Now();
-  model.failures.stands = false;
-  // A probe that got this far: the model serves again, but the next failure ends that.
-  model.failures.failed = false;
+  // A probe that got this far: the model serves again, but the next failure ends that. That it can
+  // be loaded is still to be seen.
+  const bool loads = model.failures.loads == 0;
+  if (loads) model.failures.stands = model.failures.failed = false;
   WatchSilence(model);
   AttachMaster(model);
+  if (model.failures.failed) BeginTrial(model);
   dirty_ = true;
 }
 
@@ -290,6 +292,7 @@ void Router::Impl::OnWorkerGone(Incarnation id, const WorkerExit& exit) {
   model.master.sent = model.master.attached = false;
   if (model.master.phase != MasterSlot::Phase::kComplete) DiscardMaster(model);
   model.master.watch.Clear();
+  model.failures.trial = false;
   dirty_ = true;
   DeviceSlot& device = DeviceOf(model);
   if (device.swap && device.swap->model == model.name()) AbortSwap(device);
@@ -326,16 +329,24 @@ void Router::Impl::OnFailure(ModelRecord& model, const std::string& what, Nanos 
     }
   }
   // A model on its way out starts afresh, if at all.
-  if (failures.in_a_row < kFailuresUntilFailed || model.leave != Leave::kNo) return;
-  failures.failed = true;
-  failures.not_before = Now() + kProbeFailedEvery;
+  if (failures.Count() < kFailuresUntilFailed || model.leave != Leave::kNo) return;
   DiscardMaster(model);  // it may be what kills them
+  GiveUp(model);
+}
+
+// It takes nothing any more, but for a probe every kProbeFailedEvery, until an operator asks again.
+void Router::Impl::GiveUp(ModelRecord& model) {
+  model.failures.failed = true;
+  model.failures.not_before = Now() + kProbeFailedEvery;
   model.launch_wanted = false;
   const absl::Status why = Refusal(model);
-  FailDemand(model, why);
+  FailSwitch(model.name(), why);
   FinishPrefetches(model, why);
-  EndWaiting(model, why);
+  // Also those that have begun to run while it was being loaded.
+  const std::set<RequestId> ids = model.requests;
+  for (const RequestId id : ids) BreakOff(*FindRequest(id), why, true);
   EndCalls(model, why);
+  dirty_ = true;
 }
 
 // What a lost worker means for each request: who has output is told that there will be no more; who

@@ -170,7 +170,7 @@ TEST_F(RouterPins, APinnedModelIsNotEvictedAndTheArithmeticIsTold) {
 }
 
 // Nobody has to ask for it: a pin is a promise. Others are not evicted for its sake ever faster.
-TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLater) {
+TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLaterAndGivenUp) {
   BeginPinned(300 * kMiB);
   h_->world.rules.faults.grow_fails = 1;
   std::set<int64_t> tries;  // the times at which one has failed
@@ -183,12 +183,12 @@ TEST_F(RouterPins, APinnedModelWhoseGrowthFailsIsTriedAgainLaterAndLater) {
         return false;
       },
       120 * kSecond);
-  EXPECT_GE(tries.size(), 6u);
-  EXPECT_LE(tries.size(), 20u);
+  EXPECT_EQ(tries.size(), 5u);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
   EXPECT_NE(h_->StatusOf("a").error().find("out of memory"), std::string::npos);
   EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
   h_->world.rules.faults.grow_fails = 0;
-  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 61 * kSecond));
+  EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 301 * kSecond));
   EXPECT_EQ(h_->StatusOf("a").error(), "");
 }
 
@@ -209,7 +209,7 @@ TEST_F(RouterPins, OthersAreSparedByAPinnedModelThatCannotGrow) {
 TEST_F(RouterPins, APinnedModelWhoseMasterCannotBeFilledIsTriedAgain) {
   BeginPinned(300 * kMiB);
   h_->world.rules.faults.fill_fails = 1;
-  h_->RunFor(10 * kSecond);
+  h_->RunFor(3 * kSecond);
   ASSERT_FALSE(Resident("a"));
   h_->world.rules.faults.fill_fails = 0;
   EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 61 * kSecond));

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "supervisor/backoff.h"
 #include "supervisor/host_share.h"
 #include "tests/support/router_harness.h"
 
@@ -97,6 +98,9 @@ class Simulation {
     rules.faults.sticks = seed % 17 == 0 ? 0.02 : 0;
     if (seed % 11 == 0) rules.start = 60 * kSecond;
     harness_ = std::make_unique<RouterHarness>(seed, rules, options_, catalog);
+    // One that can never be loaded, as long as the storm lasts.
+    if (seed % 12 == 5) harness_->world.unreadable.insert(kBroken);
+    if (seed % 12 == 11) harness_->world.unloadable.insert(kBroken);
     catalog_ = std::move(catalog);
     if (seed % 8 < 2) Inherit();  // with more_fixed_ and without
   }
@@ -127,6 +131,9 @@ class Simulation {
     }
     // The storm is over: whoever still waits must be served or told why not.
     h.world.rules.faults = Faults{};
+    h.world.unreadable.clear();
+    h.world.unloadable.clear();
+    if (std::string wrong = TriedTooOften(); !wrong.empty()) return wrong;
     for (const Device& device : options_.devices) {
       h.Foreign(device.name, 0);
       // One that has become larger than it was may not be made smaller: of what it holds some is
@@ -171,6 +178,18 @@ class Simulation {
       free -= image;
       harness_->router->Adopt(entry.model.name(), harness_->world.LeftOver(image));
     }
+  }
+
+  // "" or how often a model has been tried that cannot be loaded. Whatever may forgive it gives it
+  // no more than as many tries as make it fail, and so do strangers, whose fault it may be; but for
+  // that there are two in five minutes: a trial, and a request where there is room since.
+  std::string TriedTooOften() const {
+    const auto found = harness_->world.failed_loads.find(kBroken);
+    if (found == harness_->world.failed_loads.end()) return "";
+    const auto rows = static_cast<uint64_t>(harness_->world.timers.Now() / kProbeFailedEvery);
+    const uint64_t most = kFailuresUntilFailed * (forgiven_ + 1) + 2 * rows;
+    if (found->second <= most) return "";
+    return absl::StrCat(kBroken, " has been tried ", found->second, " times, not ", most);
   }
 
   // "" or which pinned model is neither resident nor said to have no room, though nobody asks for
@@ -260,14 +279,19 @@ class Simulation {
     return catalog;
   }
 
+  static constexpr char kBroken[] = "m0";
+
   std::string AnyModel() { return catalog_[Below(catalog_.size())].model.name(); }
 
   void Act() {
     RouterHarness& h = *harness_;
     switch (Below(16)) {
-      case 0:
-        h.Switch(AnyModel(), Below(2) == 0);
+      case 0: {
+        const std::string model = AnyModel();
+        forgiven_ += model == kBroken ? 1 : 0;
+        h.Switch(model, Below(2) == 0);
         return;
+      }
       case 1:
         if (!h.clients.empty()) h.Cancel(h.clients[Below(h.clients.size())]);
         return;
@@ -310,6 +334,7 @@ class Simulation {
   void Rare() {
     RouterHarness& h = *harness_;
     const Device& device = options_.devices[Below(options_.devices.size())];
+    ++forgiven_;  // pins, reloads and strangers do, or may
     switch (Below(10)) {
       case 0:
         ++calls_;
@@ -427,6 +452,7 @@ class Simulation {
   std::vector<ModelEntry> catalog_;
   std::unique_ptr<RouterHarness> harness_;
   int calls_ = 0;
+  uint64_t forgiven_ = 0;  // times that a model may have been given all its tries anew
 };
 
 #ifdef SWITCHYARD_SANITIZED

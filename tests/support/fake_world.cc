@@ -248,7 +248,7 @@ void FakeWorker::UseMaster(const v1::UseMaster& use) {
 void FakeWorker::Fill(uint64_t id, uint64_t done) {
   if (world_->Chance(world_->rules.faults.stalls)) return;
   After(world_->Delay(world_->rules.fills), [this, id, done] {
-    if (world_->Chance(world_->rules.faults.fill_fails)) {
+    if (FillFails(done)) {
       master_ = filled_ = 0;
       lost_ = true;
       SendMaster(id, v1::MasterStatus::FAILED, done, "truncated checkpoint");
@@ -266,6 +266,15 @@ void FakeWorker::Fill(uint64_t id, uint64_t done) {
     SendMaster(id, v1::MasterStatus::FILLING, now, "");
     Fill(id, now);
   });
+}
+
+// What ends too early fails near its end.
+bool FakeWorker::FillFails(uint64_t done) {
+  if (world_->unreadable.count(model()) == 0 || done + needs_.image / 3 + 1 < needs_.image) {
+    return world_->Chance(world_->rules.faults.fill_fails);
+  }
+  ++world_->failed_loads[model()];
+  return true;
 }
 
 void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t done,

@@ -111,6 +111,8 @@ class FakeWorker {
   void Exit(Nanos delay);
   void UseMaster(const v1::UseMaster& use);
   void Fill(uint64_t id, uint64_t done);
+  bool FillFails(uint64_t done);
+  bool GrowthFails();
   void SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t done, const char* error);
   void SetLease(const v1::SetLease& set);
   void Follow();
@@ -197,6 +199,9 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   std::map<uint64_t, std::string> kept;           // id -> image_key, when it was
   std::map<std::string, std::string> image_keys;  // that workers find, if not the plan's
   std::set<std::string> damaged;                  // models whose logits are not numbers
+  std::set<std::string> unreadable;               // whose checkpoints end too early
+  std::set<std::string> unloadable;               // of whose leases none can grow
+  std::map<std::string, uint64_t> failed_loads;   // of those
   std::map<Incarnation, std::shared_ptr<FakeWorker>> workers;  // not reaped yet
   std::map<Incarnation, std::string> devices;
   std::map<std::string, int> silent_starts;  // of each model, since one was heard

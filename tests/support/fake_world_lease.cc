@@ -48,7 +48,7 @@ void FakeWorker::Follow() {
     }
     const bool grows = !held_.Covers(target_);
     const bool starves = target_.weights > held_.weights && master_ == 0;
-    if (grows && (starves || world_->Chance(world_->rules.faults.grow_fails))) {
+    if (grows && (starves || GrowthFails())) {
       held_ = Min(held_, target_);
       settled_ = true;
       return TellLease(true, starves ? "the master is gone" : "out of memory");
@@ -67,6 +67,14 @@ void FakeWorker::Follow() {
     // A growth that waits for the master goes on when that was filled further.
     if (!settled_ && (piece > 0 || held_.weights == target_.weights)) Follow();
   });
+}
+
+bool FakeWorker::GrowthFails() {
+  if (world_->unloadable.count(model()) == 0) {
+    return world_->Chance(world_->rules.faults.grow_fails);
+  }
+  ++world_->failed_loads[model()];
+  return true;
 }
 
 void FakeWorker::PauseAll() {
