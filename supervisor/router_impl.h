@@ -275,6 +275,7 @@ class Router::Impl {
   bool Drains(const ModelRecord& model) const;
   bool VictimsDrain(const Swap& swap) const;
   void NoteForeign(DeviceSlot& device);
+  bool StopsGrowth(const Demand& demand) const;
   absl::Status Outlasted(const std::string& model) const;
   void FailDemand(ModelRecord& model, const absl::Status& status);
 

@@ -48,7 +48,8 @@ void Router::Impl::PumpDevice(size_t index) {
   if (!relief.empty()) models = ModelViews(index);
   std::vector<Demand> demands = Demands(index);
   for (const Demand& demand : demands) AwaitSpared(demand);
-  const bool wanted = !demands.empty();
+  const bool wanted = std::any_of(demands.begin(), demands.end(),
+                                  [this](const Demand& each) { return StopsGrowth(each); });
   Decision decision = Decide(DeviceView(index), models, std::move(demands), Now());
   const std::set<std::string> blocked(decision.blocked.begin(), decision.blocked.end());
   for (const auto& [name, model] : state_.models) {
@@ -140,6 +141,12 @@ bool Router::Impl::RefuseWithoutRoom(size_t index, const std::vector<SchedulerMo
     dirty_ = true;
   }
   return !refusals.empty();
+}
+
+// A pinned model that nobody gives way to for its failures comes in by an event alone, and what is
+// free does not help it: who needs it may have it meanwhile.
+bool Router::Impl::StopsGrowth(const Demand& demand) const {
+  return demand.kind != DemandKind::kBackground || !KeptOut(*Find(demand.model));
 }
 
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV.

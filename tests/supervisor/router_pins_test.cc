@@ -206,6 +206,23 @@ TEST_F(RouterPins, OthersAreSparedByAPinnedModelThatCannotGrow) {
   EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 200 * kSecond));
 }
 
+// It wants to come in all the time, and cannot: what is free helps others meanwhile.
+TEST_F(RouterPins, PoolsGrowWhileNobodyGivesWayToAPinnedModel) {
+  BeginPinned(150 * kMiB);
+  h_->Foreign("cpu", 40 * kMiB);
+  h_->world.unloadable.insert("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.failed_loads["a"] == 3; }));
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  ASSERT_LT(h_->StatusOf("b").kv_bytes(), 40 * kMiB);
+  h_->Foreign("cpu", 0);
+  std::vector<std::shared_ptr<ClientView>> clients;
+  for (int i = 0; i < 6; ++i) clients.push_back(h_->Generate("b", 100'000));
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(h_->StatusOf("b").kv_bytes(), 40 * kMiB);
+  EXPECT_EQ(h_->world.failed_loads["a"], 3u);
+  for (const auto& client : clients) h_->Cancel(client);
+}
+
 TEST_F(RouterPins, APinnedModelWhoseMasterCannotBeFilledIsTriedAgain) {
   BeginPinned(300 * kMiB);
   h_->world.rules.faults.fill_fails = 1;
