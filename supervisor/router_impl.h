@@ -298,7 +298,7 @@ class Router::Impl {
   void PumpSwitches();
   v1::SwitchEvent EventOf(const SwitchOp& op) const;
   void Tell(SwitchOp& op, v1::SwitchEvent event);
-  void ReadySwitch(const std::string& model);
+  void ReadySwitch(const std::string& model, bool brought_in);
   void FailSwitch(const std::string& model, const absl::Status& status);
 
   // router_probes.cc

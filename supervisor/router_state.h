@@ -258,6 +258,7 @@ struct WaitClock {
 
   WaitMeter meter;
   Nanos resident_since = 0;  // 0: it is not
+  Nanos anew_at = 0;         // when it had its last turn: all who still wait began to wait then
   Nanos alarm_at = 0;
   Alarm alarm;  // a request is overdue
 };
@@ -364,6 +365,7 @@ struct SwitchOp {
   uint64_t order = 0;
   uint64_t default_order = 0;  // of the last Switch (not Load) among them; 0: none
   bool asked = false;          // by a client, who may have left; else by a pin
+  Nanos since = 0;             // when it was asked for first
   std::map<RequestId, std::shared_ptr<SwitchSink>> sinks;
   bool retried = false;
   bool filled_master = false;

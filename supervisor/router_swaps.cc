@@ -272,7 +272,7 @@ void Router::Impl::FinishSwap(DeviceSlot& device) {
     if (request.resident_at == 0) request.resident_at = Now();
   }
   Touch(model);
-  ReadySwitch(model.name());
+  ReadySwitch(model.name(), swap.demand.kind == DemandKind::kSwitch);
   dirty_ = true;
 }
 

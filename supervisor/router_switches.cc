@@ -46,7 +46,7 @@ SwitchOp& Router::Impl::QueueSwitch(ModelRecord& model) {
   SwitchOp& op = state_.switches.emplace_back();
   op.model = model.name();
   op.order = state_.next_order++;
-  op.subphase_since = Now();
+  op.since = op.subphase_since = Now();
   return op;
 }
 
@@ -65,7 +65,7 @@ void Router::Impl::PumpSwitches() {
   }
   for (const std::string& name : ready) {
     Touch(*Find(name));
-    ReadySwitch(name);
+    ReadySwitch(name, /*brought_in=*/false);
   }
 }
 
@@ -132,7 +132,8 @@ void Router::Impl::Tell(SwitchOp& op, v1::SwitchEvent event) {
   for (const auto& [id, sink] : op.sinks) sink->Write(event);
 }
 
-void Router::Impl::ReadySwitch(const std::string& name) {
+// `brought_in`: by a swap of its own.
+void Router::Impl::ReadySwitch(const std::string& name, bool brought_in) {
   auto it = std::find_if(state_.switches.begin(), state_.switches.end(),
                          [&](const SwitchOp& op) { return op.model == name; });
   if (it == state_.switches.end()) return;
@@ -142,10 +143,12 @@ void Router::Impl::ReadySwitch(const std::string& name) {
     state_.default_model = name;
     LogInfo("default model: ", name);
   }
-  // Whoever switched is about to ask it something.
-  ModelRecord& model = *Find(name);
-  model.switched = model.requests.empty();
-  model.turn_until = std::max(model.turn_until, Now() + kSwitchedTurn);
+  // Whoever had it brought in is about to ask it something. Asking for what is there anyway takes
+  // no turn: a script that did so every second would let nobody else in.
+  if (ModelRecord& model = *Find(name); brought_in) {
+    model.switched = model.requests.empty();
+    model.turn_until = std::max(model.turn_until, Now() + kSwitchedTurn);
+  }
   v1::SwitchEvent event = it->last;
   event.set_phase(v1::READY);
   const bool loaded = it->last.phase() == v1::SWITCH_LOADING;

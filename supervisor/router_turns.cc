@@ -121,10 +121,13 @@ std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
     const uint64_t waited = demand.requests * now - model.since_sum;
     demand.waited = static_cast<Nanos>(std::min<uint64_t>(waited, kNever));
     demand.due = model.clock.meter.FirstDue(model.ages, Now()).value_or(0);
+    const Request& oldest = *state_.requests.at(model.ages.begin()->second);
+    demand.asked = std::max(oldest.waiting_since, model.clock.anew_at);
   }
   if (const SwitchOp* op = FindSwitch(model.name())) {
     demand.kind = DemandKind::kSwitch;
     demand.since = static_cast<Nanos>(op->order);
+    demand.asked = model.waiting.empty() ? op->since : std::min(op->since, demand.asked);
   } else if (model.waiting.empty()) {
     if (!WantsResidency(model)) return std::nullopt;
     demand.kind = DemandKind::kBackground;
@@ -290,7 +293,10 @@ void Router::Impl::KeepMeter(ModelRecord& model) {
   if (!resident && clock.resident_since > 0) {
     // Being there for a moment is no turn.
     const Nanos stayed = Now() - std::exchange(clock.resident_since, 0);
-    if (stayed >= kLeastTurn && Now() >= model.turn_until) clock.meter.BeginAnew(Now());
+    if (stayed >= kLeastTurn && Now() >= model.turn_until) {
+      clock.meter.BeginAnew(Now());
+      clock.anew_at = Now();
+    }
   }
   const bool runs = HeldUp(model, resident);
   if (runs != clock.meter.runs()) clock.meter.SetRuns(runs, Now());

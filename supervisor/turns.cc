@@ -24,10 +24,22 @@ bool Preferred(const Demand& a, const Demand& b) {
 
 using Iterator = std::vector<Demand>::iterator;
 
-// Orders the prepared requests of [begin, end).
-void RankRequests(Iterator begin, Iterator end, Nanos release, Nanos now) {
+// Whether a switch would make one of the requests of [begin, end), in the order of due, late that
+// were there before it.
+bool MakesLate(const Demand& operators, Iterator begin, Iterator end, Nanos release, Nanos now) {
+  const Nanos takes = TurnTime(operators, release);
+  Nanos before = 0;  // what those that are due earlier take
+  return std::any_of(begin, end, [&](const Demand& d) {
+    const Nanos latest = d.due - release - before;
+    before += TurnTime(d, release);
+    return d.due > 0 && d.asked < operators.asked && latest - now < takes;
+  });
+}
+
+// Orders the prepared requests of [begin, end), which are in the order of due. `at_once`: a switch
+// is held for their sake.
+void RankRequests(Iterator begin, Iterator end, bool at_once, Nanos release, Nanos now) {
   if (begin == end) return;
-  std::sort(begin, end, EarlierDue);
   Nanos before = 0;       // what those that are due earlier take
   Nanos latest = kNever;  // min L(k) over those that are due earlier
   for (Iterator it = begin; it != end; ++it) {
@@ -36,6 +48,7 @@ void RankRequests(Iterator begin, Iterator end, Nanos release, Nanos now) {
     if (it->due > 0) latest = std::min(latest, it->due - release - before);
     before += takes;
   }
+  if (at_once) latest = std::min(latest, now);
   if (latest != kNever) begin->urgent_at = std::max<Nanos>(latest, 1);
   if (latest <= now) return;  // in the order of due
   std::stable_sort(begin, end, [](const Demand& a, const Demand& b) {
@@ -70,7 +83,13 @@ void RankDemands(std::vector<Demand>& demands, Nanos release, Nanos now) {
   // Those that are not prepared cannot use the time: they rank last, as they are.
   const auto unprepared =
       std::stable_partition(requests, background, [](const Demand& d) { return d.prepared; });
-  RankRequests(requests, unprepared, release, now);
+  std::sort(requests, unprepared, EarlierDue);
+  const auto held = std::find_if(demands.begin(), requests, [&](const Demand& d) {
+    return d.prepared && MakesLate(d, requests, unprepared, release, now);
+  });
+  std::for_each(held, requests, [](Demand& d) { d.held = true; });
+  RankRequests(requests, unprepared, held != requests, release, now);
+  std::rotate(held, requests, unprepared);
 }
 
 Nanos TurnTime(const Demand& demand, Nanos release) {
@@ -82,18 +101,34 @@ Nanos WaitBound(Nanos max_wait, Nanos present, Nanos release, Nanos others) {
 }
 
 Nanos Slack(const Demand& chosen, const std::vector<Demand>& demands, Nanos release, Nanos now) {
+  std::vector<const Demand*> switches;
   std::vector<const Demand*> others;
   for (const Demand& demand : demands) {
-    if (demand.prepared && demand.model != chosen.model) others.push_back(&demand);
+    if (!demand.prepared || demand.model == chosen.model) continue;
+    (demand.kind == DemandKind::kSwitch ? switches : others).push_back(&demand);
   }
-  std::sort(others.begin(), others.end(), [](const Demand* a, const Demand* b) {
-    return a->kind != b->kind ? a->kind < b->kind : EarlierDue(*a, *b);
-  });
+  std::sort(switches.begin(), switches.end(),
+            [](const Demand* a, const Demand* b) { return RanksBefore(*a, *b); });
+  std::sort(others.begin(), others.end(),
+            [](const Demand* a, const Demand* b) { return EarlierDue(*a, *b); });
+  const Nanos takes = TurnTime(chosen, release);
   Nanos slack = chosen.due == 0 ? kNever : std::max<Nanos>(chosen.due - release - now, 0);
-  Nanos before = TurnTime(chosen, release);
+  const auto keep = [&](const Demand& other, Nanos before) {
+    const Nanos spare = other.due - release - takes - before - now;
+    if (other.due > 0 && spare >= 0) slack = std::min(slack, spare);  // else it is late anyway
+  };
+  Nanos before = 0;
+  for (const Demand* operators : switches) {
+    keep(*operators, before);
+    before += TurnTime(*operators, release);
+  }
+  before = 0;
   for (const Demand* other : others) {
-    const Nanos spare = other->due - release - before - now;
-    if (other->due > 0 && spare >= 0) slack = std::min(slack, spare);  // else it is late anyway
+    Nanos first = 0;  // of switches, which may only have what it can spare if they came later
+    for (const Demand* operators : switches) {
+      if (operators->asked <= other->asked) first += TurnTime(*operators, release);
+    }
+    keep(*other, first + before);
     before += TurnTime(*other, release);
   }
   return slack;

@@ -44,6 +44,13 @@
 //               This always works out: whoever comes last has a bound that lets all others go
 //               first, so the order of coming keeps all bounds; and if any order does, the one of
 //               due + swap + turn does (Jackson 1955: it is that of deadlines for the ends).
+//
+// Operators' switches go first, in their order. But operators may ask again and again, and no bound
+// has switches in it that are yet to come. So one that was asked for after a request of another
+// model overtakes it as any model would, only by as much time as it has to spare: by no more than
+// min L(k) over the requests that were there before the switch. Else it is held, with those behind
+// it, and the requests go in the order of due, at once. A switch is not put off for ever either: no
+// request that is due after those which were there before it goes first.
 namespace switchyard::supervisor {
 
 constexpr Nanos kLeastTurn = 100 * kMillisecond;
@@ -75,6 +82,7 @@ struct Demand {
   Nanos turn = 0;
   Nanos waited = 0;     // the sum over its requests
   size_t requests = 0;  // that wait
+  Nanos asked = 0;      // when the switch was, or the request that has waited for longest
   // RankDemands' own to set.
   Nanos urgent_at =
       0;              // from then on, only a least turn holds it up; 0: not while others are first
@@ -88,7 +96,8 @@ bool RanksBefore(const Demand& a, const Demand& b);
 Nanos SwapTime(uint64_t bytes, double bytes_per_second);
 Nanos LeastTurn(Nanos swap);
 
-// Puts demands into the order in which they may have their turn: switches, requests, background.
+// Puts demands into the order in which they may have their turn: switches, requests, switches that
+// are held, background.
 // `release`: how long victims take to leave that have no time to drain.
 void RankDemands(std::vector<Demand>& demands, Nanos release, Nanos now);
 

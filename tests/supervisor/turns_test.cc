@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -59,6 +60,9 @@ TEST(Turns, TimesFollowFromBytes) {
   EXPECT_EQ(LeastTurn(0), kLeastTurn);
   EXPECT_EQ(LeastTurn(5 * kSecond), 10 * kSecond);
 }
+
+// At the latest, of requests that are chosen in time.
+Nanos EndOfTurn(const Demand& d) { return d.due + d.swap + d.turn; }
 
 // The sum over all but `model`.
 Nanos OthersTime(const std::string& model, const std::vector<Demand>& demands, Nanos drain) {
@@ -130,6 +134,42 @@ TEST(Turns, TheBoundsSayWhoMustStartWhen) {
   EXPECT_EQ(first->urgent_at, 190 - 75 - 25);
 }
 
+Demand Operators(const std::string& model, Nanos asked, Nanos swap = 0, Nanos turn = 0) {
+  Demand demand = Wants(model, 0, swap, turn);
+  demand.kind = DemandKind::kSwitch;
+  demand.since = demand.asked = asked;
+  return demand;
+}
+
+// a must be loaded by 100, and has waited since 5; s takes 25.
+TEST(Turns, ASwitchTakesNoMoreThanThoseWhoWereThereBeforeItHaveToSpare) {
+  Demand a = Wants("a", 100, 10, 15);
+  a.asked = 5;
+  const Demand s = Operators("s", 6, 10, 15);
+  EXPECT_EQ(Order({a, s}, 75), "sa");
+  EXPECT_EQ(Order({a, s}, 76), "as-");
+  EXPECT_EQ(Order({a, s}, 73, 1), "sa");  // and a's victims must leave, too
+  EXPECT_EQ(Order({a, s}, 74, 1), "as-");
+  EXPECT_EQ(Order({a, Operators("s", 5, 10, 15)}, 1000), "sa") << "its bound has this one in it";
+  // Then nothing but a least turn holds up the first.
+  std::vector<Demand> ranked{a, s};
+  RankDemands(ranked, 0, 76);
+  EXPECT_EQ(ranked[0].urgent_at, 76);
+  // Switches keep their order. Who has been there for longer than all of these, goes before them.
+  EXPECT_EQ(Order({a, s, Operators("t", 7)}, 76), "as-t-");
+  EXPECT_EQ(Order({a, s, Operators("r", 4)}, 76), "ras-");
+  // Requests that came later wait for the switch, unless they are due before those that did not.
+  Demand b = Wants("b", 110, 10, 15);
+  b.asked = 7;
+  EXPECT_EQ(Order({b, s}, 1000), "sb");
+  EXPECT_EQ(Order({a, b, s}, 76), "ab-s-");
+  b.due = 90;
+  EXPECT_EQ(Order({a, b, s}, 51), "bas-");
+  // Nobody waits for who cannot use the time.
+  a.prepared = false;
+  EXPECT_EQ(Order({a, s}, 76), "sa");
+}
+
 TEST(Turns, WhoIsNotPreparedIsLastAndHoldsUpNobody) {
   Demand a = Wants("a", 10, 100, 100);
   a.prepared = false;
@@ -193,13 +233,17 @@ TEST(Turns, ADrainMayTakeWhatNobodyIsLateFor) {
   operators.kind = DemandKind::kSwitch;
   EXPECT_EQ(Slack(a, {a, b, operators}, 0, 90), 10);
   EXPECT_EQ(Slack(a, {a, Wants("b", 135, 10, 15), operators}, 0, 80), 5) << "who goes before b";
+  EXPECT_EQ(Slack(Wants("c", 0), {b, operators}, 0, 60), 65);
+  operators.asked = 1;
+  EXPECT_EQ(Slack(Wants("c", 0), {b, operators}, 0, 60), 90) << "it came after b";
   Demand unready = b;
   unready.prepared = false;
   EXPECT_EQ(Slack(a, {a, unready}, 0, 60), 40);
 }
 
 // The bound is kept: models that all wait, in turns that each take the whole of swap and least
-// turn, and as much of the drain as is left, whatever their priorities and however they come back.
+// turn, and as much of the drain as is left, whatever their priorities and however they come back,
+// and whatever operators ask for. These wait for who was there before them, and for no longer.
 TEST(Turns, NobodyIsLateWhateverTheOthersWant) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     SCOPED_TRACE(seed);
@@ -213,33 +257,56 @@ TEST(Turns, NobodyIsLateWhateverTheOthersWant) {
     for (size_t i = 0; i < models; ++i) {
       away.push_back(Wants(absl::StrCat("m", i), 0, 1 + below(50), 1 + below(100)));
     }
+    std::map<std::string, Nanos> latest;  // that a switch is chosen
     Nanos now = 1000;
     Nanos present_until = now;
     for (int turn = 0; turn < 200; ++turn) {
       while (!away.empty() && (waiting.empty() || random() % 2 == 0)) {
         Demand demand = away.back();
         away.pop_back();
-        demand.since = now;
+        demand.since = demand.asked = now;
         demand.priority = static_cast<int32_t>(below(3));
         waiting.push_back(demand);
       }
+      if (random() % 3 == 0) {
+        const std::string name = absl::StrCat("s", turn);
+        waiting.push_back(Operators(name, now, 1 + below(50), 1 + below(100)));
+        latest[name] = present_until;
+      }
       for (Demand& demand : waiting) {
+        if (demand.kind == DemandKind::kSwitch) continue;
         const Nanos bound =
             WaitBound(30, present_until - now, release, OthersTime(demand.model, waiting, release));
         demand.due = std::max(demand.due, demand.since + bound);
         demand.waited = now - demand.since;
+      }
+      for (const Demand& operators : waiting) {
+        if (operators.kind != DemandKind::kSwitch) continue;
+        Nanos until = present_until;
+        Nanos switches = 0;
+        for (const Demand& other : waiting) {
+          if (other.asked >= operators.asked) continue;
+          if (other.kind == DemandKind::kSwitch) switches += TurnTime(other, release) + drain;
+          if (other.kind == DemandKind::kRequests) until = std::max(until, EndOfTurn(other));
+        }
+        latest[operators.model] = std::max(latest[operators.model], until + switches);
       }
       now = std::max(now, present_until);  // the least turn
       std::vector<Demand> ranked = waiting;
       RankDemands(ranked, release, now);
       const Demand next = ranked.front();
       const Nanos leaves = std::min(drain, Slack(next, waiting, release, now)) + release;
-      ASSERT_LE(now + leaves, next.due) << next.model << " in turn " << turn;
+      if (next.kind == DemandKind::kSwitch) {
+        ASSERT_LE(now, latest[next.model]) << next.model << " in turn " << turn;
+      } else {
+        ASSERT_LE(now + leaves, next.due) << next.model << " in turn " << turn;
+      }
       std::erase_if(waiting, [&](const Demand& d) { return d.model == next.model; });
       now += leaves + next.swap;
       present_until = now + next.turn;
-      Demand back = Wants(next.model, 0, next.swap, next.turn);
-      away.insert(away.begin(), back);
+      if (next.kind != DemandKind::kSwitch) {
+        away.insert(away.begin(), Wants(next.model, 0, next.swap, next.turn));
+      }
       now += below(static_cast<uint64_t>(next.turn) + 1);
     }
   }
