@@ -75,6 +75,8 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   if (only_waits) {
     if (event.waiting().paused() && request.stage == Stage::kRunning) {
       SetStage(model, request, Stage::kPaused);
+    } else if (event.waiting().paused()) {
+      model.lease.outlasting.erase(request.id);  // in the middle of its prompt
     }
     request.told_waiting = true;
     request.sink->Write(event);

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -216,6 +217,8 @@ class Router::Impl {
   HostRoom ReserveForPause(ModelRecord& model);
   void ArmDrain(ModelRecord& model, Nanos delay);
   void TryPause(ModelRecord& model);
+  size_t Running(const ModelRecord& model) const;
+  std::set<RequestId> WhatRuns(const ModelRecord& model) const;
   bool GetsOn(const ModelRecord& model) const;
   void GiveUpDrain(ModelRecord& model);
   void GiveBack(ModelRecord& victim);

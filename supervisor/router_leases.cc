@@ -2,6 +2,7 @@
 // until the worker says that it has settled.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/human.h"
@@ -55,7 +56,7 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
 // Asks a victim for bytes. Sequences in flight may go on for `drain`, then are paused; host memory
 // is kept for them from now on, if there is any.
 void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker, Nanos drain) {
-  if (!model.needs.Whole(target) && !end_worker && model.running > 0) ReserveForPause(model);
+  if (!model.needs.Whole(target) && !end_worker && Running(model) > 0) ReserveForPause(model);
   SetLease(model, target, Motion::kShrink);
   model.lease.ends_worker = end_worker;
   model.lease.drain_until = Now() + drain;
@@ -65,6 +66,28 @@ void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_wo
 void Router::Impl::ArmDrain(ModelRecord& model, Nanos delay) {
   const std::string name = model.name();
   Arm(model.lease.drain, delay, [this, name] { TryPause(*Find(name)); });
+}
+
+// Sequences of clients that the worker runs. Of one that is still in its prompt it says nothing but
+// that it is one more; it may have said so before it had heard that somebody has left.
+size_t Router::Impl::Running(const ModelRecord& model) const {
+  const size_t may_run = model.running + model.waiting.size() - model.paused;
+  return std::max<size_t>(model.running, std::min<size_t>(model.worker.running, may_run));
+}
+
+// Which they are. Those in their prompts are the first of the accepted ones, as the worker takes
+// them.
+std::set<RequestId> Router::Impl::WhatRuns(const ModelRecord& model) const {
+  std::set<RequestId> ids;
+  for (const RequestId id : model.requests) {
+    if (state_.requests.at(id)->stage == Stage::kRunning) ids.insert(id);
+  }
+  const size_t running = Running(model);
+  for (const auto& [priority, since, id] : model.waiting) {
+    if (ids.size() == running) break;
+    if (state_.requests.at(id)->stage == Stage::kAccepted) ids.insert(id);
+  }
+  return ids;
 }
 
 // Not settling is being stuck, unless sequences are draining and get on, or a growth follows a
@@ -137,17 +160,20 @@ void Router::Impl::TryPause(ModelRecord& model) {
   const bool whole = model.needs.Whole(LeaseOf(model).granted);
   // Paused sequences would die with their worker.
   const HostRoom room = lease.ends_worker ? HostRoom::kNone : ReserveForPause(model);
-  lease.pause_wanted = room == HostRoom::kComing;
-  if (lease.pause_wanted) return;
   if (room == HostRoom::kThere) {
     const uint64_t host_kv = state_.host.paused(model.name());
     return SetLease(model, LeaseOf(model).granted, Motion::kShrink, true, host_kv);
   }
+  const Nanos left = lease.since + options_.drain_timeout - Now();
+  const bool waited = std::exchange(lease.pause_wanted, room == HostRoom::kComing);
+  if (lease.pause_wanted && lease.drain.armed()) return;
+  // A worker that hangs may never let go of the master whose room this is.
+  if (lease.pause_wanted && !waited) return ArmDrain(model, std::max(left, kSecond));
   // Who stays whole need not stop. Who stands still is stuck, and the lease's watch will say so;
   // and what has been cancelled is about to end.
-  if (whole || !GetsOn(model) || model.running == 0) return ArmDrain(model, kSecond);
-  const Nanos left = lease.since + options_.drain_timeout - Now();
+  if (whole || !GetsOn(model) || Running(model) == 0) return ArmDrain(model, kSecond);
   if (left > 0) return ArmDrain(model, left);
+  lease.pause_wanted = false;
   GiveUpDrain(model);
 }
 
@@ -155,16 +181,15 @@ void Router::Impl::TryPause(ModelRecord& model) {
 bool Router::Impl::GetsOn(const ModelRecord& model) const {
   const v1::Heartbeat& beat = model.worker.heartbeat;
   return InAStep(beat) || Suspends(model) ||
-         Now() - model.probe.proved_at <= LongestStep(beat.step_predicted_ns());
+         Now() - std::max(model.probe.proved_at, model.worker.stepped_at) <=
+             LongestStep(beat.step_predicted_ns());
 }
 
 // The victim's sequences can neither finish in time nor be paused: it keeps what it has, and serves
 // on. Whoever it was to give way to is told, or waits for another chance until its bound is over.
 void Router::Impl::GiveUpDrain(ModelRecord& model) {
   LeaseSlot& lease = model.lease;
-  for (const RequestId id : model.requests) {
-    if (FindRequest(id)->stage == Stage::kRunning) lease.outlasting.insert(id);
-  }
+  lease.outlasting.merge(WhatRuns(model));
   lease.outlast_worker = lease.ends_worker;
   lease.outlast_why =
       lease.ends_worker

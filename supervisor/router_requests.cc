@@ -198,6 +198,7 @@ void Router::Impl::EnterStage(ModelRecord& model, Request& request, Stage stage)
     ++model.running;
     return;
   }
+  model.lease.outlasting.erase(request.id);
   // A paused sequence queues anew: by its age it would drive out at once who drove it out.
   request.waiting_since = stage == Stage::kPaused ? Now() : request.arrived;
   if (stage == Stage::kPaused) request.meter_at = model.clock.meter.Reading(Now());
@@ -214,7 +215,6 @@ void Router::Impl::LeaveStage(ModelRecord& model, Request& request) {
   NoteWork(model);
   if (stage == Stage::kRunning) {
     --model.running;
-    model.lease.outlasting.erase(request.id);
     return;
   }
   model.ages.erase({request.meter_at, request.id});
@@ -257,6 +257,7 @@ void Router::Impl::Forget(Request& request, bool cancel) {
   }
   LeaveStage(model, request);
   const RequestId id = request.id;
+  model.lease.outlasting.erase(id);
   model.requests.erase(id);
   if (--model.priorities[request.priority] == 0) model.priorities.erase(request.priority);
   ++model.finished;

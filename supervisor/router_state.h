@@ -156,6 +156,7 @@ struct WorkerSlot {
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;
   uint64_t host_kv = 0;  // bytes of host memory that these hold, as last told
+  Nanos stepped_at = 0;  // when a heartbeat told of a step more, the last time
   Alarm watch;           // the deadline of the phase
   Alarm look_watch;      // whether it looks at what it is sent is to be judged
   Alarm relaunch;        // the end of the back-off
@@ -239,7 +240,7 @@ struct LeaseSlot {
   bool reserved = false;        // host memory is kept for its sequences until it is at rest
   uint64_t reserve_wanted = 0;  // as much
   bool pausing = false;         // PAUSE has been sent
-  bool pause_wanted = false;    // the drain timeout is over, and host memory is being made free
+  bool pause_wanted = false;    // the drain is over, and host memory is being made free
   bool ends_worker = false;     // once it is at rest, the worker ends for its fixed bytes
   Alarm drain;                  // then sequences are paused
   Nanos drain_until = 0;        // when that was or is tried first

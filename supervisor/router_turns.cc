@@ -30,7 +30,7 @@ Nanos Router::Impl::MaxWait(const ModelRecord& model) const {
 uint64_t Router::Impl::KvInFlight(size_t device) const {
   uint64_t sum = 0;
   for (const auto& [name, model] : state_.models) {
-    if (model->device == device && model->running > 0) sum += KvUsed(*model);
+    if (model->device == device && Running(*model) > 0) sum += KvUsed(*model);
   }
   return sum;
 }
@@ -68,7 +68,7 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
                      (has_master ? 0 : 1 / model.master.fill.bytes_per_second());
   view.tenant.kv_used = KvUsed(model);
   view.tenant.pinned = model.pinned;
-  view.tenant.active = model.running > 0;
+  view.tenant.active = Running(model) > 0;
   view.tenant.paused = model.worker.paused > 0 || model.worker.host_kv > 0 || model.lease.pausing;
   const bool outlasts = !model.lease.outlasting.empty();
   view.tenant.worker_stays = outlasts;

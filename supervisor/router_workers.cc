@@ -157,6 +157,7 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
 
 void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbeat) {
   WorkerSlot& worker = model.worker;
+  if (heartbeat.steps() != worker.heartbeat.steps()) worker.stepped_at = Now();
   worker.heartbeat = heartbeat;
   status_changed_ = true;
   if (worker.phase == Phase::kStarting) return OnSignOfStart(model);

@@ -114,6 +114,23 @@ TEST_F(RouterDrains, WithoutHostMemoryToPauseIntoASwitchIsGivenUpToo) {
   h_->Cancel(busy);
 }
 
+// The room would be there as soon as c's worker lets go of a master that nobody needs.
+TEST_F(RouterDrains, AWorkerThatLetsGoOfNoMasterHoldsUpASwapForNoLongerThanADrain) {
+  Begin(150 * kMiB, 245 * kMiB);  // three masters, and half a pool
+  Settle();
+  auto busy = Busy("a");
+  h_->world.WorkerOf("c")->Cling();
+  auto op = h_->Switch("b");
+  ASSERT_TRUE(h_->RunUntil([&] { return op->finishes > 0; }, 12 * kSecond));
+  EXPECT_EQ(op->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(op->status.message().find("a needs 10.0 MiB of host memory to pause"),
+            std::string::npos)
+      << op->status;
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  ExpectServes("a");
+  h_->Cancel(busy);
+}
+
 // c is small, and fits as long as b does not come in.
 TEST_F(RouterDrains, WhoFitsIsServedMeanwhile) {
   auto catalog = Catalog();

@@ -185,6 +185,7 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
     case v1::ToWorker::kDropMaster: {
       if (message.drop_master().master_id() != master_) world_->on_violation("drop of a stranger");
       const uint64_t id = master_;
+      if (clings_) return;
       master_ = filled_ = 0;
       return After(world_->Delay(10 * kMillisecond),
                    [this, id] { SendMaster(id, v1::MasterStatus::DROPPED, 0, ""); });
@@ -323,6 +324,7 @@ void FakeWorker::Submit(const v1::Submit& submit) {
   sequences_[id].came = world_->timers.Now();
   sequences_[id].damaged =
       submit.request().text() == "damaged" || world_->Chance(world_->rules.faults.damages);
+  sequences_[id].prompt_left = world_->rules.prompt_steps;
   sequences_[id].tokens_left = std::max<uint32_t>(submit.request().stop().max_tokens(), 1);
   v1::FromWorker message;
   message.mutable_accepted()->set_request_id(id);
@@ -360,6 +362,7 @@ void FakeWorker::Step(Nanos took) {
   if (Whole(held_)) {
     v1::FromWorker message;
     std::vector<uint64_t> no_answer;
+    bool stepped = false;
     size_t running = Count(Sequence::State::kRunning);
     for (auto it = sequences_.begin(); it != sequences_.end();) {
       auto& [id, sequence] = *it;
@@ -373,6 +376,12 @@ void FakeWorker::Step(Nanos took) {
         ++running;
       }
       if (sequence.suspended) {
+        ++it;
+        continue;
+      }
+      if (sequence.prompt_left > 0) {
+        --sequence.prompt_left;
+        stepped = true;
         ++it;
         continue;
       }
@@ -403,7 +412,7 @@ void FakeWorker::Step(Nanos took) {
                                              kMillisecond);
       it = sequences_.erase(it);
     }
-    const bool stepped = message.has_step();
+    stepped |= message.has_step();
     if (stepped) {
       busy_ += took;
       ++steps_;

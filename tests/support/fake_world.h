@@ -43,6 +43,7 @@ struct WorldRules {
   Nanos first_sign = 30 * kMillisecond;  // of life, at most
   Nanos start = 300 * kMillisecond;      // until Hello from there, at most
   uint32_t max_sequences = 4;
+  uint32_t prompt_steps = 0;         // before the one with the first token
   Nanos fills = 200 * kMillisecond;  // a third of a master, at most
   Nanos frees = 50 * kMillisecond;   // the memory of a master that is closed
   Nanos validates = 0;               // looks so long at each request and call, one after the other
@@ -78,6 +79,8 @@ class FakeWorker {
   // It beats, runs steps and follows its lease, and looks at no request or call any more.
   void Deafen() { deaf_ = true; }
   bool deaf() const { return deaf_; }
+  // It beats, and never lets go of a master that it is told to drop.
+  void Cling() { clings_ = true; }
   // It never comes to the end of the next one that it looks at, and looks at those behind it.
   void StickAtNext() { sticks_at_next_ = true; }
   // For so long it has had something to look at since that is still wanted, and nobody does
@@ -95,6 +98,7 @@ class FakeWorker {
  private:
   struct Sequence {
     enum class State { kWaiting, kRunning, kPaused } state = State::kWaiting;
+    uint32_t prompt_left = 0;  // steps
     uint32_t tokens_left = 0;
     Nanos came = 0;
     Nanos began = 0;
@@ -140,6 +144,7 @@ class FakeWorker {
   std::map<uint64_t, Nanos> unheard_;  // what it has not looked at for that, since when
   bool wedged_ = false;
   bool broken_ = false;
+  bool clings_ = false;
   bool gone_ = false;
   bool exiting_ = false;
   Nanos last_reply_ = 0;
