@@ -245,10 +245,13 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   LeaseSlot& lease = model.lease;
   if (status.epoch() != lease.epoch) return;
   const bool settled = status.settled() && lease.motion != Motion::kRest;
-  // What was reserved for pausing and is not needed (any more) comes back; what the worker took by
-  // itself, when it ran out of blocks, counts as far as it fits.
+  // What was reserved for pausing and is not needed (any more) comes back. From then on the worker
+  // holds no more than it has told; should one do so, that counts as far as it fits.
   if (settled) lease.reserved = false;
-  if (!lease.reserved) state_.host.SetPaused(model.name(), status.host_kv_bytes());
+  if (!lease.reserved) {
+    const uint64_t most = state_.host.paused(model.name()) + state_.host.free();
+    state_.host.SetPaused(model.name(), std::min(status.host_kv_bytes(), most));
+  }
   if (held != before.held && lease.motion != Motion::kRest) WatchLease(model);
   if (!settled) return;
   const Motion motion = lease.motion;

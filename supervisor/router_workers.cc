@@ -168,13 +168,6 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
             worker.paused != heartbeat.paused();
   worker.running = heartbeat.running();
   worker.paused = heartbeat.paused();
-  // Cancelled while paused: nothing of its KV is left in host memory.
-  if (model.paused == 0 && heartbeat.paused() == 0 && model.lease.motion == Motion::kRest &&
-      state_.host.paused(model.name()) > 0) {
-    state_.host.SetPaused(model.name(), 0);
-    worker.host_kv = 0;
-    dirty_ = true;
-  }
   const auto longest = static_cast<uint64_t>(LongestStep(heartbeat.step_predicted_ns()));
   // A step may wait for weights that grow at a disk's rate; that growth has a watch of its own.
   const Nanos at_rest = model.lease.motion == Motion::kGrow ? 0 : Now() - model.lease.grown_at;

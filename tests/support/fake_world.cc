@@ -139,7 +139,10 @@ size_t FakeWorker::Count(Sequence::State state) const {
 }
 
 uint64_t FakeWorker::paused_bytes() const {
-  return Count(Sequence::State::kPaused) * (needs_.kv_smallest / 8);
+  const auto kept = std::count_if(sequences_.begin(), sequences_.end(), [](const auto& s) {
+    return s.second.state == Sequence::State::kPaused && s.second.kept;
+  });
+  return static_cast<uint64_t>(kept) * (needs_.kv_smallest / 8);
 }
 
 void FakeWorker::Die(const std::string& how) {
@@ -198,8 +201,10 @@ void FakeWorker::OnCommand(const v1::ToWorker& message) {
     case v1::ToWorker::kCancel:
       unheard_.erase(message.cancel().request_id());
       if (validates_until_ > world_->timers.Now()) cancelled_.insert(message.cancel().request_id());
-      if (sequences_.erase(message.cancel().request_id()) > 0) {
+      if (const uint64_t held = paused_bytes();
+          sequences_.erase(message.cancel().request_id()) > 0) {
         Reject(message.cancel().request_id(), absl::StatusCode::kCancelled, "cancelled");
+        if (paused_bytes() != held) TellLease(settled_, "");
       }
       return Wake();
     case v1::ToWorker::kSuspend: {
@@ -363,6 +368,7 @@ void FakeWorker::Step(Nanos took) {
     v1::FromWorker message;
     std::vector<uint64_t> no_answer;
     bool stepped = false;
+    const uint64_t held_on_host = paused_bytes();
     size_t running = Count(Sequence::State::kRunning);
     for (auto it = sequences_.begin(); it != sequences_.end();) {
       auto& [id, sequence] = *it;
@@ -376,6 +382,15 @@ void FakeWorker::Step(Nanos took) {
         ++running;
       }
       if (sequence.suspended) {
+        ++it;
+        continue;
+      }
+      if (running > 1 && world_->Chance(world_->rules.faults.lacks_blocks)) {
+        Pause(sequence, host_limit_);
+        --running;
+        auto& event = *message.mutable_step()->add_events();
+        event.set_request_id(id);
+        event.mutable_event()->mutable_waiting()->set_paused(true);
         ++it;
         continue;
       }
@@ -416,9 +431,12 @@ void FakeWorker::Step(Nanos took) {
     if (stepped) {
       busy_ += took;
       ++steps_;
+    }
+    if (message.has_step()) {
       message.mutable_step()->set_busy_ns(static_cast<uint64_t>(busy_));
       Reply(std::move(message));
     }
+    if (paused_bytes() != held_on_host) TellLease(settled_, "");
     for (const uint64_t id : no_answer) {
       if (broken_) {
         Reject(id, absl::StatusCode::kInternal, "an illegal memory access was encountered");

@@ -31,8 +31,9 @@ struct Faults {
   double deaf = 0;      // from its start: see Deafen
   double sticks = 0;    // at one request or call: see StickAtNext
   double refuses_request = 0;
-  double damages = 0;             // what a request is computed with: its logits are not numbers
-  double unkillable = 0;          // takes 25 s to be reaped
+  double lacks_blocks = 0;  // at each sequence's step: it is paused by its worker's own choice
+  double damages = 0;       // what a request is computed with: its logits are not numbers
+  double unkillable = 0;    // takes 25 s to be reaped
   double checkpoint_changes = 0;  // in secret, when a worker starts
 };
 
@@ -100,6 +101,7 @@ class FakeWorker {
     enum class State { kWaiting, kRunning, kPaused } state = State::kWaiting;
     uint32_t prompt_left = 0;  // steps
     uint32_t tokens_left = 0;
+    bool kept = false;  // paused, with its KV in host memory; else that is computed again
     Nanos came = 0;
     Nanos began = 0;
     bool begun = false;
@@ -121,6 +123,7 @@ class FakeWorker {
   void SetLease(const v1::SetLease& set);
   void Follow();
   void PauseAll();
+  bool Pause(Sequence& sequence, uint64_t host_limit);
   void TellLease(bool settled, const char* error);
   void Look(uint64_t id, std::function<void()> then);
   void Submit(const v1::Submit& submit);
@@ -155,6 +158,7 @@ class FakeWorker {
   bool streamed_ = false;
   bool lost_ = false;  // filling it failed: the router may not have heard of that yet
   v1::SetLease lease_;
+  uint64_t host_limit_ = 0;  // of paused KV: what was granted, and once it has settled what is held
   Bytes target_;
   Bytes held_;
   bool settled_ = true;

@@ -15,6 +15,7 @@ void FakeWorker::SetLease(const v1::SetLease& set) {
     world_->on_violation("weights wanted without a master");
   }
   lease_ = set;
+  host_limit_ = set.host_kv_bytes();
   target_ = target;
   settled_ = false;
   if (target.total() > held_.total()) ++world_->grows;
@@ -85,13 +86,12 @@ void FakeWorker::PauseAll() {
       ++it;
       continue;
     }
-    if (paused_bytes() + needs_.kv_smallest / 8 > lease_.host_kv_bytes()) {
+    if (!Pause(sequence, lease_.host_kv_bytes())) {
       Reject(id, absl::StatusCode::kResourceExhausted, "no host memory to pause into");
       world_->on_violation("too little host memory was reserved");
       it = sequences_.erase(it);
       continue;
     }
-    sequence.state = Sequence::State::kPaused;
     v1::FromWorker message;
     auto& event = *message.mutable_step()->add_events();
     event.set_request_id(id);
@@ -106,7 +106,15 @@ void FakeWorker::PauseAll() {
   }
 }
 
+// Whether its KV is kept.
+bool FakeWorker::Pause(Sequence& sequence, uint64_t host_limit) {
+  sequence.kept = paused_bytes() + needs_.kv_smallest / 8 <= host_limit;
+  sequence.state = Sequence::State::kPaused;
+  return sequence.kept;
+}
+
 void FakeWorker::TellLease(bool settled, const char* error) {
+  if (settled) host_limit_ = std::min(host_limit_, paused_bytes());
   v1::FromWorker message;
   v1::LeaseStatus& status = *message.mutable_lease();
   status.set_epoch(lease_.epoch());

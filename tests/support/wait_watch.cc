@@ -127,7 +127,7 @@ void WaitWatch::Says(Incarnation id, const std::string& model, const v1::FromWor
 void WaitWatch::SaysLease(Worker& worker, const v1::LeaseStatus& status) {
   worker.held = {status.held().fixed_bytes(), status.held().weight_bytes(),
                  status.held().kv_bytes()};
-  if (!status.settled() || status.epoch() != worker.epoch) return;
+  if (!status.settled() || status.epoch() != worker.epoch || worker.moves_since == 0) return;
   const Nanos took = world_->timers.Now() - std::exchange(worker.moves_since, 0);
   if (worker.held.weights <= worker.before.weights || took <= 0) return;
   const double rate = static_cast<double>(worker.held.weights - worker.before.weights) /

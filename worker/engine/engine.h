@@ -85,8 +85,10 @@ struct LeaseTarget {
   uint64_t epoch = 0;
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;
-  bool pause = false;          // else sequences drain before weights or their KV go
-  uint64_t host_kv_bytes = 0;  // host memory granted for paused KV; beyond it KV is computed again
+  bool pause = false;  // else sequences drain before weights or their KV go
+  // Host memory granted for paused KV until this has settled, then what is held of it; beyond that
+  // KV is computed again.
+  uint64_t host_kv_bytes = 0;
 };
 
 struct LeaseReport {

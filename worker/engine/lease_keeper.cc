@@ -18,6 +18,7 @@ void LeaseKeeper::SetTarget(const LeaseTarget& target) {
   if (known_ && target.epoch < target_.epoch) return;
   known_ = true;
   target_ = target;
+  host_kv_limit_ = target.host_kv_bytes;
   weights_pending_ = kv_pending_ = true;
   kv_stuck_ = false;
   weights_error_ = kv_error_ = absl::OkStatus();
@@ -112,6 +113,7 @@ bool LeaseKeeper::WorthTelling(const LeaseReport& report, Nanos now) const {
 void LeaseKeeper::Report(const SequenceCounts& counts, Nanos now, EngineSink& sink) {
   if (!known_) return;
   const LeaseReport report = Current(counts);
+  if (report.settled) host_kv_limit_ = std::min(host_kv_limit_, report.host_kv_bytes);
   if (!WorthTelling(report, now)) return;
   reported_ = true;
   last_ = report;

@@ -32,6 +32,9 @@ class LeaseKeeper {
 
   void SetTarget(const LeaseTarget& target);  // ignored if an epoch after it is known
   const LeaseTarget& target() const { return target_; }
+  // What paused sequences may hold of host memory: what the target grants until it has settled,
+  // then what they hold. The rest the supervisor gives to others when it hears of that.
+  uint64_t host_kv_limit() const { return host_kv_limit_; }
 
   bool holds_model() const;  // case 1: newcomers may come in
   bool may_step() const;     // every weight is here or on its way, and the smallest pool is held
@@ -67,6 +70,7 @@ class LeaseKeeper {
 
   bool known_ = false;  // there is a target
   LeaseTarget target_;
+  uint64_t host_kv_limit_ = 0;
   bool weights_pending_ = false;  // the target has not been passed on yet
   bool kv_pending_ = false;
   bool kv_stuck_ = false;  // releasing failed: not tried again for this target

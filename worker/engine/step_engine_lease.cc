@@ -72,8 +72,7 @@ std::unique_ptr<PausedKv> StepEngine::SaveKv(const Sequence& sequence) {
   auto kv = std::make_unique<PausedKv>();
   kv->spans = cache_->Spans(sequence.slot);
   kv->bytes = runner_->kv_store().PackedBytes(kv->spans);
-  const uint64_t granted = lease_->target().host_kv_bytes;
-  if (kv->bytes == 0 || host_kv_bytes_ + kv->bytes > granted) return nullptr;
+  if (kv->bytes == 0 || host_kv_bytes_ + kv->bytes > lease_->host_kv_limit()) return nullptr;
   const auto save = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(kv->memory, HostBuffer::Create(device_, kv->bytes));
     RETURN_IF_ERROR(runner_->kv_store().Save(*cache_, sequence.slot, kv->memory->data()));

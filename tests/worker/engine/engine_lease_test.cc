@@ -271,6 +271,25 @@ TEST_P(LeaseTest, KvShrinksBelowRunningSequences) {
   for (RequestId id = 1; id <= 4; ++id) ExpectAnswer(id);
 }
 
+// What was granted and not used is others' by then.
+TEST_P(LeaseTest, OnceSettledPausedSequencesTakeNoMoreHostMemoryThanTheyHold) {
+  h().GrantAll();
+  h().Settle();
+  for (RequestId id = 1; id <= 4; ++id) Submit(id, 100, 300);
+  RunUntilTokens(4, 20);
+  h().Grant(image(), h().kv().smallest_bytes, /*pause=*/true, kHost);
+  h().Iterate(1);
+  ASSERT_TRUE(last().settled);
+  uint64_t held = last().host_kv_bytes;
+  const size_t settled = h().reports().size();
+  h().Settle();
+  for (size_t i = settled; i < h().reports().size(); ++i) {
+    EXPECT_LE(h().reports()[i].host_kv_bytes, held) << i;
+    held = std::min(held, h().reports()[i].host_kv_bytes);
+  }
+  for (RequestId id = 1; id <= 4; ++id) ExpectAnswer(id);
+}
+
 TEST_P(LeaseTest, KvShrinksAsBlocksFallFree) {
   h().GrantAll();
   for (RequestId id = 1; id <= 4; ++id) Submit(id, 100, 100 * static_cast<int32_t>(id));
