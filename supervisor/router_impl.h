@@ -270,6 +270,7 @@ class Router::Impl {
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void HurryDrains(size_t device, const std::vector<Demand>& demands);
   void AdvanceSwap(DeviceSlot& device, size_t index);
+  void OpenDevice(DeviceSlot& device);
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
   void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack);
   void ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain);

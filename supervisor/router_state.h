@@ -153,6 +153,7 @@ struct WorkerSlot {
   Nanos looked_at = 0;  // the last time that it said so
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
+  bool opens = false;    // it has been given its fixed bytes, and no more, for its master's sake
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;
   uint64_t host_kv = 0;  // bytes of host memory that these hold, as last told

@@ -59,7 +59,10 @@ void Router::Impl::PumpDevice(size_t index) {
   }
   for (const std::string& name : decision.refused) FailSwitch(name, Outlasted(name));
   if (decision.start) return StartSwap(device, *std::move(decision.start));
-  if (!wanted) GrowPools(device, index, models);
+  if (!wanted) {
+    OpenDevice(device);
+    GrowPools(device, index, models);
+  }
   if (decision.recheck_at > 0) RecheckAt(device, decision.recheck_at);
 }
 
@@ -147,6 +150,24 @@ bool Router::Impl::RefuseWithoutRoom(size_t index, const std::vector<SchedulerMo
 // free does not help it: who needs it may have it meanwhile.
 bool Router::Impl::StopsGrowth(const Demand& demand) const {
   return demand.kind != DemandKind::kBackground || !KeptOut(*Find(demand.model));
+}
+
+// Nobody wants to come in: workers that have a master open their GPU, for which they need their
+// fixed bytes, and register it. Else the first switch to each model would have to wait for that.
+void Router::Impl::OpenDevice(DeviceSlot& device) {
+  if (device.ledger.device().name == "cpu") return;
+  for (const auto& [name, model] : state_.models) {
+    const MasterSlot& master = model->master;
+    const bool has_master = master.phase == MasterSlot::Phase::kComplete && master.attached;
+    if (&DeviceOf(*model) != &device || !Ready(*model) || !has_master || model->worker.opens ||
+        model->host.streamed || model->leave != Leave::kNo ||
+        model->lease.motion != Motion::kRest || LeaseOf(*model).charge.total() > 0 ||
+        Failing(*model) || device.ledger.free() < model->needs.fixed) {
+      continue;
+    }
+    model->worker.opens = true;  // once: if it fails, the next switch says why
+    SetLease(*model, {model->needs.fixed, 0, 0}, Motion::kGrow);
+  }
 }
 
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV.

@@ -29,7 +29,7 @@ class RouterFixture : public ::testing::Test {
     return catalog;
   }
   void Make(uint64_t capacity, uint64_t host, std::vector<ModelEntry> catalog) {
-    options_.devices = {Device{"cpu", capacity, 0}};
+    options_.devices = {Device{device_, capacity, 0}};
     options_.host_budget_bytes = host;
     h_ = std::make_unique<RouterHarness>(1, rules_, options_, std::move(catalog));
   }
@@ -89,6 +89,7 @@ class RouterFixture : public ::testing::Test {
     EXPECT_EQ(h_->violation(), "");
   }
 
+  std::string device_ = "cpu";
   RouterOptions options_;
   WorldRules rules_;
   std::unique_ptr<RouterHarness> h_;

@@ -133,5 +133,38 @@ TEST_F(RouterMasters, AWorkerThatFindsAnotherCheckpointFillsAnew) {
   EXPECT_EQ(h_->world.fills, 2u);
 }
 
+// Where they are registered, before any switch; a switch takes what it needs from them.
+TEST_F(RouterMasters, OnAGpuWorkersThatHaveOneOpenIt) {
+  device_ = "GPU-0";
+  Begin(120 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->world.HeldOn(device_), 30 * kMiB) << "fixed bytes of three";
+  for (const char* name : {"a", "b", "c"}) EXPECT_EQ(State(name), v1::WARM);
+  const uint64_t launches = h_->world.launches;
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  EXPECT_EQ(h_->world.HeldOn(device_), 120 * kMiB);
+  EXPECT_EQ(h_->world.launches, launches);
+}
+
+TEST_F(RouterMasters, OnAGpuTheirFixedBytesKeepNobodyOut) {
+  device_ = "GPU-0";
+  Begin(105 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
+}
+
+TEST_F(RouterMasters, OnAGpuWorkersWithoutOneDoNotOpenIt) {
+  device_ = "GPU-0";
+  options_.prefetch_at_start = false;
+  Begin(300 * kMiB);
+  Settle();
+  EXPECT_EQ(h_->world.HeldOn(device_), 0u);
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -324,9 +324,9 @@ TEST_P(EngineTest, ASuspendedReaderHoldsUpNobody) {
   ExpectNothingHeld();
 }
 
-TEST_P(EngineTest, OutOfBlocksThroughTheHost) {
+TEST_P(EngineTest, OutOfBlocksTheOldestGoesOn) {
   Build();
-  h().GrantSmallest(1 << 30);
+  h().GrantSmallest(1 << 30);  // which is not the worker's once this has settled
   for (RequestId id = 1; id <= 6; ++id) Submit(Request(id, 100, 400));
   h().Settle();
   int paused = 0;
