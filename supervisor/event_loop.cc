@@ -7,6 +7,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
+#include <csignal>
 #include <future>
 #include <map>
 #include <utility>
@@ -61,6 +62,14 @@ class WatchImpl final : public EventLoop::Watch {
 
 class EventLoop::Impl {
  public:
+  Impl() = default;
+  // asio gives signals their defaults back. One more that comes as the process ends, as an
+  // impatient operator's SIGTERM, would end it otherwise.
+  ~Impl() {
+    signal_sets_.clear();
+    for (int signal : signals_) std::signal(signal, SIG_IGN);
+  }
+
   void Post(Task task) { tasks_.Post(std::move(task)); }
   void Dispatch(Task task) { tasks_.Dispatch(std::move(task)); }
 
@@ -78,6 +87,7 @@ class EventLoop::Impl {
   void OnSignals(std::initializer_list<int> signals, std::function<void(int)> handler) {
     auto set = std::make_unique<asio::signal_set>(io_);
     for (int signal : signals) set->add(signal);
+    signals_.insert(signals_.end(), signals);
     auto* raw = set.get();
     signal_sets_.push_back(std::move(set));
     ArmSignals(raw, std::move(handler));
@@ -131,6 +141,7 @@ class EventLoop::Impl {
   asio::io_context io_;
   TaskQueue tasks_{[this] { asio::post(io_, [this] { tasks_.RunHome(); }); }};
   std::vector<std::unique_ptr<asio::signal_set>> signal_sets_;
+  std::vector<int> signals_;  // of all of them
   std::map<Id, asio::steady_timer> timers_;
   Id next_timer_ = 1;
 };

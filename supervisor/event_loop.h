@@ -48,7 +48,8 @@ class EventLoop final : public Timers {
   // Runs `work` on the loop's thread and waits for it. From a task.
   void OnOwnThread(absl::FunctionRef<void()> work);
 
-  // `handler` runs as a task on the loop's thread, never in a signal handler.
+  // `handler` runs as a task on the loop's thread, never in a signal handler. After the loop these
+  // signals are ignored.
   void OnSignals(std::initializer_list<int> signals, std::function<void(int)> handler);
 
   // `ready` and what Start takes run as tasks, too.

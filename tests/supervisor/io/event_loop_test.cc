@@ -72,6 +72,13 @@ TEST(EventLoop, ATimerThatIsDueCanStillBeStopped) {
   loop.Run();
 }
 
+TEST(EventLoop, ASignalAfterTheLoopDoesNothing) {
+  {
+    EventLoop().OnSignals({SIGUSR1}, [](int) {});
+  }
+  EXPECT_EQ(std::raise(SIGUSR1), 0);
+}
+
 TEST(EventLoop, SignalsArriveOnTheLoop) {
   EventLoop loop;
   int got = 0;
