@@ -271,6 +271,7 @@ class Router::Impl {
   void HurryDrains(size_t device, const std::vector<Demand>& demands);
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void OpenDevice(DeviceSlot& device);
+  bool Opens(const ModelRecord& model) const;
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
   void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack);
   void ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain);

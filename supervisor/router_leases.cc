@@ -28,7 +28,7 @@ bool Router::Impl::Resident(const ModelRecord& model) const {
 void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion motion, bool pause,
                             uint64_t host_kv) {
   LeaseSlot& lease = model.lease;
-  if (lease.motion == Motion::kRest) {
+  if (lease.motion == Motion::kRest || Opens(model)) {
     lease.before = LeaseOf(model).granted;
     lease.since = Now();
   }

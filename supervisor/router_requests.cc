@@ -175,12 +175,14 @@ bool Router::Impl::AtEase(const ModelRecord& model) const {
 
 // What the model has to do has changed. As long as it is at ease that concerns nobody but who wants
 // to come in; and as long as it has anything to do, it only weighs more or less against their
-// waiting: that is decided soon, once for all that comes until then. So its requests and their
-// tokens do not wait for what the many models that want its place take to think about.
+// waiting: that is decided soon, once for all that comes until then, as what a pinned one leaves is,
+// which gives way to nobody. So its requests and their tokens do not wait for what the many models
+// that want its place take to think about.
 void Router::Impl::NoteWork(const ModelRecord& model) {
   status_changed_ = true;
   if (dirty_) return;
-  dirty_ = state_.draining || !AtEase(model) || (DeviceOf(model).wanted && model.requests.empty());
+  const bool gives_way = DeviceOf(model).wanted && model.requests.empty() && !model.pinned;
+  dirty_ = state_.draining || !AtEase(model) || gives_way;
   if (dirty_ || !DeviceOf(model).wanted) return;
   dirty_soon_ = true;
   if (state_.decide_soon.armed()) return;

@@ -170,6 +170,13 @@ void Router::Impl::OpenDevice(DeviceSlot& device) {
   }
 }
 
+// That is no motion that anybody has to wait for: what it is to come in with, or to give back, can
+// be asked of it meanwhile.
+bool Router::Impl::Opens(const ModelRecord& model) const {
+  const Bytes granted = LeaseOf(model).granted;
+  return model.lease.motion == Motion::kGrow && granted.weights == 0 && granted.kv == 0;
+}
+
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV.
 void Router::Impl::GrowPools(DeviceSlot& device, size_t index,
                              const std::vector<SchedulerModel>& models) {

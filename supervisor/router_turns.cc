@@ -75,7 +75,7 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   view.tenant.stays = outlasts && !model.lease.outlast_worker;
   view.charge = lease.charge;
   view.starved = model.worker.starved && Resident(model);
-  view.settled = model.lease.motion == Motion::kRest;
+  view.settled = model.lease.motion == Motion::kRest || Opens(model);
   view.ending = model.worker.phase == Phase::kEnding || model.leave != Leave::kNo;
   view.quarantined = model.worker.quarantined;
   view.asked = !model.unsent.empty() && model.leave == Leave::kNo && !Resident(model);
