@@ -78,6 +78,7 @@ void WaitWatch::Leaves(const void* client) {
 
 void WaitWatch::Wants(const std::string& model, bool wants) {
   models_[model].wanted += wants ? 1 : -1;
+  NoteBounds();  // it may be over before anybody looks again
 }
 
 void WaitWatch::Sent(Incarnation id, const v1::ToWorker& message) {
@@ -204,15 +205,29 @@ Nanos WaitWatch::Bound(const std::string& name) const {
   return std::max(MaxWait(self.entry.model), present + kRelease + others);
 }
 
-std::string WaitWatch::Check() {
-  Advance();
-  for (auto& [name, model] : models_) {
-    const Worker* worker = WorkerOf(model);
-    if (model.clients.empty() || (worker != nullptr && worker->comes())) continue;
+bool WaitWatch::Waiting(const Model& model) const {
+  const Worker* worker = WorkerOf(model);
+  return !model.clients.empty() && (worker == nullptr || !worker->comes());
+}
+
+void WaitWatch::NoteBounds() {
+  for (const auto& [name, model] : models_) {
+    if (!Waiting(model)) continue;
     const Nanos bound = Bound(name);
     for (const void* key : model.clients) {
       Client& client = clients_.at(key);
       client.bound = std::max(client.bound, bound);
+    }
+  }
+}
+
+std::string WaitWatch::Check() {
+  Advance();
+  NoteBounds();
+  for (const auto& [name, model] : models_) {
+    if (!Waiting(model)) continue;
+    for (const void* key : model.clients) {
+      const Client& client = clients_.at(key);
       const Nanos waited = model.held_up - client.began;
       if (waited <= client.bound + kAllowance) continue;
       return absl::StrCat("a request for ", name, " has waited for ", waited / kMillisecond,

@@ -77,6 +77,8 @@ class WaitWatch {
   std::string DeviceOf(const Model& model) const;
   Nanos SwapOf(const Model& model) const;
   Nanos Bound(const std::string& name) const;
+  bool Waiting(const Model& model) const;
+  void NoteBounds();
 
   const FakeWorld* world_;
   const RouterOptions& options_;
