@@ -175,9 +175,9 @@ bool Router::Impl::AtEase(const ModelRecord& model) const {
 
 // What the model has to do has changed. As long as it is at ease that concerns nobody but who wants
 // to come in; and as long as it has anything to do, it only weighs more or less against their
-// waiting: that is decided soon, once for all that comes until then, as what a pinned one leaves is,
-// which gives way to nobody. So its requests and their tokens do not wait for what the many models
-// that want its place take to think about.
+// waiting: that is decided soon, once for all that comes until then, as what a pinned one leaves
+// is, which gives way to nobody. So its requests and their tokens do not wait for what the many
+// models that want its place take to think about.
 void Router::Impl::NoteWork(const ModelRecord& model) {
   status_changed_ = true;
   if (dirty_) return;
