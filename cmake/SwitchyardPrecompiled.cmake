@@ -26,7 +26,10 @@ function(switchyard_precompile target)
     return()
   endif()
   # GCC 12 then takes the standard library's headers for ours, and warns of strings' inlined copies.
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds>)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE
+      $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-restrict>)
+  endif()
   foreach(group base ${ARGN})
     target_precompile_headers(${target} PRIVATE ${switchyard_headers_${group}})
   endforeach()
