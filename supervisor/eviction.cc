@@ -80,6 +80,25 @@ void TakeSpareKv(const std::vector<Tenant>& tenants, uint64_t needed, Eviction& 
   }
 }
 
+void TakeFixed(const Tenant& tenant, Eviction& eviction) {
+  Take(tenant, Bytes{}, eviction);
+  for (Shrink& shrink : eviction.shrinks) {
+    if (shrink.model == tenant.model) shrink.end_worker = true;
+  }
+}
+
+// 2. Devices that were opened for nobody yet, if that is enough.
+void TakeUnused(const std::vector<Tenant>& tenants, uint64_t needed, Eviction& eviction) {
+  const auto may = [](const Tenant& t) { return t.unused && !t.taboo && !t.pinned; };
+  uint64_t all = 0;
+  for (const Tenant& tenant : tenants) all += may(tenant) ? tenant.lease.fixed : 0;
+  if (all < Missing(eviction, needed)) return;
+  for (const Tenant& tenant : tenants) {
+    if (Missing(eviction, needed) == 0) return;
+    if (may(tenant)) TakeFixed(tenant, eviction);
+  }
+}
+
 }  // namespace
 
 Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) {
@@ -88,7 +107,8 @@ Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) 
   });
   Eviction eviction;
   TakeSpareKv(tenants, needed, eviction);  // 1
-  // 2. Pools and chunks.
+  TakeUnused(tenants, needed, eviction);   // 2
+  // 3. Pools and chunks.
   for (const Tenant& tenant : tenants) {
     const uint64_t missing = Missing(eviction, needed);
     if (missing == 0) break;
@@ -98,15 +118,12 @@ Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) 
     if (lease.total() - target.total() < missing) target = WithoutChunks(tenant, lease, missing);
     if (target != lease) Take(tenant, target, eviction);
   }
-  // 3. Fixed bytes.
+  // 4. Fixed bytes.
   for (const Tenant& tenant : tenants) {
     if (Missing(eviction, needed) == 0) break;
     const bool stays = tenant.paused || tenant.worker_stays || tenant.stays;
     if (tenant.pinned || tenant.taboo || stays || tenant.lease.fixed == 0) continue;
-    Take(tenant, Bytes{}, eviction);
-    for (Shrink& shrink : eviction.shrinks) {
-      if (shrink.model == tenant.model) shrink.end_worker = true;
-    }
+    TakeFixed(tenant, eviction);
   }
   eviction.enough = Missing(eviction, needed) == 0;
   return eviction;

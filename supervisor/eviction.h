@@ -24,6 +24,7 @@ struct Tenant {
   // Has sequences that outlasted a drain, and could not be paused. Until they have ended,
   bool worker_stays = false;  // its worker must not end;
   bool stays = false;         // nor may it cease to be whole.
+  bool unused = false;        // has its fixed bytes for its master's sake alone, and may lose them
   bool taboo = false;         // not now: its lease is in motion, or its turn is not over
 };
 
@@ -44,10 +45,11 @@ struct Eviction {
 // Chooses who gives `needed` bytes:
 //   1. KV beyond the smallest pool that holds nothing, of idle models, then of active ones; pinned
 //      ones last. They stay resident, so nothing is lost but the room to grow.
-//   2. Idle models before active ones, the least worth first (below), never pinned: KV beyond the
+//   2. The fixed bytes of models that have not been there since they got them, if that is enough.
+//   3. Idle models before active ones, the least worth first (below), never pinned: KV beyond the
 //      smallest pool if that is enough, else the whole pool (without its weights a model cannot use
 //      it), then as many chunks as needed from the end of the image.
-//   3. The fixed bytes of models that have given everything else, by ending their workers. What is
+//   4. The fixed bytes of models that have given everything else, by ending their workers. What is
 //      paused would be lost with its worker, so active ones must drain to their end for that.
 //
 // What a byte is worth: what it costs to bring it back, times how likely that is soon, for which

@@ -272,6 +272,7 @@ class Router::Impl {
   void AdvanceSwap(DeviceSlot& device, size_t index);
   void OpenDevice(DeviceSlot& device);
   bool Opens(const ModelRecord& model) const;
+  bool MayOpen(const ModelRecord& model) const;
   void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
   void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack);
   void ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain);

@@ -13,6 +13,7 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kSparedRecheck = 60 * kSecond;
+constexpr Nanos kLongestTrial = 300 * kSecond;
 constexpr Nanos kForeignSeen = 2 * kSecond;  // whatever strangers have, a few samples show
 
 }  // namespace
@@ -33,9 +34,8 @@ void Router::Impl::LoadFailed(ModelRecord& model, const absl::Status& why) {
   FailureLog& failures = model.failures;
   failures.Note(std::string(why.message()), Now());
   model.lease.foreign_bound.reset();
-  if (Resident(model) || model.leave != Leave::kNo || state_.draining) {
-    return FailDemand(model, why);
-  }
+  if (Resident(model)) return;
+  if (model.leave != Leave::kNo || state_.draining) return FailDemand(model, why);
   ++failures.loads;
   failures.trial = false;
   const double jitter = BackoffJitter(model.name(), static_cast<uint64_t>(failures.loads));
@@ -97,6 +97,7 @@ void Router::Impl::NoteLoaded(ModelRecord& model) {
   model.load_retry.Clear();
   model.lease.foreign_bound.reset();
   model.told_no_room = false;
+  model.opened = false;
 }
 
 // A pinned model for whose sake nobody is evicted, since it fails: no event says when that is over.
@@ -110,6 +111,7 @@ void Router::Impl::AwaitSpared(const Demand& demand) {
 // filled, if it has none, and then it comes in.
 void Router::Impl::BeginTrial(ModelRecord& model) {
   model.failures.trial = true;
+  model.failures.trial_since = Now();
   model.master.prefetch = model.master.phase == MasterSlot::Phase::kNone;
 }
 
@@ -122,7 +124,9 @@ void Router::Impl::PumpTrial(ModelRecord& model) {
   const bool complete = master.phase == MasterSlot::Phase::kComplete;
   const bool reads = master.prefetch || master.phase == MasterSlot::Phase::kFilling ||
                      (complete && !master.attached);
-  if (reads || (complete && !model.kept_out && !model.without_room)) return;
+  const bool comes = reads || (complete && !model.kept_out && !model.without_room);
+  // Others' requests may put it off for as long as they come.
+  if (comes && Now() - failures.trial_since < kLongestTrial) return;
   failures.trial = failures.failed = false;
   dirty_ = true;
 }

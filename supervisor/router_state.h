@@ -153,7 +153,6 @@ struct WorkerSlot {
   Nanos looked_at = 0;  // the last time that it said so
   v1::Heartbeat heartbeat;
   bool starved = false;  // sequences wait though the model is resident
-  bool opens = false;    // it has been given its fixed bytes, and no more, for its master's sake
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;
   uint64_t host_kv = 0;  // bytes of host memory that these hold, as last told
@@ -171,9 +170,10 @@ struct FailureLog {
   int stuck_fills = 0;    // of its master, in a row, that got nowhere
   int stuck_growths = 0;  // of its weights on the device: a master that is there says nothing of it
   bool failed = false;    // given up, but for a probe now and then, until an operator asks again
-  bool trial = false;     // such a probe, of a model that could not be loaded: see PumpTrial
-  bool stands = false;    // `last` is what is wrong now
-  Nanos not_before = 0;   // of the next worker
+  Nanos trial_since = 0;
+  bool trial = false;         // such a probe, of a model that could not be loaded: see PumpTrial
+  bool stands = false;        // `last` is what is wrong now
+  Nanos not_before = 0;       // of the next worker
   Nanos load_not_before = 0;  // of the next try to load it
   Nanos last_at = 0;
   std::string last;
@@ -351,6 +351,7 @@ struct ModelRecord {
 
   Alarm idle;
   Nanos last_use = 0;
+  bool opened = false;  // a worker got its fixed bytes for its master's sake, since it was resident
   std::optional<bool> told_serving;  // to health
   Nanos hopeful_at = 0;
   Alarm hopeful;       // a request may be accepted again: see HopelessUntil

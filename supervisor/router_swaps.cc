@@ -60,8 +60,8 @@ void Router::Impl::PumpDevice(size_t index) {
   for (const std::string& name : decision.refused) FailSwitch(name, Outlasted(name));
   if (decision.start) return StartSwap(device, *std::move(decision.start));
   if (!wanted) {
-    OpenDevice(device);
     GrowPools(device, index, models);
+    OpenDevice(device);
   }
   if (decision.recheck_at > 0) RecheckAt(device, decision.recheck_at);
 }
@@ -154,20 +154,27 @@ bool Router::Impl::StopsGrowth(const Demand& demand) const {
 
 // Nobody wants to come in: workers that have a master open their GPU, for which they need their
 // fixed bytes, and register it. Else the first switch to each model would have to wait for that.
+// One after the other, and once: who loses its place before it was there for anybody gets none.
 void Router::Impl::OpenDevice(DeviceSlot& device) {
   if (device.ledger.device().name == "cpu") return;
-  for (const auto& [name, model] : state_.models) {
-    const MasterSlot& master = model->master;
-    const bool has_master = master.phase == MasterSlot::Phase::kComplete && master.attached;
-    if (&DeviceOf(*model) != &device || !Ready(*model) || !has_master || model->worker.opens ||
-        model->host.streamed || model->leave != Leave::kNo ||
-        model->lease.motion != Motion::kRest || LeaseOf(*model).charge.total() > 0 ||
-        Failing(*model) || device.ledger.free() < model->needs.fixed) {
-      continue;
-    }
-    model->worker.opens = true;  // once: if it fails, the next switch says why
-    SetLease(*model, {model->needs.fixed, 0, 0}, Motion::kGrow);
+  const auto here = [&](const auto& entry) { return &DeviceOf(*entry.second) == &device; };
+  for (const auto& entry : state_.models) {
+    if (here(entry) && Opens(*entry.second)) return;
   }
+  for (const auto& entry : state_.models) {
+    ModelRecord& model = *entry.second;
+    if (!here(entry) || !MayOpen(model) || device.ledger.free() < model.needs.fixed) continue;
+    model.opened = true;
+    return SetLease(model, {model.needs.fixed, 0, 0}, Motion::kGrow);
+  }
+}
+
+bool Router::Impl::MayOpen(const ModelRecord& model) const {
+  const bool has_master =
+      model.master.phase == MasterSlot::Phase::kComplete && model.master.attached;
+  return !model.opened && has_master && !model.host.streamed && Ready(model) &&
+         model.leave == Leave::kNo && model.lease.motion == Motion::kRest &&
+         LeaseOf(model).charge.total() == 0 && !Failing(model);
 }
 
 // That is no motion that anybody has to wait for: what it is to come in with, or to give back, can

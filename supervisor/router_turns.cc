@@ -73,6 +73,8 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   const bool outlasts = !model.lease.outlasting.empty();
   view.tenant.worker_stays = outlasts;
   view.tenant.stays = outlasts && !model.lease.outlast_worker;
+  view.tenant.unused = model.opened && lease.granted.fixed > 0 && lease.granted.weights == 0 &&
+                       lease.granted.kv == 0 && !view.tenant.paused;
   view.charge = lease.charge;
   view.starved = model.worker.starved && Resident(model);
   view.settled = model.lease.motion == Motion::kRest || Opens(model);

@@ -80,7 +80,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.heartbeat.Clear();
   worker.running = worker.paused = 0;
   worker.host_kv = 0;
-  worker.starved = worker.opens = false;
+  worker.starved = false;
   state_.incarnations[worker.id] = model.name();
   WatchSilence(model);
 }

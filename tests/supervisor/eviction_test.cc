@@ -159,6 +159,24 @@ TEST(Eviction, FixedBytesAreTheLastResort) {
   EXPECT_TRUE(ChooseVictims({paused}, 230, kNow).enough);
 }
 
+TEST(Eviction, AnUnusedDeviceGoesBeforeAnythingOfUseIfItIsEnough) {
+  Tenant unused = Resident("z", 9);
+  unused.lease = {unused.needs.fixed, 0, 0};
+  unused.unused = true;
+  ASSERT_GT(unused.needs.fixed, 0u);
+  Tenant full = Resident("a", 1);
+  full.lease.kv = full.needs.kv_smallest;  // nothing to spare
+  const Eviction e = ChooseVictims({full, unused}, unused.needs.fixed, kNow);
+  ASSERT_EQ(e.shrinks.size(), 1u);
+  EXPECT_EQ(e.shrinks[0].model, "z");
+  EXPECT_TRUE(e.shrinks[0].end_worker);
+  const Eviction more = ChooseVictims({full, unused}, unused.needs.fixed + 1, kNow);
+  ASSERT_EQ(more.shrinks.size(), 1u);
+  EXPECT_EQ(more.shrinks[0].model, "a");
+  unused.taboo = true;
+  EXPECT_EQ(ChooseVictims({full, unused}, 1, kNow).shrinks[0].model, "a");
+}
+
 // Whatever the tenants: never more from anyone than it has, weights in whole chunks, the sum right,
 // enough if it can be, and nobody in vain.
 TEST(Eviction, HoldsForRandomTenants) {
@@ -173,6 +191,9 @@ TEST(Eviction, HoldsForRandomTenants) {
       t.active = random() % 3 == 0;
       t.paused = random() % 5 == 0;
       t.taboo = random() % 5 == 0;
+      t.unused = random() % 4 == 0;
+      if (t.unused) t.lease = {t.lease.fixed, 0, 0};
+      t.paused &= !t.unused;
       tenants.push_back(t);
     }
     const uint64_t needed = random() % 800;

@@ -278,8 +278,14 @@ TEST_F(RouterLoads, AResidentModelWhoseMasterCannotBeReadServesOn) {
   ASSERT_EQ(Ask(), absl::OkStatus());
   ASSERT_EQ(Prefetch("b"), absl::OkStatus());  // takes the place of its master
   h_->world.unreadable.insert("a");
+  std::vector<std::shared_ptr<ClientView>> clients;  // more than run at once
+  for (int i = 0; i < 20; ++i) clients.push_back(h_->Generate("a", 300));
   for (int i = 0; i < 2 * kFailuresUntilFailed; ++i) {
     EXPECT_EQ(Prefetch("a").code(), absl::StatusCode::kDataLoss) << i;
+  }
+  for (const auto& client : clients) {
+    ASSERT_TRUE(Done(client));
+    EXPECT_EQ(client->status, absl::OkStatus());
   }
   EXPECT_EQ(State("a"), v1::RESIDENT);
   EXPECT_TRUE(Serves("a"));

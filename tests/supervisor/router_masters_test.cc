@@ -158,6 +158,21 @@ TEST_F(RouterMasters, OnAGpuTheirFixedBytesKeepNobodyOut) {
   EXPECT_EQ(h_->StatusOf("b").state(), v1::RESIDENT);
 }
 
+TEST_F(RouterMasters, OnAGpuNobodyGivesWayToOneThatIsOpenForNobody) {
+  device_ = "GPU-0";
+  Begin(205 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(State("a"), v1::RESIDENT);
+  EXPECT_EQ(State("b"), v1::RESIDENT);
+  EXPECT_EQ(State("c"), v1::WARM) << "launched again";
+  const uint64_t launches = h_->world.launches;
+  h_->RunFor(600 * kSecond);
+  EXPECT_EQ(h_->world.launches, launches);
+}
+
 TEST_F(RouterMasters, OnAGpuWorkersWithoutOneDoNotOpenIt) {
   device_ = "GPU-0";
   options_.prefetch_at_start = false;
