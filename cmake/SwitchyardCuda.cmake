@@ -5,16 +5,24 @@ set(SWITCHYARD_CUDA_ARCHITECTURES "" CACHE STRING
     "Compute capabilities to build machine code for, as CMAKE_CUDA_ARCHITECTURES takes them; empty: \
 those of this machine's GPUs, or 90 where there is none")
 
-# Those of 8.0 and later that the driver tells of, as "86;90".
+# Those of 8.0 and later that the driver tells of and nvcc knows, as "86;90".
 function(switchyard_find_capabilities result)
   execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
-                  OUTPUT_VARIABLE told ERROR_QUIET RESULT_VARIABLE status)
+                  OUTPUT_VARIABLE told ERROR_QUIET RESULT_VARIABLE status TIMEOUT 20)
+  execute_process(COMMAND ${SWITCHYARD_NVCC} --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
   set(found "")
   if(status EQUAL 0)
     string(REGEX MATCHALL "[0-9]+[.][0-9]" found "${told}")
     list(TRANSFORM found REPLACE "[.]" "")
     list(REMOVE_DUPLICATES found)
     list(FILTER found EXCLUDE REGEX "^[0-7][0-9]$")
+    foreach(capability ${found})  # of a GPU that is newer than the toolkit: 90, and what the driver makes of that
+      if(NOT known MATCHES "compute_${capability}([^0-9]|$)")
+        list(REMOVE_ITEM found ${capability})
+        list(APPEND found 90)
+      endif()
+    endforeach()
+    list(REMOVE_DUPLICATES found)
   endif()
   if(NOT found)
     set(found 90)

@@ -204,7 +204,7 @@ void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
   const uint64_t end = ChunkEnd(begin);
   const uint64_t page = device_.page_bytes();
   const bool has_room = committed_ >= end;  // it could not be given back
-  committed_ = std::max(committed_, end);
+  const uint64_t all = committed_ = std::max(committed_, end);
   busy_ = true;
   lock.unlock();
   absl::Status status;
@@ -217,10 +217,10 @@ void Residency::LaunchChunk(std::unique_lock<std::mutex>& lock) {
     status = event.status();
     if (event.ok()) arrived = *std::move(event);
   }
-  uint64_t left = end;
+  uint64_t left = all;
   if (!status.ok()) {
     device_.Synchronize(device_.copy_stream()).IgnoreError();
-    left = has_memory ? GiveBack(begin, end) : begin;
+    left = has_memory ? GiveBack(begin, all) : begin;
   }
   lock.lock();
   busy_ = false;
