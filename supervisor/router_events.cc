@@ -84,6 +84,8 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   }
   if (request.stage != Stage::kRunning) {
     SetStage(model, request, Stage::kRunning);
+    // Its prompt ran behind the last weights, whose arrival has not been told yet.
+    if (request.resident_at == 0) request.resident_at = Now();
     request.request = v1::GenerateRequest();  // Clear would keep its memory
   }
   if (event.has_start() && !request.has_start) {

@@ -119,6 +119,14 @@ class GenerationTest(SharedSupervisor):
         after = {m.name: m.resident_bytes for m in self.s.status().models}
         self.assertEqual(before, after)
 
+    def test_waiting_for_the_model_is_told_apart(self):
+        for tokens in (1, 3, 20):
+            self.s.control.Unload(control.UnloadRequest(model="austen"))
+            finish = self.s.generate("austen", tokens=tokens)[2]
+            self.assertGreater(finish.timings.swap_ms, 0, tokens)
+            finish = self.s.generate("austen", tokens=tokens)[2]
+            self.assertLess(finish.timings.swap_ms, 1, tokens)
+
     def test_more_tokens_than_the_context_leaves(self):
         _, ids, finish, start = self.s.generate("whitman", tokens=1_000_000, timeout=120)
         self.assertEqual(finish.reason, inference.LENGTH)
