@@ -177,8 +177,7 @@ bool Router::Impl::MayOpen(const ModelRecord& model) const {
          LeaseOf(model).charge.total() == 0 && !Failing(model);
 }
 
-// That is no motion that anybody has to wait for: what it is to come in with, or to give back, can
-// be asked of it meanwhile.
+// That is no motion which decisions wait for: they may ask it meanwhile for what it has.
 bool Router::Impl::Opens(const ModelRecord& model) const {
   const Bytes granted = LeaseOf(model).granted;
   return model.lease.motion == Motion::kGrow && granted.weights == 0 && granted.kv == 0;
