@@ -12,6 +12,8 @@ struct Bytes {
   uint64_t kv = 0;
 
   uint64_t total() const { return fixed + weights + kv; }
+  // No weights and no KV.
+  bool OnlyFixed() const { return fixed > 0 && total() == fixed; }
   // At least `other` in every part.
   bool Covers(const Bytes& other) const {
     return fixed >= other.fixed && weights >= other.weights && kv >= other.kv;

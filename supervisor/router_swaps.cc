@@ -179,8 +179,7 @@ bool Router::Impl::MayOpen(const ModelRecord& model) const {
 
 // That is no motion which decisions wait for: they may ask it meanwhile for what it has.
 bool Router::Impl::Opens(const ModelRecord& model) const {
-  const Bytes granted = LeaseOf(model).granted;
-  return model.lease.motion == Motion::kGrow && granted.weights == 0 && granted.kv == 0;
+  return model.lease.motion == Motion::kGrow && LeaseOf(model).granted.OnlyFixed();
 }
 
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV.

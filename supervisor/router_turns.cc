@@ -73,8 +73,7 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   const bool outlasts = !model.lease.outlasting.empty();
   view.tenant.worker_stays = outlasts;
   view.tenant.stays = outlasts && !model.lease.outlast_worker;
-  view.tenant.unused = model.opened && lease.granted.fixed > 0 && lease.granted.weights == 0 &&
-                       lease.granted.kv == 0 && !view.tenant.paused;
+  view.tenant.unused = model.opened && lease.granted.OnlyFixed() && !view.tenant.paused;
   view.charge = lease.charge;
   view.starved = model.worker.starved && Resident(model);
   view.settled = model.lease.motion == Motion::kRest || Opens(model);
@@ -162,7 +161,7 @@ absl::Status Router::Impl::NobodyGivesWay(const ModelRecord& model) const {
       absl::StrCat(model.name(), " has failed ", model.failures.Count(),
                    " times with no request finished in between, and no model that is on ",
                    DeviceOf(model).ledger.device().name, " gives way to it for another ",
-                   Seconds(left), " s. `switchyard load ", model.name(), "` brings it in at once. ",
+                   Seconds(left), " s. `switchyard load ", model.name(), "` tries at once. ",
                    damaged ? "What is wrong: " : "The last failure: ",
                    damaged ? model.probe.doubt : model.failures.last);
   return WithRetryAfter(

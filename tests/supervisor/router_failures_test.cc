@@ -41,8 +41,6 @@ class RouterSparing : public RouterFailures {
     EXPECT_NE(message.find("last words"), std::string::npos) << message;
     EXPECT_NEAR(RetryAfter(status), failed_at_ + kHealthyAfter - h_->world.timers.Now(), kSecond);
   }
-  bool Serves() { return h_->world.health["model/a"]; }
-
   Nanos failed_at_ = 0;
 };
 

@@ -54,6 +54,31 @@ class RouterFixture : public ::testing::Test {
     h_->world.WorkerOf("a")->Die("test");
     ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() > before; }));
   }
+  bool Serves(const std::string& model = "a") { return h_->world.health["model/" + model]; }
+  // At once: it is there.
+  void ExpectServes(const std::string& model) {
+    auto client = h_->Generate(model, 2);
+    EXPECT_TRUE(h_->RunUntil([&] { return client->finishes > 0; }, kSecond)) << model;
+    EXPECT_EQ(client->status, absl::OkStatus());
+  }
+  // A switch that needs `a` to give way is given up after a drain, for `why`; `a` serves on.
+  void ExpectGivenUp(const std::shared_ptr<OperatorView>& op, const std::string& why) {
+    ASSERT_TRUE(h_->RunUntil([&] { return op->finishes > 0; }, 12 * kSecond));
+    EXPECT_EQ(op->status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_NE(op->status.message().find(why), std::string::npos) << op->status;
+    EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+    ExpectServes("a");
+  }
+  // With probes, and `a` on the device.
+  void BeginProbing(std::vector<ModelEntry> catalog = Catalog()) {
+    options_.probe_interval = 10 * kSecond;
+    Begin(150 * kMiB, 1024 * kMiB, std::move(catalog));
+    Settle();
+    ASSERT_TRUE(Done(h_->Switch("a")));
+  }
+  bool Becomes(bool serving) {
+    return h_->RunUntil([&] { return Serves() == serving; }, 60 * kSecond);
+  }
   absl::Status Ask() {
     auto client = h_->Generate("a", 2);
     return Done(client) ? client->status : absl::DeadlineExceededError("no answer");

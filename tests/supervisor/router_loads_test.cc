@@ -12,7 +12,6 @@ class RouterLoads : public RouterFixture {
   void SetUp() override { options_.prefetch_at_start = false; }
 
   v1::ModelState State(const std::string& model) { return h_->StatusOf(model).state(); }
-  bool Serves(const std::string& model) { return h_->world.health["model/" + model]; }
   uint64_t Tries() { return h_->world.failed_loads["a"]; }
   // Asks until `a` has been given up, which nothing keeps from being tried.
   void FailForGood() {

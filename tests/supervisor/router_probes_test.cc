@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "supervisor/backoff.h"
-#include "supervisor/retry_after.h"
 #include "tests/supervisor/router_fixture.h"
 
 namespace switchyard::supervisor {
@@ -11,16 +9,6 @@ namespace {
 
 class RouterProbes : public RouterFixture {
  protected:
-  void BeginWith(std::vector<ModelEntry> catalog = Catalog()) {
-    options_.probe_interval = 10 * kSecond;
-    Begin(150 * kMiB, 1024 * kMiB, std::move(catalog));
-    Settle();
-    ASSERT_TRUE(Done(h_->Switch("a")));
-  }
-  bool Serves() { return h_->world.health["model/a"]; }
-  bool Becomes(bool serving) {
-    return h_->RunUntil([&] { return Serves() == serving; }, 60 * kSecond);
-  }
   int64_t Answers() {
     return std::count_if(h_->calls.begin(), h_->calls.end(),
                          [](const auto& call) { return call->status.ok() && call->finishes > 0; });
@@ -51,7 +39,7 @@ class RouterProbes : public RouterFixture {
 };
 
 TEST_F(RouterProbes, OnlyResidentModelsAreProbedAndItIsNoUse) {
-  BeginWith();
+  BeginProbing();
   h_->RunFor(100 * kSecond);
   EXPECT_GE(h_->world.submits, 9u);
   EXPECT_LE(h_->world.submits, 14u);  // an interval, less a quarter at most
@@ -63,7 +51,7 @@ TEST_F(RouterProbes, OnlyResidentModelsAreProbedAndItIsNoUse) {
 }
 
 TEST_F(RouterProbes, AnswersAreProof) {
-  BeginWith();
+  BeginProbing();
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(Done(h_->Generate("a", 2)));
     h_->RunFor(5 * kSecond);
@@ -74,7 +62,7 @@ TEST_F(RouterProbes, AnswersAreProof) {
 TEST_F(RouterProbes, AProbedModelStillFallsAsleepAndGivesWay) {
   auto catalog = Catalog();
   catalog[0].model.mutable_idle_timeout()->set_seconds(35);
-  BeginWith(catalog);
+  BeginProbing(catalog);
   h_->RunFor(36 * kSecond);
   EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
   const uint64_t submits = h_->world.submits;
@@ -90,42 +78,8 @@ TEST_F(RouterProbes, AnIntervalOfZeroIsNever) {
   EXPECT_EQ(h_->world.submits, 0u);
 }
 
-// That is of probes for no other reason than that time has passed.
-TEST_F(RouterProbes, DamageIsFoundOutThoughTheIntervalIsZero) {
-  options_.probe_interval = 0;
-  Begin(150 * kMiB);
-  ASSERT_TRUE(Done(h_->Switch("a")));
-  h_->world.damaged.insert("a");
-  EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
-  EXPECT_TRUE(h_->RunUntil([&] { return !Serves(); }, kSecond));
-  h_->RunFor(100 * kSecond);
-  EXPECT_FALSE(Serves()) << "of a new worker with the same weights";
-  EXPECT_EQ(h_->StatusOf("a").error(), "its self-probe failed: its logits are not numbers");
-  EXPECT_EQ(h_->world.submits, 2u);
-  h_->world.damaged.clear();
-  EXPECT_EQ(Ask(), absl::OkStatus());
-  EXPECT_TRUE(Serves());
-  EXPECT_EQ(h_->world.submits, 3u);
-}
-
-TEST_F(RouterProbes, WhoDoesNotReadPutsOffTheProbeAfterDamageThoughTheIntervalIsZero) {
-  options_.probe_interval = 0;
-  options_.sink_timeout = 1000 * kSecond;
-  Begin(150 * kMiB);
-  auto stalled = h_->Generate("a", 100);
-  stalled->reads = false;
-  ASSERT_TRUE(h_->RunUntil([&] { return stalled->tokens > 0; }));
-  h_->RunFor(kSecond);
-  auto damaged = h_->Generate("a", 3, 0, 0, "damaged");
-  ASSERT_TRUE(Done(damaged));
-  EXPECT_EQ(damaged->status.code(), absl::StatusCode::kDataLoss);
-  h_->RunFor(10 * kSecond);
-  EXPECT_EQ(h_->world.submits, 2u);
-  EXPECT_TRUE(Serves());
-}
-
 TEST_F(RouterProbes, OneThatRunsNoStepIsUnhealthyUntilItsNextWorkerIsThere) {
-  BeginWith();
+  BeginProbing();
   h_->world.WorkerOf("a")->Wedge();
   ASSERT_TRUE(Becomes(false));
   EXPECT_EQ(h_->StatusOf("a").error(),
@@ -137,7 +91,7 @@ TEST_F(RouterProbes, OneThatRunsNoStepIsUnhealthyUntilItsNextWorkerIsThere) {
 }
 
 TEST_F(RouterProbes, AClientsRequestFindsItOutAsWell) {
-  BeginWith();
+  BeginProbing();
   h_->world.WorkerOf("a")->Wedge();
   auto client = h_->Generate("a", 3);
   ASSERT_TRUE(h_->RunUntil([&] { return client->finishes > 0; }, 30 * kSecond));
@@ -197,7 +151,7 @@ TEST_F(RouterProbes, EvenTheLastProbeHasTheChanceOfAnAnswer) {
 }
 
 TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
-  BeginWith();
+  BeginProbing();
   ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
   h_->world.WorkerOf("a")->Wedge();
   ASSERT_TRUE(Becomes(false));
@@ -213,7 +167,7 @@ TEST_F(RouterProbes, WhatIsPinnedProvesItselfWhenItIsBack) {
 TEST_F(RouterProbes, TheServiceIsServedAsLongAsOneModelIs) {
   auto catalog = Catalog();
   catalog.resize(2);
-  BeginWith(catalog);
+  BeginProbing(catalog);
   h_->world.WorkerOf("a")->Wedge();
   ASSERT_TRUE(Becomes(false));
   EXPECT_TRUE(h_->world.health[""]);
@@ -230,7 +184,7 @@ TEST_F(RouterProbes, TheServiceIsServedAsLongAsOneModelIs) {
 }
 
 TEST_F(RouterProbes, OneThatHangsIsUnhealthy) {
-  BeginWith();
+  BeginProbing();
   h_->world.WorkerOf("a")->Hang();
   ASSERT_TRUE(Becomes(false));
   EXPECT_NE(h_->StatusOf("a").error().find("heartbeat"), std::string::npos);
@@ -240,7 +194,7 @@ TEST_F(RouterProbes, OneThatHangsIsUnhealthy) {
 // It may keep the only place in the batch for as long as it likes: that says nothing of the worker.
 TEST_F(RouterProbes, AClientThatDoesNotReadIsNoReasonToDoubt) {
   options_.sink_timeout = 1000 * kSecond;
-  BeginWith();
+  BeginProbing();
   h_->world.rules.max_sequences = 1;
   auto client = h_->Generate("a", 100);
   client->reads = false;
@@ -253,7 +207,7 @@ TEST_F(RouterProbes, AClientThatDoesNotReadIsNoReasonToDoubt) {
 
 // It stands in one line with what clients ask of the tokenizer.
 TEST_F(RouterProbes, AProbeThatWaitsBehindACorpusIsNotTakenForHung) {
-  BeginWith();
+  BeginProbing();
   h_->world.rules.validates = 3 * kSecond;
   for (int i = 0; i < 20; ++i) h_->Tokenize("a");
   ASSERT_TRUE(h_->RunUntil([&] { return Answers() == 20; }, 61 * kSecond));
@@ -269,7 +223,7 @@ TEST_F(RouterProbes, AProbeThatWaitsBehindACorpusIsNotTakenForHung) {
 }
 
 TEST_F(RouterProbes, AProbeThatWaitsBehindALargePromptIsNotTakenForHung) {
-  BeginWith();
+  BeginProbing();
   h_->world.rules.validates = 30 * kSecond;
   auto client = h_->Generate("a", 1);
   h_->RunFor(kSecond);
@@ -281,7 +235,7 @@ TEST_F(RouterProbes, AProbeThatWaitsBehindALargePromptIsNotTakenForHung) {
 
 // The worker looks at it to the end all the same.
 TEST_F(RouterProbes, AProbeThatWaitsBehindACancelledPromptIsNotTakenForHung) {
-  BeginWith();
+  BeginProbing();
   h_->world.rules.validates = 30 * kSecond;
   auto client = h_->Generate("a", 1);
   h_->RunFor(kSecond);
@@ -292,7 +246,7 @@ TEST_F(RouterProbes, AProbeThatWaitsBehindACancelledPromptIsNotTakenForHung) {
 }
 
 TEST_F(RouterProbes, OneThatIsNotEvenAcceptedThoughNobodyElseAsksIsHung) {
-  BeginWith();
+  BeginProbing();
   h_->world.rules.validates = 1000 * kSecond;
   ASSERT_TRUE(h_->RunUntil([&] { return !Serves(); }, 16 * kSecond));
   EXPECT_NE(h_->StatusOf("a").error().find("self-probe"), std::string::npos);
@@ -300,7 +254,7 @@ TEST_F(RouterProbes, OneThatIsNotEvenAcceptedThoughNobodyElseAsksIsHung) {
 
 // Whoever waits is no excuse for ever.
 TEST_F(RouterProbes, OneThatLooksAtNothingAnyMoreIsFoundOutThoughClientsWait) {
-  BeginWith();
+  BeginProbing();
   h_->world.rules.validates = 1000 * kSecond;
   h_->Tokenize("a");
   h_->RunFor(kSecond);
@@ -309,7 +263,7 @@ TEST_F(RouterProbes, OneThatLooksAtNothingAnyMoreIsFoundOutThoughClientsWait) {
 }
 
 TEST_F(RouterProbes, TheTimeOfAProbeBeginsWhenItIsAccepted) {
-  BeginWith();
+  BeginProbing();
   FakeWorker* worker = h_->world.WorkerOf("a");
   worker->Wedge();
   h_->world.rules.validates = 4 * kSecond;
@@ -323,7 +277,7 @@ TEST_F(RouterProbes, TheTimeOfAProbeBeginsWhenItIsAccepted) {
 
 // The answer came while the supervisor stood still, and is read after the alarm that is late.
 TEST_F(RouterProbes, AProbeIsLookedAtTwice) {
-  BeginWith();
+  BeginProbing();
   ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
   const auto deliver = h_->world.on_message;
   std::vector<std::pair<Incarnation, v1::FromWorker>> queued;
@@ -339,137 +293,8 @@ TEST_F(RouterProbes, AProbeIsLookedAtTwice) {
   EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
 }
 
-// A new worker proves nothing of the weights.
-TEST_F(RouterProbes, OneWhoseWeightsAreDamagedIsUnhealthyUntilATokenComes) {
-  BeginWith();
-  h_->world.damaged.insert("a");
-  ASSERT_TRUE(Becomes(false));
-  EXPECT_EQ(h_->StatusOf("a").error(), "its self-probe failed: its logits are not numbers");
-  h_->RunFor(3600 * kSecond);
-  EXPECT_FALSE(Serves());
-  EXPECT_EQ(h_->StatusOf("a").error(), "its self-probe failed: its logits are not numbers");
-  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u) << "nobody asks for it";
-  EXPECT_EQ(h_->StatusOf("a").state(), v1::WARM);
-  h_->world.damaged.clear();
-  EXPECT_EQ(Ask(), absl::OkStatus());
-  EXPECT_TRUE(Serves());
-  EXPECT_EQ(h_->StatusOf("a").error(), "");
-}
-
-TEST_F(RouterProbes, AClientsRequestFindsDamageOutAtOnce) {
-  BeginWith();
-  h_->world.damaged.insert("a");
-  EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
-  EXPECT_TRUE(h_->RunUntil([&] { return !Serves(); }, kSecond));
-}
-
-TEST_F(RouterProbes, AWorkerWhoseStepsFailIsReplacedAtOnceThoughTheIntervalIsZero) {
-  options_.probe_interval = 0;
-  Begin(150 * kMiB);
-  ASSERT_TRUE(Done(h_->Switch("a")));
-  h_->world.WorkerOf("a")->Break();
-  EXPECT_EQ(Ask().code(), absl::StatusCode::kInternal);
-  EXPECT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }, kSecond));
-  EXPECT_EQ(Ask(), absl::OkStatus());
-}
-
-// What a request has brought about alone is its own trouble.
-TEST_F(RouterProbes, DamageThatOneRequestMeetsIsNoReasonToDoubt) {
-  BeginWith();
-  for (int i = 0; i < 10; ++i) {
-    auto client = h_->Generate("a", 3, 0, 0, "damaged");
-    ASSERT_TRUE(Done(client));
-    EXPECT_EQ(client->status.code(), absl::StatusCode::kDataLoss);
-    h_->RunFor(kSecond / 10);
-    EXPECT_TRUE(Serves());
-  }
-  EXPECT_EQ(h_->world.submits, 20u) << "each asks for a probe";
-  h_->RunFor(5 * kSecond);
-  EXPECT_EQ(h_->world.submits, 20u) << "which has an answer";
-  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
-}
-
-TEST_F(RouterProbes, ADamagedModelFailsHoweverSeldomItIsAskedFor) {
-  BeginWith();
-  h_->world.damaged.insert("a");
-  for (int i = 0; i < kFailuresUntilFailed; ++i) {
-    EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss) << i;
-    h_->RunFor(2 * kHealthyAfter);
-  }
-  EXPECT_EQ(h_->StatusOf("a").restarts(), uint32_t{kFailuresUntilFailed});
-  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() != v1::FAILED; }));
-  EXPECT_FALSE(Serves()) << "a worker every five minutes: nothing is known of the weights";
-  EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
-  h_->RunFor(kSecond);
-  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
-  const absl::Status refused = Ask();
-  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(refused.message().find("its logits are not numbers"), std::string::npos) << refused;
-  EXPECT_FALSE(Serves());
-}
-
-// There is room for one.
-TEST_F(RouterProbes, ADamagedModelDrivesOutNobodyForLong) {
-  BeginWith();
-  h_->world.damaged.insert("a");
-  for (uint32_t i = 1; i <= kFailuresUntilSpared; ++i) {
-    EXPECT_EQ(Ask().code(), absl::StatusCode::kDataLoss) << i;
-    ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == i; }));
-    ASSERT_TRUE(Done(h_->Generate("b", 1)));
-  }
-  const uint64_t loads = h_->StatusOf("b").loads();
-  auto refused = h_->Generate("a", 1);
-  ASSERT_EQ(refused->finishes, 1) << "at once";
-  EXPECT_EQ(refused->status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(refused->status.message().find("its logits are not numbers"), std::string::npos)
-      << refused->status;
-  EXPECT_GT(RetryAfter(refused->status), kHealthyAfter - 60 * kSecond);
-  EXPECT_LE(RetryAfter(refused->status), kHealthyAfter);
-  h_->RunFor(RetryAfter(refused->status) - kSecond);
-  EXPECT_EQ(Ask().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(h_->StatusOf("b").loads(), loads);
-  EXPECT_FALSE(Serves());
-}
-
-// It is not spared for ever: who asks once every ten minutes sees it fail, and its master go.
-TEST_F(RouterProbes, ADamagedModelThatNobodyGivesWayToFailsInTheEnd) {
-  BeginWith();
-  h_->world.damaged.insert("a");
-  int served = 0;
-  for (int i = 0; i < 60 && h_->StatusOf("a").state() != v1::FAILED; ++i) {
-    ASSERT_TRUE(Done(h_->Generate("b", 1)));
-    h_->RunFor(60 * kSecond);
-    served += Ask().code() == absl::StatusCode::kDataLoss ? 1 : 0;
-    h_->RunFor(kSecond);
-  }
-  EXPECT_EQ(h_->StatusOf("a").state(), v1::FAILED);
-  EXPECT_EQ(served, kFailuresUntilFailed);
-  EXPECT_EQ(h_->StatusOf("a").master_bytes(), 0u);
-  h_->world.damaged.clear();  // as a master is that has been read anew
-  ASSERT_TRUE(Done(h_->Generate("b", 1)));
-  for (int i = 0; i < 30 && !Serves(); ++i) {
-    h_->RunFor(60 * kSecond);
-    Ask().IgnoreError();
-  }
-  EXPECT_TRUE(Serves());
-}
-
-TEST_F(RouterProbes, WhatIsPinnedAndDamagedFails) {
-  BeginWith();
-  ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
-  h_->world.damaged.insert("a");
-  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::FAILED; }));
-  EXPECT_EQ(h_->StatusOf("a").restarts(), uint32_t{kFailuresUntilFailed});
-  const uint64_t launches = h_->world.launches;
-  h_->RunFor(3600 * kSecond);
-  EXPECT_LE(h_->world.launches, launches + 12) << "every five minutes";
-  EXPECT_FALSE(Serves());
-  h_->world.damaged.clear();
-  EXPECT_TRUE(h_->RunUntil([&] { return Serves(); }));
-}
-
 TEST_F(RouterProbes, WhoIsUnloadedWhileItsWorkerEndsIsNotInDoubt) {
-  BeginWith();
+  BeginProbing();
   h_->world.WorkerOf("a")->Wedge();
   ASSERT_TRUE(Becomes(false));
   bool unloaded = false;
@@ -481,7 +306,7 @@ TEST_F(RouterProbes, WhoIsUnloadedWhileItsWorkerEndsIsNotInDoubt) {
 
 // A request would get its turn, but a pin alone drives out nobody who works.
 TEST_F(RouterProbes, WhatIsPinnedAndFindsOthersAtWorkIsNotInDoubtForEver) {
-  BeginWith();
+  BeginProbing();
   ASSERT_EQ(h_->router->Pin("a", true), absl::OkStatus());
   h_->world.WorkerOf("a")->Wedge();
   ASSERT_TRUE(Becomes(false));
@@ -496,7 +321,7 @@ TEST_F(RouterProbes, WhatIsPinnedAndFindsOthersAtWorkIsNotInDoubtForEver) {
 }
 
 TEST_F(RouterProbes, NothingIsStuckWhileAlarmsAreKept) {
-  BeginWith();
+  BeginProbing();
   h_->world.WorkerOf("a")->Wedge();
   ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
   EXPECT_EQ(h_->router->Stuck(), "");

@@ -7,7 +7,6 @@ namespace {
 
 class RouterRoom : public RouterFixture {
  protected:
-  bool Serves(const std::string& model) { return h_->world.health["model/" + model]; }
   bool InferenceServes() {
     EXPECT_EQ(h_->world.health[""], h_->world.health["switchyard.v1.Inference"]);
     return h_->world.health[""];

@@ -1,86 +1,9 @@
-// The engine over the fake model: every token is exact, so what changes a bit anywhere is seen.
+// Sequences from their request to their end: answers, bounds of steps, stops, faults.
 
-#include <gtest/gtest.h>
-
-#include <random>
-
-#include "tests/worker/engine/engine_harness.h"
-#include "tests/worker/engine/fake_model.h"
-#include "tests/worker/engine/fake_ops.h"
+#include "tests/worker/engine/engine_fixture.h"
 
 namespace switchyard::worker {
 namespace {
-
-class EngineTest : public testing::TestWithParam<Launching> {
- protected:
-  EngineTest() : model_(MakeFakeModel({0, 24, 0, 24})) {
-    limits_.context_length = 512;
-    limits_.max_sequences = 4;
-    limits_.prefill_chunk = 32;
-    limits_.logit_rows = 5;
-    limits_.launch_ahead = GetParam() == Launching::kEach ? 0 : 1;
-  }
-
-  void Build() {
-    harness_ = std::make_unique<EngineHarness>(model_.arch, model_.image, model_.master.data(),
-                                               limits_, ops_, GraphsOf(GetParam()));
-  }
-  Engine& engine() { return harness_->engine(); }
-  EngineHarness& h() { return *harness_; }
-
-  SequenceRequest Request(RequestId id, int32_t prompt, int32_t max_tokens, float temperature = 1) {
-    SequenceRequest request;
-    request.id = id;
-    std::mt19937 random(static_cast<uint32_t>(id) * 977 + 3);
-    for (int32_t i = 0; i < prompt; ++i) {
-      request.prompt.push_back(static_cast<int32_t>(random() % model_.arch.vocabulary));
-    }
-    request.max_tokens = max_tokens;
-    request.sampling.temperature = temperature;
-    request.sampling.seed = id;
-    request.logprobs = 0;
-    return request;
-  }
-
-  void Submit(const SequenceRequest& request) {
-    requests_[request.id] = request;
-    engine().Submit(request);
-  }
-
-  // The whole answer, exactly, and nothing after its end.
-  void ExpectAnswer(RequestId id, SequenceEnd end = SequenceEnd::kLength) {
-    const FakeAnswer answer = FakeAnswerOf(model_, requests_[id]);
-    Outcome& outcome = h().of(id);
-    EXPECT_EQ(outcome.end, end) << id << " " << outcome.error;
-    EXPECT_EQ(outcome.tokens, answer.tokens) << id;
-    ASSERT_EQ(outcome.results.size(), answer.logprobs.size());
-    for (size_t i = 0; i < answer.logprobs.size(); ++i) {
-      EXPECT_EQ(outcome.results[i].logprob, answer.logprobs[i]) << id << " token " << i;
-    }
-    EXPECT_EQ(outcome.events_after_end, 0);
-    EXPECT_FALSE(ops_.corrupt);
-  }
-  // What came out so far is the beginning of the answer.
-  void ExpectBeginning(RequestId id) {
-    const FakeAnswer answer = FakeAnswerOf(model_, requests_[id]);
-    const std::vector<int32_t>& tokens = h().of(id).tokens;
-    ASSERT_LE(tokens.size(), answer.tokens.size());
-    EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), answer.tokens.begin())) << id;
-  }
-  void ExpectNothingHeld() {
-    EXPECT_EQ(engine().Stats().kv_blocks_used, 0u);
-    h().TakeAll(true);
-    h().Settle();
-    EXPECT_EQ(h().faults().committed(), 0u);
-    EXPECT_EQ(h().reports().back().host_kv_bytes, 0u);
-  }
-
-  FakeModel model_;
-  FakeOps ops_;
-  EngineLimits limits_;
-  std::unique_ptr<EngineHarness> harness_;
-  std::map<RequestId, SequenceRequest> requests_;
-};
 
 INSTANTIATE_TEST_SUITE_P(Launching, EngineTest,
                          testing::Values(Launching::kEach, Launching::kAhead, Launching::kGraphs));
@@ -233,38 +156,6 @@ TEST_P(EngineTest, CancellationOfOnesThatWaitOrArePaused) {
   ExpectNothingHeld();
 }
 
-// Eight of priority 5 at a time, of which four wait: always somebody to go before.
-TEST_P(EngineTest, AStreamOfHigherPriorityDoesNotStarveALowOne) {
-  Build();
-  h().GrantAll();
-  SequenceRequest low = Request(1, 20, 30);
-  low.patient_until = h().clock().Now() + 30 * kSecond;
-  RequestId next = 2;
-  auto open = [&] {
-    int count = 0;
-    for (RequestId id = 2; id < next; ++id) count += h().of(id).end == SequenceEnd::kNone;
-    return count;
-  };
-  auto stream = [&] {
-    for (; open() < 8; ++next) {
-      SequenceRequest high = Request(next, 10, 10);
-      high.priority = 5;
-      Submit(high);
-    }
-    h().Iterate(1);
-    h().clock().Advance(kSecond / 10);
-  };
-  stream();
-  Submit(low);
-  for (int i = 0; i < 290; ++i) stream();
-  ASSERT_GT(next, 60u);
-  EXPECT_TRUE(h().of(1).tokens.empty()) << "it is patient";
-  for (int i = 0; i < 40; ++i) stream();
-  EXPECT_FALSE(h().of(1).tokens.empty());
-  h().Settle();
-  for (RequestId id = 1; id < next; ++id) ExpectAnswer(id);
-}
-
 TEST_P(EngineTest, FinishIsAStop) {
   Build();
   h().GrantAll();
@@ -322,61 +213,6 @@ TEST_P(EngineTest, ASuspendedReaderHoldsUpNobody) {
   ExpectAnswer(1);
   ExpectAnswer(2);
   ExpectNothingHeld();
-}
-
-TEST_P(EngineTest, OutOfBlocksTheOldestGoesOn) {
-  Build();
-  h().GrantSmallest(1 << 30);  // which is not the worker's once this has settled
-  for (RequestId id = 1; id <= 6; ++id) Submit(Request(id, 100, 400));
-  h().Settle();
-  int paused = 0;
-  for (RequestId id = 1; id <= 6; ++id) {
-    ExpectAnswer(id);
-    EXPECT_EQ(h().of(id).paused, h().of(id).resumed);
-    paused += h().of(id).paused;
-  }
-  EXPECT_GT(paused, 0);
-  EXPECT_EQ(h().of(1).paused, 0);  // the oldest goes on
-  ExpectNothingHeld();
-}
-
-TEST_P(EngineTest, OutOfBlocksWithoutHostMemory) {
-  Build();
-  h().GrantSmallest(0);
-  for (RequestId id = 1; id <= 6; ++id) {
-    SequenceRequest request = Request(id, 100, 400);
-    request.prompt_logprobs = 0;
-    Submit(request);
-  }
-  h().Settle();
-  for (RequestId id = 1; id <= 6; ++id) {
-    ExpectAnswer(id);
-    ASSERT_EQ(h().of(id).prompt.size(), 100u);
-    const FakeAnswer answer = FakeAnswerOf(model_, requests_[id]);
-    for (size_t i = 1; i < 100; ++i) {
-      ASSERT_EQ(h().of(id).prompt[i].logprob, answer.prompt_logprobs[i - 1]);
-    }
-  }
-  for (const LeaseReport& report : h().reports()) EXPECT_EQ(report.host_kv_bytes, 0u);
-  ExpectNothingHeld();
-}
-
-TEST_P(EngineTest, PriorityGoesFirst) {
-  limits_.max_sequences = 1;
-  Build();
-  std::vector<int32_t> order;
-  for (RequestId id = 1; id <= 3; ++id) {
-    SequenceRequest request = Request(id, 20, 5);
-    request.priority = static_cast<int32_t>(id);
-    Submit(request);
-  }
-  h().GrantAll();
-  while (h().of(3).tokens.empty()) h().Iterate(1);
-  EXPECT_TRUE(h().of(2).tokens.empty());
-  while (h().of(2).tokens.empty()) h().Iterate(1);
-  EXPECT_TRUE(h().of(1).tokens.empty());
-  h().Settle();
-  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
 }
 
 TEST_P(EngineTest, AFailedStepEndsItsSequencesOnly) {
