@@ -12,6 +12,11 @@ namespace {
 constexpr uint64_t kSmallestGranule = 64 << 10;
 constexpr uint64_t kLargestSmallGranule = 1 << 20;
 constexpr uint64_t kRegionAlignment = 2 << 20;  // regions do not share a huge page
+// A GPU's pages. To commit one, or to give it back, takes its driver as long (an H200's 45 and 35
+// us) as 32 of them at once.
+constexpr uint64_t kDearPage = 2 << 20;
+constexpr uint64_t kLargestGranule = 64 << 20;
+constexpr int32_t kManyGranules = 64;  // of the smallest pool: half as many round up 3% at most
 
 // Up to a multiple of the largest power of two (of at most a page) that costs no more than bytes /
 // part.
@@ -56,6 +61,16 @@ void CountBlocks(KvGroup& group, int32_t context_length, int32_t prefill_chunk) 
   }
 }
 
+// Once the smallest pool is known: a switch commits and releases it.
+void GatherGranules(KvGroup& group, uint64_t page_bytes) {
+  if (page_bytes < kDearPage) return;
+  while (2 * group.granule_bytes <= kLargestGranule &&
+         group.smallest_blocks / group.blocks_per_granule >= kManyGranules) {
+    group.granule_bytes *= 2;
+    group.blocks_per_granule *= 2;
+  }
+}
+
 uint64_t InGranules(const KvGroup& group, int64_t blocks) {
   return CeilDiv(blocks, group.blocks_per_granule) * group.granule_bytes;
 }
@@ -85,6 +100,7 @@ KvLayout PlanKv(const Architecture& arch, kernels::DType dtype, int32_t context_
   for (KvGroup& group : layout.groups) {
     SizeGroup(group, layout.layer_bytes, page_bytes);
     CountBlocks(group, context_length, prefill_chunk);
+    GatherGranules(group, page_bytes);
     const int64_t most =
         std::max<int64_t>(group.smallest_blocks, int64_t{group.sequence_blocks} * max_sequences);
     group.region_bytes = InGranules(group, most);

@@ -26,7 +26,7 @@ TEST(KvLayout, LlamaOf8BOnAGpu) {
   const KvLayout kv = PlanKv(arch, kernels::DType::kBF16, 131072, 8, 8192, 2 << 20);
   ASSERT_EQ(kv.groups.size(), 1u);
   EXPECT_EQ(kv.groups[0].block_bytes, 2u << 20);
-  EXPECT_EQ(kv.groups[0].granule_bytes, 2u << 20);
+  EXPECT_EQ(kv.groups[0].granule_bytes, 64u << 20);
   EXPECT_EQ(kv.bytes_per_token, 131072u);
   EXPECT_EQ(kv.smallest_bytes, uint64_t{131072} * (131072 + 8192));
   EXPECT_EQ(kv.useful_bytes, uint64_t{131072} * 131072 * 8);
@@ -41,8 +41,21 @@ TEST(KvLayout, Fp8TakesHalfOfBf16) {
   EXPECT_EQ(narrow.bytes_per_token, wide.bytes_per_token / 2);
   EXPECT_EQ(narrow.window_bytes, wide.window_bytes / 2);
   EXPECT_EQ(narrow.useful_bytes, wide.useful_bytes / 2);
-  EXPECT_EQ(narrow.groups[0].granule_bytes, wide.groups[0].granule_bytes) << "a page";
-  EXPECT_EQ(narrow.groups[0].blocks_per_granule, 2 * wide.groups[0].blocks_per_granule);
+  EXPECT_EQ(narrow.groups[0].granule_bytes, wide.groups[0].granule_bytes / 2);
+  EXPECT_EQ(narrow.groups[0].blocks_per_granule, wide.groups[0].blocks_per_granule);
+}
+
+// Each is a call of the driver, when a model comes and when it goes.
+TEST(KvLayout, TheSmallestPoolOnAGpuIsAFewDozenGranules) {
+  const Architecture arch = ArchOf(std::vector<int32_t>(32, 0), 8, 128);
+  const auto granules = [&](int32_t context, uint64_t page) {
+    const KvLayout kv = PlanKv(arch, kernels::DType::kBF16, context, 4, 512, page);
+    return kv.smallest_bytes / kv.groups[0].granule_bytes;
+  };
+  EXPECT_EQ(granules(512, 2 << 20), 32u);      // of 4 MiB
+  EXPECT_EQ(granules(4096, 2 << 20), 36u);     // of 16
+  EXPECT_EQ(granules(131072, 2 << 20), 257u);  // of 64, the largest
+  EXPECT_EQ(granules(4096, 4096), 288u);       // a page of the host's costs little
 }
 
 TEST(KvLayout, WindowsMakeAGroupOfTheirOwn) {
@@ -98,8 +111,10 @@ TEST(KvLayout, RandomShapesKeepTheRules) {
       ASSERT_EQ(group.granule_bytes % page, 0u);
       ASSERT_EQ(group.granule_bytes, group.block_bytes * group.blocks_per_granule);
       ASSERT_GE(group.granule_bytes, 65536u);
-      ASSERT_LE(group.granule_bytes,
-                std::max<uint64_t>(2 << 20, 18 * std::max(group.block_bytes, page)));
+      if (group.smallest_blocks < 32 * group.blocks_per_granule) {
+        ASSERT_LE(group.granule_bytes,
+                  std::max<uint64_t>(2 << 20, 18 * std::max(group.block_bytes, page)));
+      }
       ASSERT_GE(group.region_offset, end);
       end = group.region_offset + group.region_bytes;
       // No step of any chunk at any position needs more than a sequence's share.
