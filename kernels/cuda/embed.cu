@@ -24,7 +24,11 @@ __global__ __launch_bounds__(kThreads) void EmbedRows(const EmbedArgs a) {
 
 OpError CudaOps::Embed(const EmbedArgs& args, Scratch scratch, Stream stream) {
   SWITCHYARD_RETURN_IF_OP_ERROR(CheckWeights(args.table));
-  return Launch(Context(stream), args.rows.rows, kThreads, 0, EmbedRows, args);
+  // The first of a step: what it reads may just have been copied by a kernel, which all others of
+  // the step then need not wait for.
+  LaunchContext context = Context(stream);
+  context.programmatic = false;
+  return Launch(context, args.rows.rows, kThreads, 0, EmbedRows, args);
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -6,7 +6,7 @@
 // thread: then the kernel before has ended, and with it all kernels before that one. What the host
 // has uploaded for a step (StepRows, block tables), weights, and what earlier steps wrote (KV of
 // other positions than the step's) lies there before a step's first kernel begins, since copies and
-// graphs do not overlap: it may be read before GridWait().
+// graphs do not overlap, nor does Embed, which is the first: it may be read before GridWait().
 
 #include <cuda_runtime.h>
 

@@ -127,6 +127,59 @@ TEST_F(GpuDeviceTest, FixedBuffersAreZeroedWholePages) {
   ExpectSame(static_cast<std::byte*>((*buffer)->data()), zeros.data(), zeros.size());
 }
 
+// Whatever copies them: the device's threads, by pieces of 16 bytes, 4 or 1, or the copy engine.
+TEST_F(GpuDeviceTest, AnyNumberOfBytesArrivesWhole) {
+  auto buffer = device_->Allocate(4 * kMiB);
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  auto registered = HostBuffer::Create(*device_, 2 * kMiB);
+  ASSERT_TRUE(registered.ok()) << registered.status();
+  auto* const to = static_cast<std::byte*>((*buffer)->data());
+  for (uint64_t i = 0; i < 2 * kMiB; ++i) (*registered)->data()[i] = std::byte(i * 7 + i / 251);
+  const std::vector<std::byte> plain((*registered)->data(), (*registered)->data() + 2 * kMiB);
+  for (const std::byte* from :
+       {static_cast<const std::byte*>((*registered)->data()), plain.data()}) {
+    for (const uint64_t bytes : {1, 3, 4, 20, 48, 4100, 65537, 1 << 20, (1 << 20) + 1}) {
+      for (const uint64_t at : {0, 1, 4, 16}) {
+        ASSERT_EQ(cudaMemset(to, 0xEE, 2 * kMiB), cudaSuccess);
+        ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+        ASSERT_TRUE(device_->Upload(to + at, from + at, bytes, device_->compute_stream()).ok());
+        ExpectSame(to + at, plain.data() + at, bytes);
+        const std::byte untouched{0xEE};
+        ExpectSame(to + at + bytes, &untouched, 1);
+      }
+    }
+  }
+}
+
+// The copy engine would bring them last.
+TEST_F(GpuDeviceTest, AStepsInputsDoNotComeBehindWeights) {
+  constexpr uint64_t kBytes = 256 * kMiB;
+  auto arena = device_->Reserve(kBytes);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  ASSERT_TRUE((*arena)->Commit(0, kBytes).ok());
+  auto buffer = device_->Allocate(kMiB);
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  const SealedMaster master(kBytes);
+  ASSERT_TRUE(device_->RegisterHost(master.data(), kBytes).ok());
+  auto inputs = HostBuffer::Create(*device_, kMiB);
+  ASSERT_TRUE(inputs.ok()) << inputs.status();
+  const auto upload = [&](void* to, const std::byte* from, uint64_t bytes, StreamHandle stream) {
+    ASSERT_TRUE(device_->Upload(to, from, bytes, stream).ok());
+  };
+  upload((*arena)->base(), master.data(), kBytes, device_->copy_stream());  // it is registered
+  for (int i = 0; i < 100; ++i) {
+    for (uint64_t at = 0; at < kBytes; at += 16 * kMiB) {
+      upload((*arena)->base() + at, master.data() + at, 16 * kMiB, device_->copy_stream());
+    }
+  }
+  upload((*buffer)->data(), (*inputs)->data(), 40000, device_->compute_stream());
+  ASSERT_TRUE(device_->Synchronize(device_->compute_stream()).ok());
+  EXPECT_EQ(cudaStreamQuery(static_cast<cudaStream_t>(device_->copy_stream())), cudaErrorNotReady);
+  (void)cudaGetLastError();
+  ASSERT_TRUE(device_->Synchronize(device_->copy_stream()).ok());
+  ASSERT_TRUE(device_->UnregisterHost(master.data()).ok());
+}
+
 TEST_F(GpuDeviceTest, AMasterRegisteredBeforeThereIsAContextArrivesWhole) {
   const uint64_t bytes = 1026 * kMiB;  // slices and a rest
   SealedMaster master(bytes);

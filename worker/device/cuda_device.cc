@@ -17,6 +17,7 @@
 #include "worker/device/cuda_driver.h"
 #include "worker/device/cuda_graph.h"
 #include "worker/device/cuda_host_memory.h"
+#include "worker/device/cuda_upload.h"
 
 namespace switchyard::worker {
 namespace {
@@ -78,6 +79,9 @@ class CudaDevice final : public Device {
 
   absl::Status Upload(void* device, const void* host, uint64_t bytes,
                       StreamHandle stream) override {
+    if (bytes <= kFewBytes && host_.Registered(host, bytes)) {
+      return CudaStatus(CopyByThreads(device, host, bytes, Of(stream)), "copying");
+    }
     return host_.ForEachPiece(host, bytes, [&](uint64_t offset, uint64_t piece) {
       return Copy(static_cast<std::byte*>(device) + offset,
                   static_cast<const std::byte*>(host) + offset, piece, cudaMemcpyHostToDevice,

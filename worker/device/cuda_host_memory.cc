@@ -103,6 +103,13 @@ CudaHostMemory::Range* CudaHostMemory::FindHolding(const std::byte* at) {
   return nullptr;
 }
 
+bool CudaHostMemory::Registered(const void* host, uint64_t bytes) {
+  const auto* begin = static_cast<const std::byte*>(host);
+  std::lock_guard lock(mu_);
+  const Range* range = FindHolding(begin);
+  return range != nullptr && !range->dropped && begin + bytes <= range->data + range->done;
+}
+
 absl::Status CudaHostMemory::ForEachPiece(
     const void* host, uint64_t bytes,
     const std::function<absl::Status(uint64_t offset, uint64_t bytes)>& copy) {
