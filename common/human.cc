@@ -3,6 +3,7 @@
 #include <cctype>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -91,6 +92,12 @@ absl::StatusOr<int64_t> ParseDuration(const std::string& text) {
         absl::StrCat("\"", text, "\" is not a duration: a number, then ms, s, m or h"));
   }
   return static_cast<int64_t>(number * unit->factor);
+}
+
+std::string Sentence(std::string text) {
+  text.erase(text.find_last_not_of(" \t\n\r,;:") + 1);
+  if (!text.empty() && std::strchr(".!?", text.back()) == nullptr) text += '.';
+  return text;
 }
 
 }  // namespace switchyard

@@ -17,4 +17,7 @@ absl::StatusOr<uint64_t> ParseBytes(const std::string& text);
 // "90s", "15m", "2h", "500ms" or plain seconds, as nanoseconds.
 absl::StatusOr<int64_t> ParseDuration(const std::string& text);
 
+// `text` as a sentence that another may follow: whatever it ended in, it ends in . ! or ? then.
+std::string Sentence(std::string text);
+
 }  // namespace switchyard

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/human.h"
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/router_impl.h"
@@ -14,6 +15,22 @@ namespace switchyard::supervisor {
 // exits within drain + 2 s, whatever they do. The rest of that is the server's.
 constexpr Nanos kShutdownPatience = kSecond;
 constexpr Nanos kShutdownReaping = 200 * kMillisecond;
+
+namespace {
+
+// As of when models.d was read: a Load finds nothing new, a reload may.
+absl::Status ProblemOf(const ModelEntry& entry) {
+  const std::string why = Sentence(std::string(entry.problem.message()));
+  if (!entry.not_planned) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(why, " Once that is mended, `switchyard reload` looks again"));
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(why, " It is planned again every ", kPlanAgainEvery / (60 * kSecond),
+                   " minutes; `switchyard reload` does so at once"));
+}
+
+}  // namespace
 
 Router::Impl::Impl(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports)
     : options_(std::move(options)),
@@ -148,16 +165,7 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
   }
   // A new configuration is on its way in; it may be a good one.
   if (model.leave == Leave::kReplace) return absl::OkStatus();
-  if (!model.entry.problem.ok()) {
-    if (model.entry.not_planned) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          model.entry.problem.message(), ". It is planned again every ",
-          kPlanAgainEvery / (60 * kSecond), " minutes; `switchyard reload` does so at once"));
-    }
-    // Of when models.d was read: a Load finds nothing new, a reload may.
-    return absl::FailedPreconditionError(absl::StrCat(
-        model.entry.problem.message(), ". Once that is mended, `switchyard reload` looks again"));
-  }
+  if (!model.entry.problem.ok()) return ProblemOf(model.entry);
   if (!model.misfit.ok()) return model.misfit;
   if (model.failures.failed) {
     return absl::FailedPreconditionError(

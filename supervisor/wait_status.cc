@@ -35,10 +35,14 @@ std::string DescribeEnd(int wait_status, const std::vector<std::string>& last_li
   for (const std::string& line : last_lines) {
     if (!absl::StripAsciiWhitespace(line).empty()) lines.push_back(line);
   }
+  const bool said_why = SaidWhy(wait_status) && !lines.empty();
+  if (said_why) {
+    absl::StrAppend(&text, ": ", lines.back());
+    lines.pop_back();
+  }
   if (lines.empty()) return text;
-  if (SaidWhy(wait_status)) absl::StrAppend(&text, ": ", lines.back());
-  if (SaidWhy(wait_status) && lines.size() == 1) return text;
-  return absl::StrCat(text, "\nits last lines:\n", absl::StrJoin(lines, "\n"));
+  return absl::StrCat(text, said_why ? "\nits last lines before that:\n" : "\nits last lines:\n",
+                      absl::StrJoin(lines, "\n"));
 }
 
 }  // namespace switchyard::supervisor

@@ -31,6 +31,19 @@ TEST(ParseDuration, UnderstandsUnits) {
   }
 }
 
+TEST(Sentence, EndsAsOneWhateverTheTextEndsIn) {
+  EXPECT_EQ(Sentence("no such file"), "no such file.");
+  EXPECT_EQ(Sentence("/m/a (2 of 3)"), "/m/a (2 of 3).");
+  for (const char* end : {".", "?", "!", "...", "?\n", ". ", ".:"}) {
+    const std::string text = std::string("truncated") + end;
+    EXPECT_EQ(Sentence(text), text.substr(0, text.find_last_of(".?!") + 1));
+  }
+  for (const char* end : {":", ",", ";", "\n", " \t\r\n", ": "}) {
+    EXPECT_EQ(Sentence(std::string("truncated") + end), "truncated.");
+  }
+  EXPECT_EQ(Sentence(""), "");
+}
+
 TEST(HumanBytes, IsShort) {
   EXPECT_EQ(HumanBytes(0), "0 B");
   EXPECT_EQ(HumanBytes(1023), "1023 B");

@@ -409,13 +409,14 @@ TEST_F(RouterFailures, APrefetchEndsWhenItsModelIsReplacedByOneThatCannotBeServe
 
 TEST_F(RouterFailures, WhatCouldNotBePlannedIsLookedAtAgainByAReload) {
   auto bad = Catalog();
-  bad[0].problem = absl::InvalidArgumentError("it is truncated");
+  bad[0].problem = absl::InvalidArgumentError("a header of 9 bytes: truncated?");
   Begin(300 * kMiB, 1024 * kMiB, bad);
   Settle();
   auto refused = h_->Switch("a", /*make_default=*/false);
   ASSERT_TRUE(Done(refused));
-  EXPECT_EQ(refused->status, absl::FailedPreconditionError("it is truncated. Once that is mended, "
-                                                           "`switchyard reload` looks again"));
+  EXPECT_EQ(refused->status,
+            absl::FailedPreconditionError("a header of 9 bytes: truncated? Once that is mended, "
+                                          "`switchyard reload` looks again"));
   EXPECT_EQ(h_->Generate("a", 1)->status, refused->status);
   ASSERT_TRUE(h_->router->Reload(Catalog()).ok());
   auto loaded = h_->Switch("a", /*make_default=*/false);
