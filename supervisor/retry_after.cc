@@ -27,4 +27,13 @@ Nanos RetryAfter(const absl::Status& status) {
   return retry.retry_delay().seconds() * kSecond + retry.retry_delay().nanos();
 }
 
+absl::Status Reworded(const absl::Status& status, absl::StatusCode code,
+                      const std::string& message) {
+  absl::Status reworded(code, message);
+  status.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
+    reworded.SetPayload(type, payload);
+  });
+  return reworded;
+}
+
 }  // namespace switchyard::supervisor

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/human.h"
 #include "common/log.h"
-#include "supervisor/backoff.h"
+#include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 #include "supervisor/signs_of_life.h"
 
@@ -167,24 +167,17 @@ absl::Status Router::Impl::Refusal(const ModelRecord& model) const {
   if (model.leave == Leave::kReplace) return absl::OkStatus();
   if (!model.entry.problem.ok()) return ProblemOf(model.entry);
   if (!model.misfit.ok()) return model.misfit;
-  if (model.failures.failed) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(model.name(), " has failed ", model.failures.Count(),
-                     " times with no request finished in between. It is tried again every ",
-                     kProbeFailedEvery / (60 * kSecond), " minutes; `switchyard load ",
-                     model.name(), "` does so at once. The last failure: ", model.failures.last));
-  }
-  return absl::OkStatus();
+  return model.failures.failed ? GivenUp(model) : absl::OkStatus();
 }
 
 // The same for a request that named `asked`. Without a name it does not know whom it has met.
 absl::Status Router::Impl::RefusalOf(const std::string& asked, const ModelRecord& model) const {
   const absl::Status refusal = Refusal(model);
   if (refusal.ok() || !asked.empty()) return refusal;
-  return absl::Status(refusal.code(),
-                      absl::StrCat("no model is named, and ", model.name(),
-                                   ", the default until a `switchyard switch`, takes no requests: ",
-                                   refusal.message()));
+  return Reworded(refusal, refusal.code(),
+                  absl::StrCat("no model is named, and ", model.name(),
+                               ", the default until a `switchyard switch`, takes no requests: ",
+                               refusal.message()));
 }
 
 // Notes a use: resets what counts as least recently used and idle.

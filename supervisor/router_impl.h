@@ -241,6 +241,7 @@ class Router::Impl {
   Nanos FailsUntil(const ModelRecord& model) const;
   bool KeptOut(const ModelRecord& model) const;
   absl::Status NobodyGivesWay(const ModelRecord& model) const;
+  absl::Status GivenUp(const ModelRecord& model) const;
   uint64_t KvInFlight(size_t device) const;
   uint64_t KvUsed(const ModelRecord& model) const;
   Nanos Present(size_t device) const;

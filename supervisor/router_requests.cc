@@ -243,11 +243,8 @@ void Router::Impl::EndRequest(Request& request, const absl::Status& status, bool
 
 void Router::Impl::BreakOff(Request& request, const absl::Status& why, bool cancel) {
   if (!request.has_tokens) return EndRequest(request, why, cancel);
-  absl::Status aborted = absl::AbortedError(why.message());
-  why.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
-    aborted.SetPayload(type, payload);  // when to ask again
-  });
-  EndRequest(request, aborted, cancel);
+  const std::string message(why.message());
+  EndRequest(request, Reworded(why, absl::StatusCode::kAborted, message), cancel);
 }
 
 void Router::Impl::Forget(Request& request, bool cancel) {

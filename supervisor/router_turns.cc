@@ -12,8 +12,6 @@
 namespace switchyard::supervisor {
 namespace {
 
-constexpr Nanos kLeastRetry = kSecond;  // advice to those who are refused
-
 double Seconds(Nanos time) {
   return static_cast<double>(time / (100 * kMillisecond)) / 10;  // for people
 }
@@ -166,6 +164,18 @@ absl::Status Router::Impl::NobodyGivesWay(const ModelRecord& model) const {
                    damaged ? model.probe.doubt : model.failures.last);
   return WithRetryAfter(
       damaged ? absl::FailedPreconditionError(message) : absl::UnavailableError(message), left);
+}
+
+// The same of one that has failed for good. While it is being tried, nobody knows how long that
+// takes.
+absl::Status Router::Impl::GivenUp(const ModelRecord& model) const {
+  const FailureLog& failures = model.failures;
+  return WithRetryAfter(absl::FailedPreconditionError(absl::StrCat(
+                            model.name(), " has failed ", failures.Count(),
+                            " times with no request finished in between. It is tried again every ",
+                            kProbeFailedEvery / (60 * kSecond), " minutes; `switchyard load ",
+                            model.name(), "` does so at once. The last failure: ", failures.last)),
+                        std::max(failures.not_before - Now(), kLeastRetry));
 }
 
 // Whoever could not be loaded the last time has its master complete first: nobody gives way to what

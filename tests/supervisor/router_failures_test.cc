@@ -189,6 +189,34 @@ TEST_F(RouterFailures, TheRefusalSaysWhatIsTrue) {
   h_->world.rules.faults.dies_at_start = 0;
 }
 
+// To whoever names it, and to whoever gets it as the default.
+TEST_F(RouterFailures, TheRefusalSaysWhenItIsTriedNext) {
+  Begin(300 * kMiB);
+  Settle();
+  FailForGood();
+  const Nanos next = h_->world.timers.Now() + kProbeFailedEvery;
+  h_->RunFor(100 * kSecond);
+  for (const char* name : {"a", ""}) {
+    const absl::Status status = h_->Generate(name, 1)->status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NEAR(RetryAfter(status), next - h_->world.timers.Now(), kSecond) << status;
+  }
+  h_->world.rules.faults.dies_at_start = 0;
+  h_->RunFor(RetryAfter(Ask()) + 5 * kSecond);
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+// How long that takes nobody knows: it is not to be asked for all the while.
+TEST_F(RouterFailures, WhileItIsTriedTheRefusalSaysAMoment) {
+  Begin(300 * kMiB);
+  Settle();
+  FailForGood();
+  const uint64_t launches = h_->world.launches;
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.launches > launches; }));
+  EXPECT_EQ(RetryAfter(h_->Generate("a", 1)->status), kSecond);
+  h_->world.rules.faults.dies_at_start = 0;
+}
+
 TEST_F(RouterFailures, AFailedModelIsProbedEveryFiveMinutes) {
   Begin(300 * kMiB);
   Settle();

@@ -59,6 +59,7 @@ TEST_F(RouterLoads, AModelThatCannotBeReadIsTriedLaterAndLaterAndThenGivenUp) {
   const absl::Status status = Ask();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(status.message().find("has failed 5 times"), std::string::npos) << status;
+  EXPECT_EQ(RetryAfter(status), kProbeFailedEvery);
   EXPECT_EQ(State("a"), v1::FAILED);
   EXPECT_NE(h_->StatusOf("a").error().find("truncated checkpoint"), std::string::npos);
   EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
