@@ -254,6 +254,22 @@ TEST_F(RouterLoads, WhoWouldBeLoadedTooLateIsToldSoAndHealthToo) {
   EXPECT_EQ(Ask(), absl::OkStatus());
 }
 
+// Health that ended here would keep away whoever could find out that it is mended.
+TEST_F(RouterLoads, OnlyARequestTriesALoadAgainSoThatItServesInAShortBackOff) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.unreadable.insert("a");
+  ASSERT_EQ(Ask().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(Serves("a"));
+  EXPECT_EQ(h_->Generate("a", 1)->finishes, 0) << "it waits";
+  ASSERT_TRUE(h_->RunUntil([&] { return Tries() == 2; }));
+  h_->world.unreadable.clear();
+  h_->RunFor(60 * kSecond);
+  EXPECT_NE(State("a"), v1::RESIDENT);
+  EXPECT_TRUE(Serves("a"));
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
 // ---- What is not the model's fault.
 
 // It was there for it when the growth began; the next sample shows who has it now.
