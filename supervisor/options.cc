@@ -25,7 +25,7 @@ void Define(CLI::App* app, Flags* flags) {
   app->set_version_flag("--version", Version());
   app->add_option("--models-dir", flags->models_dir,
                   "Directory of *.textproto files, one per model")
-      ->required();
+      ->option_text("TEXT REQUIRED");  // not by CLI11, which would say so before all else
   app->add_option("--config", flags->config,
                   "SupervisorConfig in text format; flags win over what it says");
   app->add_option("--listen", flags->listen,
@@ -93,6 +93,10 @@ absl::Status ChooseDirectories(Options& options) {
 absl::StatusOr<Options> Resolve(const Flags& flags) {
   if (flags.other_machine && !flags.check) {
     return absl::InvalidArgumentError("--other-machine is an option of `switchyard check`");
+  }
+  if (flags.models_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "--models-dir is required: a directory of *.textproto files, one per model");
   }
   Options options;
   options.config_file = flags.config;

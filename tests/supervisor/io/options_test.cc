@@ -108,6 +108,23 @@ TEST(Options, WrongUsageExitsWithTwo) {
   }
 }
 
+// Whoever gives an option of another command is not helped by one more of this one.
+TEST(Options, WhatHelpsMostIsSaidFirst) {
+  const auto complaint = [](std::initializer_list<std::string> words) {
+    const Parsed parsed = Parse(words);
+    EXPECT_EQ(parsed.exit.code, 2);
+    return parsed.exit.text;
+  };
+  const std::string other = complaint({"--other-machine"});
+  EXPECT_NE(other.find("`switchyard check`"), std::string::npos) << other;
+  EXPECT_EQ(other, complaint({"--models-dir", "m", "--other-machine"}));
+  for (const std::string& text : {complaint({}), complaint({"--models-dir", ""}),
+                                  complaint({"--check", "--other-machine"})}) {
+    EXPECT_NE(text.find("--models-dir is required"), std::string::npos) << text;
+  }
+  EXPECT_NE(Parse({"--help"}).exit.text.find("--models-dir TEXT REQUIRED"), std::string::npos);
+}
+
 TEST(Options, TlsIsAllOrNothing) {
   testing::TempDir directory;
   const std::string config = directory / "config.textproto";
