@@ -11,6 +11,7 @@
 #include "cli/numbers.h"
 #include "cli/outcome.h"
 #include "cli/output.h"
+#include "cli/utf8.h"
 #include "common/printable.h"
 #include "common/version.h"
 
@@ -24,6 +25,8 @@ CLI::Validator Validator(Check check) {
   return CLI::Validator(
       [check](const std::string& text) { return std::string(check(text).message()); }, "");
 }
+
+absl::Status CheckText(const std::string& text) { return CheckUtf8(text, "the text"); }
 
 // Values are parsed here: CLI11 takes an empty text for 0, drops the gap of "1,,2", and wraps -1.
 template <typename T, typename Target>
@@ -97,7 +100,8 @@ void DefineStop(CLI::App* app, Arguments* args) {
          },
          "Ends the text before this string of 1 to 256 bytes; may be repeated, 16 times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->option_text("TEXT");
+      ->option_text("TEXT")
+      ->check(Validator(CheckText));
   DefineIds(app, "--stop-ids", &args->stop_ids, "Token ids that end the text, at most 64");
   app->add_flag("--ignore-eos", args->ignore_eos, "End-of-sequence tokens do not end the text");
 }
@@ -105,7 +109,7 @@ void DefineStop(CLI::App* app, Arguments* args) {
 void DefineGenerate(CLI::App* app, Arguments* args) {
   DefineModelFlag(app, args);
   auto* prompt = app->add_option("PROMPT", args->prompt, "The prompt; - reads standard input");
-  prompt->option_text(" ");
+  prompt->option_text(" ")->check(Validator(CheckText));
   DefineIds(app, "--prompt-ids", &args->prompt_ids, "The prompt as token ids, used as they are")
       ->excludes(prompt)
       ->option_text("ID,ID,...");
@@ -125,7 +129,8 @@ void DefineTokenize(CLI::App* app, Arguments* args) {
   app->add_flag("--no-special", args->no_special, "Add no begin-of-sequence token");
   app->add_option("TEXT", args->text, "The text; - reads standard input")
       ->required()
-      ->option_text("(required)");
+      ->option_text("(required)")
+      ->check(Validator(CheckText));
 }
 
 void DefinePin(CLI::App* app, Arguments* args) {

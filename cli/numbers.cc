@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/printable.h"
-#include "common/status_macros.h"
 
 namespace switchyard::cli {
 namespace {
@@ -41,9 +40,15 @@ template absl::StatusOr<float> ParseNumber(const std::string&);
 absl::StatusOr<std::vector<int32_t>> ParseIds(const std::string& text) {
   std::vector<int32_t> ids;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
-    ASSIGN_OR_RETURN(const int32_t id, ParseNumber<int32_t>(part));
-    if (id < 0) return absl::InvalidArgumentError(absl::StrCat(id, " is not a token id"));
-    ids.push_back(id);
+    const absl::StatusOr<int32_t> id = ParseNumber<int32_t>(part);
+    if (!id.ok() || *id < 0) {
+      const std::string what = part.empty() ? "an id is missing"
+                                            : absl::StrCat("an id is a whole number from 0 to ",
+                                                           std::numeric_limits<int32_t>::max());
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", Printable(text), "\" is not a list of token ids as 1,2,3: ", what));
+    }
+    ids.push_back(*id);
   }
   return ids;
 }

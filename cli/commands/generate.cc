@@ -40,10 +40,7 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const Arguments& args) {
   stop->set_max_tokens(args.max_tokens);
   stop->set_ignore_eos(args.ignore_eos);
   stop->mutable_stop_ids()->Assign(args.stop_ids.begin(), args.stop_ids.end());
-  for (const std::string& text : args.stop) {
-    RETURN_IF_ERROR(CheckUtf8(text, "--stop"));
-    stop->add_stop(text);
-  }
+  stop->mutable_stop()->Assign(args.stop.begin(), args.stop.end());
   if (args.logprobs) request.mutable_logprobs()->set_logprobs(*args.logprobs);
   if (args.prompt_logprobs) {
     request.mutable_logprobs()->set_prompt_logprobs(args.logprobs.value_or(0));

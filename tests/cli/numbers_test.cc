@@ -39,6 +39,11 @@ TEST(Numbers, IdsHaveNoGaps) {
        {"", ",", "1,", ",1", "1,,2", "1, 2", "-1", "[1,2]", "1.5", "2147483648"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseIds(text).status())) << text;
   }
+  EXPECT_EQ(ParseIds("1,,2").status().message(),
+            "\"1,,2\" is not a list of token ids as 1,2,3: an id is missing");
+  EXPECT_EQ(ParseIds("1,-2").status().message(),
+            "\"1,-2\" is not a list of token ids as 1,2,3: an id is a whole number from 0 to "
+            "2147483647");
 }
 
 }  // namespace

@@ -51,12 +51,21 @@ class UsageTest(unittest.TestCase):
 
     def test_a_number_is_one(self):
         for args in (["--prompt-ids", ""], ["--prompt-ids", "1,,2"], ["--prompt-ids", "1,2,"],
-                     ["x", "--stop-ids", ""], ["x", "--max-tokens", ""], ["x", "--temperature", ""],
-                     ["x", "--top-k", "-1"], ["x", "--seed", "-1"], ["x", "--priority", ""],
+                     ["x", "--stop-ids", ""], ["x", "--stop-ids", "1,,2"],
+                     ["x", "--max-tokens", ""], ["x", "--temperature", ""], ["x", "--top-k", "-1"],
+                     ["x", "--seed", "-1"], ["x", "--priority", ""],
                      ["x", "--seed", "18446744073709551616"], ["x", "--logprobs", "", "--json"]):
             result = run("generate", "--address", "127.0.0.1:1", *args)
             self.assertEqual(result.returncode, 2, args)
             self.assertRegex(result.stderr, r"^switchyard: --[a-z-]+: \".*\" is not ", args)
+
+    def test_text_is_utf8(self):
+        for name, *args in (("--stop", "generate", "x", "--stop", "fine", "--stop", b"a\xff"),
+                            ("PROMPT", "generate", b"a\xff"), ("TEXT", "tokenize", b"a\xff")):
+            result = run("--address", "127.0.0.1:1", *args)
+            self.assertEqual(result.returncode, 2, args)
+            self.assertIn(f"switchyard: {name}: the text is not valid UTF-8 at byte 1\n",
+                          result.stderr)
 
     def test_names_and_addresses(self):
         for command in ("switch", "load", "unload", "pin", "prefetch", "generate"):
