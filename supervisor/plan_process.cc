@@ -27,7 +27,9 @@ constexpr size_t kMostOutput = 1 << 20;
 constexpr size_t kMostError = 4 << 10;  // it stands in every status
 // At a time: one that does not cease to write must not keep us from its deadline.
 constexpr int kMostReads = 256;
-constexpr int kVerdict = 1;  // the exit status of a planner that has said why there is no plan
+// The exit status of a planner that has said why there is no plan, and why it cannot tell now.
+constexpr int kVerdict = 1;
+constexpr int kNoVerdict = 3;
 constexpr int kLookAgainMs = 1;
 
 struct Killed {
@@ -119,8 +121,9 @@ absl::StatusOr<v1::Plan> PlanProcess::Result(int wait_status) const {
     bool cut = error_cut_;
     std::string message = LastOf(text_[1], cut);
     if (cut) message = absl::StrCat("(of more, the last 4 KiB) ", message);
-    const bool gave_up = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kVerdict;
-    if (!message.empty() && gave_up) return absl::InvalidArgumentError(message);
+    const int exit_status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
+    if (!message.empty() && exit_status == kVerdict) return absl::InvalidArgumentError(message);
+    if (!message.empty() && exit_status == kNoVerdict) return absl::UnavailableError(message);
     return absl::InternalError(absl::StrCat("planning ended with ", DescribeWaitStatus(wait_status),
                                             message.empty() ? "" : ": ", message));
   }

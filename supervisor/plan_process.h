@@ -38,7 +38,8 @@ class PlanProcess {
   bool silent() const { return !pipes_[0].valid() && !pipes_[1].valid(); }
 
   // What there is to read; then the plan, or why there is none, once it has ended. INVALID_ARGUMENT
-  // if it has given up by itself and said why: its verdict on the model.
+  // if it has given up by itself and said what is wrong: its verdict on the model. UNAVAILABLE if
+  // it said why it cannot tell now.
   std::optional<absl::StatusOr<v1::Plan>> Look();
 
   // Reaps those that were killed, and waits no longer than this for them. Who has not ended by then

@@ -19,8 +19,6 @@ int main(int argc, char** argv) {
   switchyard::InitLog(absl::StrCat("worker ", options->model.name()));
   absl::Status status = options->mode == Mode::kPlan ? switchyard::worker::RunPlan(*options)
                                                      : switchyard::worker::RunServe(*options);
-  if (status.ok()) return 0;
-  const std::string message(status.message());
-  std::fprintf(stderr, "%s\n", message.c_str());
-  return 1;
+  if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return switchyard::worker::ExitStatus(options->mode, status);
 }

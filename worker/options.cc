@@ -68,8 +68,9 @@ const char* Usage() {
          "                         [--cache-dir DIR] [--cache-bytes N] [--supervisor-pid PID]\n"
          "Started by switchyard-supervisor. --plan reads headers and prints what the model needs;\n"
          "weights may be missing, unless --needs-weights is given; with --supervisor-pid it\n"
-         "expects a death pipe as descriptor 3. --serve expects its connection as descriptors 3,\n"
-         "4 and 5.\n";
+         "expects a death pipe as descriptor 3. It exits with 1 if the model cannot be served,\n"
+         "with 3 if that cannot be told now. --serve expects its connection as descriptors 3, 4\n"
+         "and 5.\n";
 }
 
 int DefaultThreads(int cores) { return cores < 4 ? cores : cores - 1; }

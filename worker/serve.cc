@@ -94,11 +94,34 @@ void WarnOfSlowPrefill(const Options& options, const kernels::Ops& ops, bool con
                            : "");
 }
 
+// Codes that only the system's errors have here, and that may pass: UNKNOWN is EIO's.
+bool MayPass(const absl::Status& why) {
+  switch (why.code()) {
+    case absl::StatusCode::kUnknown:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kDataLoss:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
+
+int ExitStatus(Mode mode, const absl::Status& end) {
+  if (end.ok()) return 0;
+  return mode == Mode::kPlan && MayPass(end) ? kNoVerdict : 1;
+}
 
 absl::Status RunPlan(const Options& options) {
   BindToSupervisor(options.supervisor_pid);
-  RETURN_IF_ERROR(EnterSandbox(options).status());
+  // What the kernel says of its sandbox says nothing of the model.
+  if (auto sandbox = EnterSandbox(options); !sandbox.ok()) {
+    return absl::UnavailableError(sandbox.status().message());
+  }
   if (options.supervisor_pid > 0) WatchDeathPipe(UniqueFd(kPlannersDeathPipe));
   const OpenFor purpose = options.needs_weights ? OpenFor::kServe : OpenFor::kPlan;
   ASSIGN_OR_RETURN(auto model, Open(options, purpose));

@@ -10,4 +10,10 @@ absl::Status RunPlan(const Options& options);
 // Serves the supervisor on the inherited descriptors until it says Shutdown or goes away.
 absl::Status RunServe(const Options& options);
 
+// The exit status of a process that ends like this: 0 if it is OK, else 1; but kNoVerdict for a
+// planner that could not tell. Its files could not be read for now (EIO, EMFILE and their like), or
+// changed meanwhile: that says nothing of the model.
+int ExitStatus(Mode mode, const absl::Status& end);
+constexpr int kNoVerdict = 3;
+
 }  // namespace switchyard::worker

@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -136,6 +138,31 @@ exec {BIN}/fake-worker "$@"
             self.killed.unlink()
             self.assertEqual(s.command_json("reload")["changed"], ["alpha", "beta"])
             self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+
+class UnreadableTest(unittest.TestCase):
+
+    def plan(self, checkpoint, descriptors):
+        return subprocess.run(
+            [BIN / "switchyard-worker", "--plan", "--device", "cpu", "--model-text",
+             f'name: "m" checkpoint: "{checkpoint}"'], capture_output=True, text=True, timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors,) * 2))
+
+    def test_what_cannot_be_read_for_now_has_no_verdict(self):
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = pathlib.Path(folder)
+            shutil.copy(AUSTEN / "config.json", checkpoint)
+            shards = {f"t{i}": f"{i}.safetensors" for i in range(64)}
+            for tensor, shard in shards.items():
+                header = json.dumps({tensor: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
+                (checkpoint / shard).write_bytes(
+                    struct.pack("<Q", len(header)) + header.encode() + bytes(4))
+            (checkpoint / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": shards}))
+            short = self.plan(checkpoint, 48)
+            self.assertEqual(short.returncode, 3, short.stderr)
+            self.assertIn("Too many open files", short.stderr)
+            wrong = self.plan(checkpoint, 1024)  # it has none of the model's tensors
+            self.assertEqual(wrong.returncode, 1, wrong.stderr)
 
 
 class LifelineTest(unittest.TestCase):

@@ -55,7 +55,9 @@ absl::Status MissingShard(const std::string& path, const std::string& index_path
   const std::filesystem::path dir = std::filesystem::path(path).parent_path();
   for (const auto& [shard, names] : shards) {
     std::error_code error;
-    if (std::filesystem::exists(dir / shard, error) || error) {
+    const bool exists = std::filesystem::exists(dir / shard, error);
+    if (error) return absl::ErrnoToStatus(error.value(), (dir / shard).string());
+    if (exists) {
       return Invalid(path, absl::StrCat("is missing, but ", index_path,
                                         " names it: the download is not complete"));
     }

@@ -39,6 +39,7 @@ case "$3" in
   *mute*) exec >&- 2>&-; : > mute; exec sleep 1000 ;;
   *meet*) until [ "$(ls pids | wc -l)" -ge 8 ]; do sleep 0.01; done ;;
   *refuse*) echo "it will not do" >&2; exit 1 ;;
+  *unread*) echo "it cannot be read now" >&2; exit 3 ;;
   *killed*) echo "it was reading" >&2; kill -9 $$ ;;
   *usage*) echo "no such option" >&2; exit 2 ;;
   *long*) yes "it says this, or that: ä" | head -n 20000 >&2; echo "so it is" >&2; exit 1 ;;
@@ -105,6 +106,8 @@ TEST_F(PlanRunnerTest, OnlyWhoGivesUpByItselfHasAVerdict) {
             absl::InternalError("planning ended with signal 9 (Killed): it was reading"));
   EXPECT_EQ(plans.Plan(Named("usage"), "cpu").status(),
             absl::InternalError("planning ended with exit status 2: no such option"));
+  EXPECT_EQ(plans.Plan(Named("unread"), "cpu").status(),
+            absl::UnavailableError("it cannot be read now"));
 }
 
 TEST_F(PlanRunnerTest, OfWhatItSaysTheEndIsKept) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/worker/io/checkpoint_writer.h"
@@ -38,6 +40,16 @@ TEST_F(CheckpointTest, AShardThatIsMissingIsNamed) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("two.safetensors"), absl::string_view::npos) << status;
   EXPECT_NE(status.message().find("not complete"), absl::string_view::npos) << status;
+}
+
+// That would be a verdict on the checkpoint.
+TEST_F(CheckpointTest, AShardThatCannotBeLookedAtIsNotTakenForOneThatIsThere) {
+  WriteShards(R"({"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"})");
+  for (const char* shard : {"one.safetensors", "two.safetensors"}) {
+    ASSERT_EQ(::unlink((dir_ / shard).c_str()), 0);
+  }
+  ASSERT_EQ(::symlink("two.safetensors", (dir_ / "two.safetensors").c_str()), 0);
+  EXPECT_EQ(OpenStatus(), absl::ErrnoToStatus(ELOOP, dir_ / "two.safetensors"));
 }
 
 TEST_F(CheckpointTest, AnIndexAloneIsACheckpointWithoutWeights) {

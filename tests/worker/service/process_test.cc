@@ -11,12 +11,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <vector>
 
 #include "common/unique_fd.h"
 #include "switchyard/v1/worker.grpc.pb.h"
 #include "tests/worker/service/support.h"
+#include "worker/serve.h"
 
 namespace switchyard::worker {
 namespace {
@@ -105,6 +107,22 @@ TEST(Process, ARefusedPlanIsOneLine) {
   EXPECT_EQ(ran.out, "");
   EXPECT_THAT(ran.err, HasSubstr("context_length"));
   EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 1) << ran.err;
+}
+
+// What the machine, not the file, has against its being read.
+TEST(Process, APlannerThatCannotReadForNowHasNoVerdict) {
+  const auto exit_status = [](int error) {
+    return ExitStatus(Mode::kPlan, absl::ErrnoToStatus(error, "/m/model.safetensors"));
+  };
+  for (int error : {EIO, EMFILE, ENFILE, ENOMEM, EAGAIN, EINTR, ESTALE, ETIMEDOUT, EHOSTDOWN}) {
+    EXPECT_EQ(exit_status(error), kNoVerdict) << error;
+  }
+  for (int error : {ENOENT, EACCES, EPERM, ENOTDIR, EISDIR, ENAMETOOLONG}) {
+    EXPECT_EQ(exit_status(error), 1) << error;
+  }
+  EXPECT_EQ(ExitStatus(Mode::kPlan, absl::InvalidArgumentError("truncated?")), 1);
+  EXPECT_EQ(ExitStatus(Mode::kPlan, absl::OkStatus()), 0);
+  EXPECT_EQ(ExitStatus(Mode::kServe, absl::ErrnoToStatus(EIO, "")), 1);
 }
 
 class ServingProcess : public ::testing::Test {
