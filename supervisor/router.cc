@@ -25,9 +25,10 @@ absl::Status ProblemOf(const ModelEntry& entry) {
     return absl::FailedPreconditionError(
         absl::StrCat(why, " Once that is mended, `switchyard reload` looks again"));
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat(why, " It is planned again every ", kPlanAgainEvery / (60 * kSecond),
-                   " minutes; `switchyard reload` does so at once"));
+  return WithRetryAfter(absl::FailedPreconditionError(absl::StrCat(
+                            why, " It is planned again every ", kPlanAgainEvery / (60 * kSecond),
+                            " minutes; `switchyard reload` does so at once")),
+                        kPlanAgainEvery);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/retry_after.h"
 #include "tests/supervisor/router_fixture.h"
 
 namespace switchyard::supervisor {
@@ -117,9 +118,13 @@ TEST_F(RouterReload, WhatIsNewInAnEntryThatWasNotPlannedIsNotLost) {
   Settle();
   EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
   EXPECT_EQ(h_->StatusOf("b").state(), v1::FAILED);
-  EXPECT_EQ(h_->Generate("b", 1)->status,
-            absl::FailedPreconditionError("planning ended with signal 9. It is planned again every "
-                                          "5 minutes; `switchyard reload` does so at once"));
+  const absl::Status refused = h_->Generate("b", 1)->status;
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(
+      refused.message(),
+      "planning ended with signal 9. It is planned again every 5 minutes; `switchyard reload` "
+      "does so at once");
+  EXPECT_EQ(RetryAfter(refused), 5 * 60 * kSecond);
   catalog = Catalog();
   catalog[1].model.set_max_sequences(3);
   ASSERT_TRUE(h_->router->Reload(catalog).ok());

@@ -107,7 +107,9 @@ bool CudaHostMemory::Registered(const void* host, uint64_t bytes) {
   const auto* begin = static_cast<const std::byte*>(host);
   std::lock_guard lock(mu_);
   const Range* range = FindHolding(begin);
-  return range != nullptr && !range->dropped && begin + bytes <= range->data + range->done;
+  if (range == nullptr || range->dropped) return false;
+  const uint64_t offset = begin - range->data, slice_end = (offset / kSliceBytes + 1) * kSliceBytes;
+  return offset + bytes <= std::min(slice_end, range->done);
 }
 
 absl::Status CudaHostMemory::ForEachPiece(

@@ -31,7 +31,8 @@ class CudaHostMemory {
   // Cuts a registration under way short. Copies that were launched have ended.
   absl::Status Unregister(const void* data);
 
-  // Whether all of [host, host + bytes) is registered, so that the device's threads can read it.
+  // Whether all of [host, host + bytes) is registered as one, so that the device's threads can read
+  // it.
   bool Registered(const void* host, uint64_t bytes);
 
   // Calls with pieces of [host, host + bytes) that a single copy may read: within one slice, and

@@ -61,7 +61,8 @@ void CountBlocks(KvGroup& group, int32_t context_length, int32_t prefill_chunk) 
   }
 }
 
-// Once the smallest pool is known: a switch commits and releases it.
+// Once the smallest pool is known: a switch commits and releases it. Of one group alone: what the
+// supervisor knows of several is their sum and one granule, so that it would be off by another.
 void GatherGranules(KvGroup& group, uint64_t page_bytes) {
   if (page_bytes < kDearPage) return;
   while (2 * group.granule_bytes <= kLargestGranule &&
@@ -100,7 +101,7 @@ KvLayout PlanKv(const Architecture& arch, kernels::DType dtype, int32_t context_
   for (KvGroup& group : layout.groups) {
     SizeGroup(group, layout.layer_bytes, page_bytes);
     CountBlocks(group, context_length, prefill_chunk);
-    GatherGranules(group, page_bytes);
+    if (layout.groups.size() == 1) GatherGranules(group, page_bytes);
     const int64_t most =
         std::max<int64_t>(group.smallest_blocks, int64_t{group.sequence_blocks} * max_sequences);
     group.region_bytes = InGranules(group, most);
