@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/plan_exit.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"
 #include "supervisor/spawn.h"
@@ -27,9 +28,6 @@ constexpr size_t kMostOutput = 1 << 20;
 constexpr size_t kMostError = 4 << 10;  // it stands in every status
 // At a time: one that does not cease to write must not keep us from its deadline.
 constexpr int kMostReads = 256;
-// The exit status of a planner that has said why there is no plan, and why it cannot tell now.
-constexpr int kVerdict = 1;
-constexpr int kNoVerdict = 3;
 constexpr int kLookAgainMs = 1;
 
 struct Killed {

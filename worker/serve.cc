@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "common/plan_exit.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
 #include "worker/backend.h"
@@ -94,7 +95,8 @@ void WarnOfSlowPrefill(const Options& options, const kernels::Ops& ops, bool con
                            : "");
 }
 
-// Codes that only the system's errors have here, and that may pass: UNKNOWN is EIO's.
+// Codes that only the system's errors have here, and that may pass: UNKNOWN is EIO's. What shares
+// its code with a verdict (ENOTCONN, EBUSY, ENODEV) is taken for one.
 bool MayPass(const absl::Status& why) {
   switch (why.code()) {
     case absl::StatusCode::kUnknown:
@@ -113,7 +115,7 @@ bool MayPass(const absl::Status& why) {
 
 int ExitStatus(Mode mode, const absl::Status& end) {
   if (end.ok()) return 0;
-  return mode == Mode::kPlan && MayPass(end) ? kNoVerdict : 1;
+  return mode == Mode::kPlan && MayPass(end) ? kNoVerdict : kVerdict;
 }
 
 absl::Status RunPlan(const Options& options) {

@@ -14,6 +14,5 @@ absl::Status RunServe(const Options& options);
 // planner that could not tell. Its files could not be read for now (EIO, EMFILE and their like), or
 // changed meanwhile: that says nothing of the model.
 int ExitStatus(Mode mode, const absl::Status& end);
-constexpr int kNoVerdict = 3;
 
 }  // namespace switchyard::worker

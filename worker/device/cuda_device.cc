@@ -79,18 +79,18 @@ class CudaDevice final : public Device {
 
   absl::Status Upload(void* device, const void* host, uint64_t bytes,
                       StreamHandle stream) override {
-    if (bytes <= kFewBytes && host_.Registered(host, bytes)) {
-      return CudaStatus(CopyByThreads(device, host, bytes, Of(stream)), "copying");
-    }
-    return host_.ForEachPiece(host, bytes, [&](uint64_t offset, uint64_t piece) {
-      return Copy(static_cast<std::byte*>(device) + offset,
-                  static_cast<const std::byte*>(host) + offset, piece, cudaMemcpyHostToDevice,
-                  stream);
+    return host_.ForEachPiece(host, bytes, [&](uint64_t offset, uint64_t piece, bool registered) {
+      auto* const to = static_cast<std::byte*>(device) + offset;
+      const auto* const from = static_cast<const std::byte*>(host) + offset;
+      if (registered && bytes <= kFewBytes) {
+        return CudaStatus(CopyByThreads(to, from, piece, Of(stream)), "copying");
+      }
+      return Copy(to, from, piece, cudaMemcpyHostToDevice, stream);
     });
   }
   absl::Status Download(void* host, const void* device, uint64_t bytes,
                         StreamHandle stream) override {
-    return host_.ForEachPiece(host, bytes, [&](uint64_t offset, uint64_t piece) {
+    return host_.ForEachPiece(host, bytes, [&](uint64_t offset, uint64_t piece, bool) {
       return Copy(static_cast<std::byte*>(host) + offset,
                   static_cast<const std::byte*>(device) + offset, piece, cudaMemcpyDeviceToHost,
                   stream);

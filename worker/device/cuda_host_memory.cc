@@ -103,21 +103,13 @@ CudaHostMemory::Range* CudaHostMemory::FindHolding(const std::byte* at) {
   return nullptr;
 }
 
-bool CudaHostMemory::Registered(const void* host, uint64_t bytes) {
-  const auto* begin = static_cast<const std::byte*>(host);
-  std::lock_guard lock(mu_);
-  const Range* range = FindHolding(begin);
-  if (range == nullptr || range->dropped) return false;
-  const uint64_t offset = begin - range->data, slice_end = (offset / kSliceBytes + 1) * kSliceBytes;
-  return offset + bytes <= std::min(slice_end, range->done);
-}
-
 absl::Status CudaHostMemory::ForEachPiece(
     const void* host, uint64_t bytes,
-    const std::function<absl::Status(uint64_t offset, uint64_t bytes)>& copy) {
+    const std::function<absl::Status(uint64_t offset, uint64_t bytes, bool registered)>& copy) {
   const auto* begin = static_cast<const std::byte*>(host);
   for (uint64_t at = 0; at < bytes;) {
     uint64_t piece = bytes - at;
+    bool registered = false;
     {
       std::unique_lock lock(mu_);
       if (Range* range = FindHolding(begin + at); range != nullptr) {
@@ -128,10 +120,11 @@ absl::Status CudaHostMemory::ForEachPiece(
         changed_.wait(lock, [&] {
           return range->done >= slice_end || range->failed || range->dropped || !started_;
         });
+        registered = range->done >= slice_end && !range->dropped;
         if (--range->waiting == 0 && range->dropped) changed_.notify_all();
       }
     }
-    RETURN_IF_ERROR(copy(at, piece));
+    RETURN_IF_ERROR(copy(at, piece, registered));
     at += piece;
   }
   return absl::OkStatus();

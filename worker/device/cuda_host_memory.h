@@ -31,15 +31,12 @@ class CudaHostMemory {
   // Cuts a registration under way short. Copies that were launched have ended.
   absl::Status Unregister(const void* data);
 
-  // Whether all of [host, host + bytes) is registered as one, so that the device's threads can read
-  // it.
-  bool Registered(const void* host, uint64_t bytes);
-
   // Calls with pieces of [host, host + bytes) that a single copy may read: within one slice, and
-  // registered by then if the range is.
+  // registered by then if the range is, of which `registered` tells: then the device's threads can
+  // read it, too.
   absl::Status ForEachPiece(
       const void* host, uint64_t bytes,
-      const std::function<absl::Status(uint64_t offset, uint64_t bytes)>& copy);
+      const std::function<absl::Status(uint64_t offset, uint64_t bytes, bool registered)>& copy);
 
  private:
   struct Range {

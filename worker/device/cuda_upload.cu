@@ -30,7 +30,6 @@ cudaError_t Copy(void* to, const void* from, uint64_t bytes, cudaStream_t stream
 }  // namespace
 
 cudaError_t CopyByThreads(void* device, const void* host, uint64_t bytes, cudaStream_t stream) {
-  if (bytes == 0) return cudaSuccess;
   void* from = nullptr;
   const cudaError_t error = cudaHostGetDevicePointer(&from, const_cast<void*>(host), 0);
   if (error != cudaSuccess) return error;

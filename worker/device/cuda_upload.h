@@ -11,10 +11,11 @@ namespace switchyard::worker {
 // What the device's own threads copy.
 constexpr uint64_t kFewBytes = uint64_t{1} << 20;
 
-// From registered host memory, in the order of the stream, read by a kernel. The copy engine gives
-// way to nobody while it has weights to copy, this model's or another's: what a step needs would
-// come behind the last of them. What comes next in the stream must not begin before this has ended
-// (programmatic launch), since it may have read the old bytes into a first-level cache.
+// At least one byte, from registered host memory, in the order of the stream, read by a kernel. The
+// copy engine gives way to nobody while it has weights to copy, this model's or another's: what a
+// step needs would come behind the last of them. What comes next in the stream must not begin
+// before this has ended (programmatic launch), since it may have read the old bytes into a
+// first-level cache.
 cudaError_t CopyByThreads(void* device, const void* host, uint64_t bytes, cudaStream_t stream);
 
 }  // namespace switchyard::worker

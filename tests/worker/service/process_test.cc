@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "common/plan_exit.h"
 #include "common/unique_fd.h"
 #include "switchyard/v1/worker.grpc.pb.h"
 #include "tests/worker/service/support.h"
