@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "tests/gpu/test_options.h"
 #include "tests/kernels/test_data.h"
 #include "tests/reference/reference_ops.h"
 
@@ -129,19 +130,22 @@ class GpuTest : public ::testing::Test {
  protected:
   void SetUp() override {
     OpError error;
-    CudaOptions options;
+    if (MakeCudaOps({}, &error) == nullptr) {
+      GTEST_SKIP() << "no GPU to test on: " << error.message;
+    }
+    CudaOptions options = TestOptions();
     options.cublas = !ForInitcheck();
     ops_ = MakeCudaOps(options, &error);
-    if (ops_ == nullptr) GTEST_SKIP() << "no GPU to test on: " << error.message;
+    ASSERT_NE(ops_, nullptr) << error.message;
   }
   void LeaveCublasOut() {
-    CudaOptions options;
+    CudaOptions options = TestOptions();
     options.cublas = false;
     ops_ = MakeCudaOps(options, nullptr);
     ASSERT_STREQ(ops_->matrix_library(), "");
   }
   void MakeInvariant() {
-    CudaOptions options;
+    CudaOptions options = TestOptions();
     options.batch_invariant = true;
     ops_ = MakeCudaOps(options, nullptr);
     ASSERT_STREQ(ops_->matrix_library(), "");

@@ -136,16 +136,22 @@ TEST_F(GpuDeviceTest, AnyNumberOfBytesArrivesWhole) {
   auto* const to = static_cast<std::byte*>((*buffer)->data());
   for (uint64_t i = 0; i < 2 * kMiB; ++i) (*registered)->data()[i] = std::byte(i * 7 + i / 251);
   const std::vector<std::byte> plain((*registered)->data(), (*registered)->data() + 2 * kMiB);
+  const auto expect_whole = [&](const std::byte* from, uint64_t at, uint64_t bytes,
+                                StreamHandle stream) {
+    ASSERT_EQ(cudaMemset(to, 0xEE, 2 * kMiB), cudaSuccess);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ASSERT_TRUE(device_->Upload(to + at, from + at, bytes, stream).ok());
+    ASSERT_TRUE(device_->Synchronize(stream).ok());
+    ExpectSame(to + at, plain.data() + at, bytes);
+    const std::byte untouched{0xEE};
+    ExpectSame(to + at + bytes, &untouched, 1);
+  };
   for (const std::byte* from :
        {static_cast<const std::byte*>((*registered)->data()), plain.data()}) {
     for (const uint64_t bytes : {1, 3, 4, 20, 48, 4100, 65537, 1 << 20, (1 << 20) + 1}) {
       for (const uint64_t at : {0, 1, 4, 16}) {
-        ASSERT_EQ(cudaMemset(to, 0xEE, 2 * kMiB), cudaSuccess);
-        ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-        ASSERT_TRUE(device_->Upload(to + at, from + at, bytes, device_->compute_stream()).ok());
-        ExpectSame(to + at, plain.data() + at, bytes);
-        const std::byte untouched{0xEE};
-        ExpectSame(to + at + bytes, &untouched, 1);
+        expect_whole(from, at, bytes, device_->compute_stream());
+        expect_whole(from, at, bytes, device_->reading_stream());
       }
     }
   }

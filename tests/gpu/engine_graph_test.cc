@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
+#include "tests/gpu/test_options.h"
 #include "tests/worker/engine/engine_harness.h"
 #include "worker/device/cuda_device.h"
 #include "worker/engine/graph_schedule.h"
@@ -69,7 +70,7 @@ class GpuEngineGraphTest : public ::testing::TestWithParam<std::string> {
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0)
       GTEST_SKIP() << "no GPU to test on";
-    ops_ = kernels::MakeCudaOps({}, nullptr);
+    ops_ = kernels::MakeCudaOps(kernels::TestOptions(), nullptr);
     ASSERT_NE(ops_, nullptr);
     auto checkpoint = Checkpoint::Open(GetParam());
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
@@ -261,7 +262,7 @@ TEST_P(GpuEngineGraphTest, Fp8KvIsCloseToBf16) {
 
 // Alone, in company, in other chunks, as graphs and op by op, and with KV computed again.
 TEST_P(GpuEngineGraphTest, BatchInvariant) {
-  kernels::CudaOptions options;
+  kernels::CudaOptions options = kernels::TestOptions();
   options.batch_invariant = true;
   ops_ = kernels::MakeCudaOps(options, nullptr);
   ASSERT_NE(ops_, nullptr);

@@ -14,7 +14,7 @@ class GpuFastPrefillTest : public GpuTest {
     GpuTest::SetUp();
     if (IsSkipped()) return;
     if (ForInitcheck()) GTEST_SKIP() << "all of it is cuBLASLt's";
-    CudaOptions options;
+    CudaOptions options = TestOptions();
     options.fast_prefill = true;
     OpError error;
     std::unique_ptr<Ops> fast = MakeCudaOps(options, &error);

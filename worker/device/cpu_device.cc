@@ -55,6 +55,7 @@ class CpuDevice final : public Device {
 
   StreamHandle compute_stream() override { return nullptr; }
   StreamHandle copy_stream() override { return nullptr; }
+  StreamHandle reading_stream() override { return nullptr; }
 
   absl::Status Upload(void* device, const void* host, uint64_t bytes, StreamHandle) override {
     copy_.Copy(device, host, bytes);

@@ -64,6 +64,7 @@ class CudaDevice final : public Device {
   ~CudaDevice() override {
     if (compute_ != nullptr) cudaStreamDestroy(compute_);
     if (copy_ != nullptr) cudaStreamDestroy(copy_);
+    if (reading_ != nullptr) cudaStreamDestroy(reading_);
   }
 
   uint64_t page_bytes() const override { return kCudaPageBytes; }
@@ -76,13 +77,14 @@ class CudaDevice final : public Device {
 
   StreamHandle compute_stream() override { return compute_; }
   StreamHandle copy_stream() override { return copy_; }
+  StreamHandle reading_stream() override { return reading_; }
 
   absl::Status Upload(void* device, const void* host, uint64_t bytes,
                       StreamHandle stream) override {
     return host_.ForEachPiece(host, bytes, [&](uint64_t offset, uint64_t piece, bool registered) {
       auto* const to = static_cast<std::byte*>(device) + offset;
       const auto* const from = static_cast<const std::byte*>(host) + offset;
-      if (registered && bytes <= kFewBytes) {
+      if (registered && (bytes <= kFewBytes || Of(stream) == reading_)) {
         return CudaStatus(CopyByThreads(to, from, piece, Of(stream)), "copying");
       }
       return Copy(to, from, piece, cudaMemcpyHostToDevice, stream);
@@ -136,6 +138,7 @@ class CudaDevice final : public Device {
   CudaDriver driver_;
   cudaStream_t compute_ = nullptr;
   cudaStream_t copy_ = nullptr;
+  cudaStream_t reading_ = nullptr;
   CudaHostMemory host_;
 };
 
@@ -166,7 +169,7 @@ absl::Status CudaDevice::OpenOnce() {
         absl::StrCat("this GPU's memory comes in units of ", HumanBytes(granularity),
                      ", which do not make ", HumanBytes(kCudaPageBytes)));
   }
-  for (cudaStream_t* stream : {&compute_, &copy_}) {
+  for (cudaStream_t* stream : {&compute_, &copy_, &reading_}) {
     if (*stream != nullptr) continue;
     RETURN_IF_ERROR(
         CudaStatus(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "opening a stream"));

@@ -71,6 +71,9 @@ class Device {
 
   virtual StreamHandle compute_stream() = 0;
   virtual StreamHandle copy_stream() = 0;
+  // Beside copy_stream: what is uploaded here is read by the device's own threads where host memory
+  // is registered, while the copy engine is busy otherwise. copy_stream where there is no such way.
+  virtual StreamHandle reading_stream() = 0;
   // Host to device and back, in the order of the stream. Host memory stays valid until
   // synchronized.
   virtual absl::Status Upload(void* device, const void* host, uint64_t bytes,

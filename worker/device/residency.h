@@ -19,7 +19,9 @@ namespace switchyard::worker {
 
 // Owns the arena of one model's image. Chunks are committed and copied from a source (a master,
 // which may still be filling, or a file) in execution order by a thread of its own, each as soon as
-// its bytes are there, and released from the end, so that residency is always a prefix. SetSource
+// its bytes are there, and released from the end, so that residency is always a prefix. At the
+// beginning of a growth, when the driver clears what others have just given back and the copy
+// engine is half as fast for it, most pieces are copied by the device's threads. SetSource
 // and Interrupt are for any thread; all other methods are for one (the engine's), while the copying
 // goes on.
 class Residency {
@@ -84,6 +86,9 @@ class Residency {
   absl::StatusOr<uint64_t> CopyPiece(uint64_t offset, uint64_t most, uint64_t chunk_end);
   absl::StatusOr<uint64_t> CopyFrom(WeightSource& source, uint64_t offset, uint64_t most,
                                     const std::function<bool()>& wanted);
+  StreamHandle StreamOfPiece();
+  absl::StatusOr<std::shared_ptr<Event>> RecordArrival();  // of all that has been launched
+  absl::Status SynchronizeCopies();
 
   void WakeSource(std::unique_lock<std::mutex>& lock);
   uint64_t ChunkEnd(uint64_t begin) const;
@@ -104,6 +109,7 @@ class Residency {
   std::shared_ptr<WeightSource> source_;
   const WeightSource* taking_from_ = nullptr;  // by the copying thread, without mu_
   uint64_t target_ = 0;
+  uint64_t grew_from_ = 0;  // where the growth under way, or the last one, began
   uint64_t resident_ = 0;   // copied
   uint64_t launched_ = 0;   // copied or on their way
   uint64_t committed_ = 0;  // launched_, or more: a chunk that is being launched, or that stays
@@ -113,6 +119,10 @@ class Residency {
   bool interrupted_ = false;
   absl::Status error_;
   std::function<void()> observer_;
+  // The copying thread's: whether pieces go both ways, whose turn it was, and whether any since
+  // RecordArrival went to the device's threads.
+  bool both_ways_ = false, any_was_read_ = false;
+  int turn_ = 0;
   std::thread thread_;
 };
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -61,6 +62,18 @@ class Faults {
   bool fail_captures = false;
   int captured = 0, graph_launches = 0;
   std::function<void()> on_capture = [] {}, on_graph_launch = [] {};
+
+  // Set before the device is used: it has a reading stream of its own then. What was launched: c
+  // and r for copies on the copy stream and on the reading one, C and R for events recorded there.
+  bool records_streams = false;
+  std::string launched() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return launched_;
+  }
+  void RecordStream(char what) {
+    std::lock_guard<std::mutex> lock(mu_);
+    launched_ += what;
+  }
 
   // Of all buffers that were allocated, and of host memory that is registered.
   uint64_t allocated() const {
@@ -118,6 +131,7 @@ class Faults {
   int64_t uploads_left_ = std::numeric_limits<int64_t>::max();
   uint64_t committed_ = 0;
   uint64_t allocated_ = 0;
+  std::string launched_;
   std::map<const void*, uint64_t> registered_;
 };
 
@@ -178,8 +192,12 @@ class FaultDevice final : public Device {
   }
   StreamHandle compute_stream() override { return device_->compute_stream(); }
   StreamHandle copy_stream() override { return device_->copy_stream(); }
+  StreamHandle reading_stream() override {
+    return faults_.records_streams ? &faults_ : device_->reading_stream();
+  }
   absl::Status Upload(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {
     RETURN_IF_ERROR(faults_.PassUpload(bytes));
+    if (faults_.records_streams) faults_.RecordStream(stream == &faults_ ? 'r' : 'c');
     return device_->Upload(to, from, bytes, stream);
   }
   absl::Status Download(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {
@@ -190,6 +208,7 @@ class FaultDevice final : public Device {
     return device_->CopyOnDevice(to, from, bytes, stream);
   }
   absl::StatusOr<std::unique_ptr<Event>> Record(StreamHandle stream) override {
+    if (faults_.records_streams) faults_.RecordStream(stream == &faults_ ? 'R' : 'C');
     return device_->Record(stream);
   }
   absl::Status Wait(StreamHandle stream, Event& event) override {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -64,6 +65,32 @@ TEST_F(ResidencyTest, EarlyBytesArriveBeforeLateOnes) {
   EXPECT_LE(residency_->resident_bytes(), 3 * kChunk);
   faults_.LetUploadsPass();
   ASSERT_TRUE(residency_->WaitFor(kImage, nullptr).ok());
+}
+
+// While the driver clears what others gave back. The event of a chunk is behind both ways.
+TEST_F(ResidencyTest, TheFirstFifthOfAGrowthGoesBothWays) {
+  constexpr uint64_t kChunks = 24;
+  const std::vector<std::byte> master(kChunks * kChunk, std::byte{3});
+  const auto residency = *Residency::Create(device_, master.size(), kChunk);
+  residency->SetSource(std::make_shared<MasterSource>(std::span(master)));
+  faults_.records_streams = true;
+  const auto grow = [&](uint64_t chunks) {
+    ASSERT_TRUE(residency->SetTarget(chunks * kChunk).ok());
+    ASSERT_TRUE(residency->WaitFor(chunks * kChunk, nullptr).ok());
+    while (!residency->settled()) std::this_thread::yield();
+    EXPECT_EQ(std::memcmp(residency->base(), master.data(), chunks * kChunk), 0);
+  };
+  const auto by_engine = [](int chunks) {
+    std::string launched;
+    while (chunks-- > 0) launched += "cC";
+    return launched;
+  };
+  grow(kChunks);
+  const std::string first = "rRCrRCrRCcCrRC" + by_engine(19);
+  EXPECT_EQ(faults_.launched(), first);
+  ASSERT_TRUE(residency->SetTarget(10 * kChunk).ok());
+  grow(19);  // a growth begins where it is
+  EXPECT_EQ(faults_.launched(), first + "rRCrRC" + by_engine(7));
 }
 
 TEST_F(ResidencyTest, BeyondTheTargetIsRefused) {
