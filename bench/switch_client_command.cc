@@ -13,6 +13,7 @@
 
 #include "bench/first_token.h"
 #include "bench/limits.h"
+#include "bench/live_sequences.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
 #include "common/status_macros.h"
@@ -27,6 +28,7 @@ struct {
   std::vector<std::string> models;
   int rounds = 5;
   int prompt_tokens = 512;
+  int live = 0, live_tokens = 4000;
   double copy_gb_per_s = 0;
   bool json = false;
 } options;
@@ -37,6 +39,13 @@ void AddOptions(CLI::App& app) {
   app.add_option("--rounds", options.rounds, "after a first one that is not counted")
       ->check(CLI::PositiveNumber);
   app.add_option("--prompt-tokens", options.prompt_tokens)->check(CLI::PositiveNumber);
+  app.add_option(
+         "--live", options.live,
+         "answers of the model that gives way that are under way, to be paused: give models a "
+         "drain_timeout of 0s")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--live-tokens", options.live_tokens, "of the prompt of each of them")
+      ->check(CLI::PositiveNumber);
   app.add_option("--copy-gb-per-s", options.copy_gb_per_s,
                  "what the device copies, as `swap` measures it: prints the limit");
   app.add_flag("--json", options.json, "one JSON document");
@@ -45,7 +54,8 @@ void AddOptions(CLI::App& app) {
 struct Seen {
   double ready = 0;        // seconds from sending Switch to its last event
   double first_token = 0;  // and to the first token
-  uint64_t bytes = 0;      // that had to move
+  uint64_t bytes = 0;      // of weights that had to move
+  uint64_t kv_bytes = 0;   // of paused sequences
 };
 
 v1::GenerateRequest MakeRequest(const std::string& model) {
@@ -86,7 +96,29 @@ class Switcher {
     return seen;
   }
 
+  // The same from a model whose sequences are under way; they end afterwards.
+  absl::StatusOr<Seen> SwitchFrom(const std::string& from, const std::string& to) {
+    LiveSequences live(*inference_);
+    for (int i = 0; i < options.live; ++i) {
+      RETURN_IF_ERROR(live.Add(from, options.live_tokens));
+    }
+    ASSIGN_OR_RETURN(const uint64_t before, HostBytes());
+    ASSIGN_OR_RETURN(Seen seen, Switch(to));
+    ASSIGN_OR_RETURN(const uint64_t after, HostBytes());
+    seen.kv_bytes = after > before ? after - before : 0;
+    return seen;
+  }
+
  private:
+  // Of masters and paused sequences.
+  absl::StatusOr<uint64_t> HostBytes() {
+    grpc::ClientContext context;
+    v1::Status reply;
+    const grpc::Status status = control_->GetStatus(&context, {}, &reply);
+    if (!status.ok()) return absl::InternalError(status.error_message());
+    return reply.host().used_bytes();
+  }
+
   std::unique_ptr<v1::Control::Stub> control_;
   std::unique_ptr<v1::Inference::Stub> inference_;
 };
@@ -94,9 +126,13 @@ class Switcher {
 absl::StatusOr<std::vector<Seen>> SwitchAll() {
   Switcher switcher(grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials()));
   std::vector<Seen> all;
+  std::string last;
   for (int round = 0; round <= options.rounds; ++round) {
     for (const std::string& model : options.models) {
-      ASSIGN_OR_RETURN(Seen seen, switcher.Switch(model));
+      ASSIGN_OR_RETURN(Seen seen, last.empty() || options.live == 0
+                                      ? switcher.Switch(model)
+                                      : switcher.SwitchFrom(last, model));
+      last = model;
       if (round > 0) all.push_back(seen);
     }
   }
@@ -104,19 +140,25 @@ absl::StatusOr<std::vector<Seen>> SwitchAll() {
 }
 
 void Add(const std::vector<Seen>& all, Report& report) {
-  std::vector<double> ready, first, bytes;
+  std::vector<double> ready, first, bytes, kv;
   for (const Seen& seen : all) {
     ready.push_back(seen.ready * 1e3);
     first.push_back(seen.first_token * 1e3);
     bytes.push_back(static_cast<double>(seen.bytes));
+    kv.push_back(static_cast<double>(seen.kv_bytes));
   }
   const double moved = Median(bytes);
-  const double copy_ms =
-      options.copy_gb_per_s > 0 ? moved / (options.copy_gb_per_s * 1e9) * 1e3 : 0;
+  const auto copy_ms_of = [](double moved_bytes) {
+    return options.copy_gb_per_s > 0 ? moved_bytes / (options.copy_gb_per_s * 1e9) * 1e3 : 0;
+  };
+  const double copy_ms = copy_ms_of(moved), kv_ms = copy_ms_of(Median(kv));
   report.Add("bytes that moved, median", moved / 1e9, "GB");
+  if (options.live > 0) report.Add("KV that was paused, median", Median(kv) / 1e9, "GB");
   report.Add("Switch to ready, median", Median(ready), "ms", copy_ms, "the copy alone");
   report.Add("Switch to the first token, median", Median(first), "ms",
-             copy_ms > 0 ? 1.10 * copy_ms + 20 : 0, "1.10 x the copy alone + 20 ms");
+             copy_ms > 0 ? 1.10 * copy_ms + kv_ms + 20 : 0,
+             options.live > 0 ? "1.10 x the copy alone + the KV's + 20 ms"
+                              : "1.10 x the copy alone + 20 ms");
   report.Add("Switch to the first token, worst", Percentile(first, 1.0), "ms");
 }
 
