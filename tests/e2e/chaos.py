@@ -12,13 +12,14 @@ import json
 import os
 import pathlib
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-from harness import MODELS, VOICES
+from harness import MODELS, VOICES, control, end_of
 
 NIGHTLY = os.environ.get("SWITCHYARD_CHAOS") == "nightly"
 SEED = int(os.environ.get("SWITCHYARD_CHAOS_SEED") or random.SystemRandom().getrandbits(32))
@@ -166,6 +167,9 @@ class Background:
         except BaseException as error:  # told to whoever joins
             self._error = error
 
+    def ended(self):
+        return not self._thread.is_alive()
+
     def join(self, timeout=60):
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -173,6 +177,28 @@ class Background:
         if self._error is not None:
             raise self._error
         return self._result
+
+
+class Swaps:
+    """Switches of one supervisor that are disturbed at a random moment. They take some milliseconds,
+    so the moment is drawn from how long they take here."""
+
+    def __init__(self, s, models):
+        self._s = s
+        self._seconds = statistics.median(map(self._time_of, models))
+
+    def _time_of(self, model):
+        start = time.monotonic()
+        self._s.switch(model)
+        return time.monotonic() - start
+
+    def amid(self, target, chance):
+        """A switch that is under way, to be joined for how its stream ends (end_of); None if it was
+        faster than the moment that was drawn."""
+        stream = self._s.control.Switch(control.SwitchRequest(model=target), timeout=60)
+        switch = Background(lambda: end_of(stream))
+        pause(chance.uniform(0, self._seconds))
+        return None if switch.ended() else switch
 
 
 def together(calls, timeout=120):

@@ -7,7 +7,7 @@ import tempfile
 import time
 import unittest
 
-from chaos import DEVICE, Background, answers, check_ledger, fault, models_of, pause
+from chaos import DEVICE, Background, Swaps, answers, check_ledger, fault, models_of, pause
 from harness import (MODELS, Supervisor, alive, children, control, end_of, first_token, grpc,
                      wait_for)
 
@@ -36,11 +36,11 @@ class ThreeModels(unittest.TestCase):
         return Background(lambda: (Code.OK, True))
 
     def loading(self, s, chance):
-        s.generate("austen")
-        stream = s.control.Switch(control.SwitchRequest(model="joyce"), timeout=60)
-        next(stream)  # it is there
-        switch = Background(lambda: end_of(stream))
-        pause(chance.uniform(0, 0.03))
+        swaps, switch = Swaps(s, THREE), None
+        while switch is None:
+            s.switch("austen")
+            s.switch("whitman")
+            switch = swaps.amid("joyce", chance)
         return switch
 
     def streaming(self, s, chance):

@@ -5,8 +5,8 @@ import threading
 import time
 import unittest
 
-from chaos import (DEVICE, NIGHTLY, Background, answers, check_ledger, fault, hit, models_of, pause,
-                   together)
+from chaos import (DEVICE, NIGHTLY, Background, Swaps, answers, check_ledger, fault, hit,
+                   models_of, pause, together)
 from frozen import Frozen, thread_of
 from harness import VOICES, Supervisor, alive, code_of, control, grpc, wait_for
 
@@ -26,18 +26,21 @@ class KilledTest(unittest.TestCase):
         while rounds.begin(0):
             with Supervisor(device=f"cpu={DEVICE}") as s:
                 expected = answers(s)
+                swaps = Swaps(s, VOICES)
                 for _ in range(KILLS):
                     if rounds.begin():
-                        self.kill_one(s, rounds.random, expected)
+                        self.kill_one(s, swaps, rounds.random, expected)
                 check_ledger(self, s)
 
-    def kill_one(self, s, chance, expected):
-        target = chance.choice([m.name for m in s.status().models if not m.resident_bytes])
-        victim = chance.choice([target, chance.choice(VOICES)])
-        pid = s.model(victim).worker_pid
-        switch = Background(lambda: code_of(lambda: s.control.Switch(
-            control.SwitchRequest(model=target), timeout=60)))
-        pause(chance.uniform(0, 0.03))
+    def kill_one(self, s, swaps, chance, expected):
+        switch = None
+        while switch is None:
+            # What comes in, or one of those that may have to go for it.
+            models = s.status().models
+            target = chance.choice([m.name for m in models if not m.resident_bytes])
+            victim = chance.choice([target, *(m.name for m in models if m.resident_bytes)])
+            pid = s.model(victim).worker_pid
+            switch = swaps.amid(target, chance)
         hit(pid, signal.SIGKILL)
         # The next request, whether or not an operator's wish has cut the back-off short.
         self.assertEqual(s.generate(target, timeout=60)[1], expected[target], (target, victim))
