@@ -52,6 +52,7 @@ void AddOptions(CLI::App& app) {
 }
 
 struct Seen {
+  double loading = 0;      // seconds until the victim had given its memory back
   double ready = 0;        // seconds from sending Switch to its last event
   double first_token = 0;  // and to the first token
   uint64_t bytes = 0;      // of weights that had to move
@@ -84,7 +85,10 @@ class Switcher {
     grpc::Status ended;
     std::thread watcher([&] {
       v1::SwitchEvent event;
-      while (progress->Read(&event)) seen.bytes = event.bytes_total();
+      while (progress->Read(&event)) {
+        seen.bytes = event.bytes_total();
+        if (seen.loading == 0 && event.phase() == v1::SWITCH_LOADING) seen.loading = Now() - start;
+      }
       ended = progress->Finish();
       seen.ready = Now() - start;
     });
@@ -140,8 +144,9 @@ absl::StatusOr<std::vector<Seen>> SwitchAll() {
 }
 
 void Add(const std::vector<Seen>& all, Report& report) {
-  std::vector<double> ready, first, bytes, kv;
+  std::vector<double> loading, ready, first, bytes, kv;
   for (const Seen& seen : all) {
+    loading.push_back(seen.loading * 1e3);
     ready.push_back(seen.ready * 1e3);
     first.push_back(seen.first_token * 1e3);
     bytes.push_back(static_cast<double>(seen.bytes));
@@ -154,6 +159,7 @@ void Add(const std::vector<Seen>& all, Report& report) {
   const double copy_ms = copy_ms_of(moved), kv_ms = copy_ms_of(Median(kv));
   report.Add("bytes that moved, median", moved / 1e9, "GB");
   if (options.live > 0) report.Add("KV that was paused, median", Median(kv) / 1e9, "GB");
+  report.Add("Switch to loading, median", Median(loading), "ms");
   report.Add("Switch to ready, median", Median(ready), "ms", copy_ms, "the copy alone");
   report.Add("Switch to the first token, median", Median(first), "ms",
              copy_ms > 0 ? 1.10 * copy_ms + kv_ms + 20 : 0,
