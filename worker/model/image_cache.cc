@@ -6,15 +6,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/human.h"
 #include "common/status_macros.h"
 #include "common/unique_fd.h"
 #include "worker/model/image_build.h"
 #include "worker/model/image_cache.h"
+#include "worker/model/image_cache_room.h"
 #include "worker/model/image_file.h"
 #include "worker/model/read_ahead.h"
 
@@ -24,9 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kWritePiece = uint64_t{8} << 20;  // may be cut short between two of them
-constexpr char kSuffix[] = ".image";
-constexpr char kTemporary[] = ".partial";
-constexpr auto kAbandoned = std::chrono::hours(1);
 
 absl::Status WriteAll(int fd, std::span<const std::byte> data) {
   while (!data.empty()) {
@@ -53,46 +49,6 @@ absl::StatusOr<uint64_t> ReadVerified(const ImageFile& file, std::span<std::byte
   return file.checksum();
 }
 
-struct CacheFile {
-  fs::path path;
-  uint64_t bytes = 0;
-  fs::file_time_type used;
-};
-
-// Files of the cache, longest unused first; left-overs of writers that died are removed on the way.
-std::vector<CacheFile> ListCache(const std::string& dir) {
-  std::vector<CacheFile> files;
-  std::error_code unreadable, error;  // of the directory; of a file, which may be gone by now
-  for (fs::directory_iterator next(dir, unreadable);
-       !unreadable && next != fs::directory_iterator(); next.increment(unreadable)) {
-    const fs::directory_entry& entry = *next;
-    const std::string name = entry.path().filename().string();
-    const fs::file_time_type used = entry.last_write_time(error);
-    if (error || !entry.is_regular_file(error)) continue;
-    if (absl::EndsWith(name, kTemporary)) {
-      if (fs::file_time_type::clock::now() - used > kAbandoned) fs::remove(entry.path(), error);
-    } else if (absl::EndsWith(name, kSuffix)) {
-      const uint64_t bytes = entry.file_size(error);
-      if (!error) files.push_back({entry.path(), bytes, used});
-    }
-  }
-  std::sort(files.begin(), files.end(),
-            [](const CacheFile& a, const CacheFile& b) { return a.used < b.used; });
-  return files;
-}
-
-void MakeRoom(const std::string& dir, uint64_t bytes, uint64_t max_bytes) {
-  const std::vector<CacheFile> files = ListCache(dir);
-  uint64_t total = bytes;
-  for (const CacheFile& file : files) total += file.bytes;
-  for (const CacheFile& file : files) {
-    if (total <= max_bytes) return;
-    std::error_code error;
-    fs::remove(file.path, error);
-    total -= file.bytes;
-  }
-}
-
 absl::Status WriteFile(int fd, const ImageLayout& layout, std::span<const std::byte> image,
                        const std::function<bool(uint64_t)>& progress) {
   RETURN_IF_ERROR(WriteAll(fd, ImageFileHeader(layout, BlockDigests(image))));
@@ -105,7 +61,7 @@ absl::Status WriteFile(int fd, const ImageLayout& layout, std::span<const std::b
 }
 
 std::string PathOf(const std::string& dir, const ImageLayout& layout) {
-  return absl::StrCat(dir, "/", layout.key, kSuffix);
+  return absl::StrCat(dir, "/", layout.key, kImageSuffix);
 }
 
 // What is damaged goes, so that it is made anew.
@@ -125,9 +81,39 @@ absl::Status CannotWrite(const std::string& dir, int error, const absl::Status& 
                                    "write: switchyard unload NAME, then switchyard load NAME"));
 }
 
+// If others are writing so much that there would be more than the bound.
+enum class Crowded { kRefuse, kGoOn };
+
+// Takes room for a file beside, which others count from then on.
+absl::StatusOr<UniqueFd> BeginFile(const std::string& dir, const std::string& beside,
+                                   uint64_t bytes, uint64_t max_bytes, Crowded crowded) {
+  const UniqueFd alone = LockImageCache(dir);
+  const uint64_t others = MakeImageRoom(dir, "", bytes, max_bytes);
+  if (others + bytes > max_bytes && crowded == Crowded::kRefuse) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        dir, ": an image of ", HumanBytes(bytes), " is not kept, since images of ",
+        HumanBytes(others), " are being written to a cache of ", HumanBytes(max_bytes)));
+  }
+  UniqueFd fd(::open(beside.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd.valid()) return CannotWrite(dir, errno, ErrnoStatus(beside.c_str()));
+  absl::Status taken = TakeImageRoom(fd.get(), bytes);
+  if (taken.ok()) return fd;
+  ::unlink(beside.c_str());
+  return absl::Status(taken.code(), absl::StrCat(beside, ": ", taken.message()));
+}
+
+// What others have begun beyond the bound meanwhile, or where nothing can be locked, is found here.
+absl::Status EndFile(const std::string& dir, const std::string& beside, const std::string& path,
+                     uint64_t bytes, uint64_t max_bytes) {
+  const UniqueFd alone = LockImageCache(dir);
+  if (::rename(beside.c_str(), path.c_str()) != 0) return ErrnoStatus("rename");
+  MakeImageRoom(dir, path, bytes, max_bytes);
+  return absl::OkStatus();
+}
+
 // Makes room, has `write` write a file beside, and renames it.
 absl::Status AddFile(const std::string& dir, const ImageLayout& layout, uint64_t max_bytes,
-                     const std::function<absl::Status(int fd)>& write) {
+                     Crowded crowded, const std::function<absl::Status(int fd)>& write) {
   if (layout.key.empty()) return absl::InvalidArgumentError("image cache: the image has no key");
   const uint64_t bytes = ImageFileBytes(layout.bytes);
   if (bytes > max_bytes) {
@@ -141,13 +127,11 @@ absl::Status AddFile(const std::string& dir, const ImageLayout& layout, uint64_t
     return CannotWrite(dir, error.value(),
                        absl::UnavailableError(absl::StrCat(dir, ": ", error.message())));
   }
-  MakeRoom(dir, bytes, max_bytes);
   const std::string path = PathOf(dir, layout);
-  const std::string beside = absl::StrCat(path, ".", ::getpid(), kTemporary);
-  UniqueFd fd(::open(beside.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd.valid()) return CannotWrite(dir, errno, ErrnoStatus(beside.c_str()));
+  const std::string beside = absl::StrCat(path, ".", ::getpid(), kPartialSuffix);
+  ASSIGN_OR_RETURN(const UniqueFd fd, BeginFile(dir, beside, bytes, max_bytes, crowded));
   absl::Status status = write(fd.get());
-  if (status.ok() && ::rename(beside.c_str(), path.c_str()) != 0) status = ErrnoStatus("rename");
+  if (status.ok()) status = EndFile(dir, beside, path, bytes, max_bytes);
   if (status.ok()) return status;
   ::unlink(beside.c_str());
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
@@ -189,7 +173,7 @@ absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
   if (image.size() < layout.bytes) {
     return absl::InvalidArgumentError("image cache: too few bytes for the image");
   }
-  return AddFile(dir, layout, max_bytes, [&](int fd) {
+  return AddFile(dir, layout, max_bytes, Crowded::kRefuse, [&](int fd) {
     return WriteFile(fd, layout, image.first(layout.bytes), progress);
   });
 }
@@ -197,7 +181,7 @@ absl::Status WriteImageCache(const std::string& dir, const ImageLayout& layout,
 absl::Status BuildImageCache(const std::string& dir, const ImageLayout& layout,
                              const Checkpoint& checkpoint, uint64_t max_bytes,
                              const std::function<bool(uint64_t)>& progress, FillReport* report) {
-  return AddFile(dir, layout, max_bytes,
+  return AddFile(dir, layout, max_bytes, Crowded::kGoOn,
                  [&](int fd) { return BuildImageFile(fd, layout, checkpoint, progress, report); });
 }
 

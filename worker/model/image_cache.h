@@ -18,10 +18,11 @@ namespace switchyard::worker {
 // The image cache: files `<key>.image` in a directory, checksummed, written beside and renamed.
 // ReadImageCache: NOT_FOUND if there is none; DATA_LOSS (and the file is removed) if it is not what
 // it says. Files used longest ago make room for a new one, so that the directory stays within
-// `max_bytes`; an image that is larger than that is not kept (RESOURCE_EXHAUSTED). `progress` as
-// above: when it is told of bytes that were read, they are what was written. Reading returns the
-// image's checksum. What the page cache does not hold is read around it where `image` starts at a
-// page and the file system allows that.
+// `max_bytes`; an image that is larger than that is not kept (RESOURCE_EXHAUSTED), nor is one that
+// others leave no room for which are being written; one that is built for want of a master then
+// takes more for as long as that takes. `progress` as above: when it is told of bytes that were
+// read, they are what was written. Reading returns the image's checksum. What the page cache does
+// not hold is read around it where `image` starts at a page and the file system allows that.
 absl::StatusOr<uint64_t> ReadImageCache(const std::string& dir, const ImageLayout& layout,
                                         std::span<std::byte> image,
                                         const std::function<bool(uint64_t)>& progress);

@@ -1,12 +1,15 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <random>
+#include <string>
+#include <utility>
 
 #include "common/unique_fd.h"
 #include "tests/worker/io/checkpoint_writer.h"
@@ -39,6 +42,14 @@ class ImageCacheTest : public testing::Test {
     const char old = static_cast<char>(file.get());
     file.seekp(at);
     file.put(static_cast<char>(old ^ 1));
+  }
+
+  uint64_t Bytes() {
+    uint64_t bytes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(dir_.path())) {
+      bytes += entry.file_size();
+    }
+    return bytes;
   }
 
   bool Exists(const std::string& name) { return std::filesystem::exists(dir_ / name); }
@@ -137,15 +148,75 @@ TEST_F(ImageCacheTest, MakesRoomForNewOnesFromTheLongestUnused) {
   EXPECT_TRUE(Exists("a.image"));
 }
 
-TEST_F(ImageCacheTest, LeftOversOfDeadWritersGo) {
-  WriteText(dir_ / "x.image.123.partial", "half");
-  WriteText(dir_ / "y.image.124.partial", "half");
+// What a writer has taken counts whole from its beginning, and nobody takes it from it.
+TEST_F(ImageCacheTest, WritersTogetherStayWithinTheBound) {
+  const std::vector<std::byte> small = Random(1 << 20);
+  const ImageLayout other = Layout("other", 1 << 20);
+  for (const uint64_t bound : {22 << 20, 21 << 20}) {  // for both with their headers, and not
+    absl::Status beside;
+    bool begun = false;
+    const absl::Status status = WriteImageCache(dir_.path(), layout_, image_, bound, [&](uint64_t) {
+      if (!std::exchange(begun, true)) {
+        beside = WriteImageCache(dir_.path(), other, small, bound);
+      }
+      EXPECT_LE(Bytes(), bound);
+      return true;
+    });
+    EXPECT_EQ(status, absl::OkStatus());
+    EXPECT_TRUE(Exists("k1.image"));
+    EXPECT_EQ(beside.ok(), bound == 22 << 20) << beside;
+    EXPECT_EQ(Exists("other.image"), beside.ok());
+    if (!beside.ok()) {
+      EXPECT_TRUE(absl::IsResourceExhausted(beside));
+      EXPECT_THAT(std::string(beside.message()), HasSubstr("are being written"));
+    }
+    std::filesystem::remove(dir_ / "k1.image");
+    std::filesystem::remove(dir_ / "other.image");
+  }
+}
+
+// It cannot do without; who ends last makes room.
+TEST_F(ImageCacheTest, WhatIsBuiltWhileAnotherIsWrittenMakesTheCacheTooLargeForThatLongOnly) {
+  WriteText(dir_ / "config.json", "{}");
+  WriteSafetensors(dir_ / "model.safetensors", {{"t", "F32", {1}, std::string(4, 'x')}});
+  const auto checkpoint = Checkpoint::Open(dir_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const std::string cache = dir_ / "cache";
+  const uint64_t bound = 21 << 20;
+  bool begun = false;
+  const absl::Status status = WriteImageCache(cache, layout_, image_, bound, [&](uint64_t) {
+    if (std::exchange(begun, true)) return true;
+    EXPECT_EQ(BuildImageCache(cache, Layout("built", 1 << 20), *checkpoint, bound, nullptr),
+              absl::OkStatus());
+    EXPECT_TRUE(Exists("cache/built.image"));
+    return true;
+  });
+  EXPECT_EQ(status, absl::OkStatus());
+  EXPECT_TRUE(Exists("cache/k1.image"));
+  EXPECT_FALSE(Exists("cache/built.image"));
+}
+
+// The lock is what tells a writer that lives, however long it takes.
+TEST_F(ImageCacheTest, LeftOversOfDeadWritersGoAtOnce) {
+  WriteText(dir_ / "dead.image.123.partial", "half");
+  WriteText(dir_ / "alive.image.124.partial", "half");
   std::filesystem::last_write_time(
-      dir_ / "x.image.123.partial",
+      dir_ / "alive.image.124.partial",
       std::filesystem::file_time_type::clock::now() - std::chrono::hours(2));
+  const UniqueFd writer(::open((dir_ / "alive.image.124.partial").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::flock(writer.get(), LOCK_EX), 0);
   ASSERT_TRUE(WriteImageCache(dir_.path(), layout_, image_).ok());
-  EXPECT_FALSE(Exists("x.image.123.partial"));
-  EXPECT_TRUE(Exists("y.image.124.partial"));  // someone may be writing it
+  EXPECT_FALSE(Exists("dead.image.123.partial"));
+  EXPECT_TRUE(Exists("alive.image.124.partial"));
+}
+
+TEST_F(ImageCacheTest, AFileThatIsBeingWrittenIsAsLargeAsItWillBe) {
+  const absl::Status status =
+      WriteImageCache(dir_.path(), layout_, image_, kImageCacheBytes, [&](uint64_t) {
+        EXPECT_GE(Bytes(), image_.size());
+        return true;
+      });
+  EXPECT_EQ(status, absl::OkStatus());
 }
 
 }  // namespace
