@@ -15,6 +15,7 @@
 #include "worker/model/image_cache.h"
 #include "worker/model/image_cache_room.h"
 #include "worker/model/image_file.h"
+#include "worker/model/image_follower.h"
 #include "worker/model/read_ahead.h"
 
 namespace switchyard::worker {
@@ -23,16 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kWritePiece = uint64_t{8} << 20;  // may be cut short between two of them
-
-absl::Status WriteAll(int fd, std::span<const std::byte> data) {
-  while (!data.empty()) {
-    const ssize_t n = ::write(fd, data.data(), std::min<size_t>(data.size(), size_t{1} << 30));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus("write of a cached image");
-    data = data.subspan(static_cast<size_t>(n));
-  }
-  return absl::OkStatus();
-}
 
 // Tells `progress` of every block that is there, all before it included.
 absl::StatusOr<uint64_t> ReadVerified(const ImageFile& file, std::span<std::byte> image,
@@ -49,14 +40,24 @@ absl::StatusOr<uint64_t> ReadVerified(const ImageFile& file, std::span<std::byte
   return file.checksum();
 }
 
+// Nobody reads it before its master is gone: the page cache is others'.
 absl::Status WriteFile(int fd, const ImageLayout& layout, std::span<const std::byte> image,
                        const std::function<bool(uint64_t)>& progress) {
-  RETURN_IF_ERROR(WriteAll(fd, ImageFileHeader(layout, BlockDigests(image))));
-  for (uint64_t at = 0; at < image.size(); at += kWritePiece) {
+  const uint64_t offset = ImageFileOffset(layout.bytes);
+  ImageFollower follower(fd, layout, image);
+  for (uint64_t at = 0, settled = 0; at < image.size();) {
+    const auto piece = image.subspan(at, std::min(kWritePiece, image.size() - at));
+    RETURN_IF_ERROR(WriteAt(fd, offset + at, piece));
+    at += piece.size();
+    RETURN_IF_ERROR(follower.Advance(at));
+    if (follower.settled() > settled) {
+      settled = follower.settled();
+      (void)::posix_fadvise(fd, 0, static_cast<off_t>(offset + settled), POSIX_FADV_DONTNEED);
+    }
     if (progress && !progress(at)) return absl::CancelledError("the image is not wanted any more");
-    RETURN_IF_ERROR(WriteAll(fd, image.subspan(at, std::min(kWritePiece, image.size() - at))));
   }
-  if (::fsync(fd) != 0) return ErrnoStatus("writing a cached image back");
+  RETURN_IF_ERROR(follower.Finish());
+  (void)::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
   return absl::OkStatus();
 }
 

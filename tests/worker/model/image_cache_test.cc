@@ -1,12 +1,17 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -14,6 +19,7 @@
 #include "common/unique_fd.h"
 #include "tests/worker/io/checkpoint_writer.h"
 #include "worker/model/image_cache.h"
+#include "worker/model/write_behind.h"
 
 namespace switchyard::worker {
 namespace {
@@ -217,6 +223,69 @@ TEST_F(ImageCacheTest, AFileThatIsBeingWrittenIsAsLargeAsItWillBe) {
         return true;
       });
   EXPECT_EQ(status, absl::OkStatus());
+}
+
+// Bytes of the file that the page cache holds, or nothing where the kernel does not tell.
+std::optional<uint64_t> Cached(const std::string& path) {
+  struct {
+    uint64_t offset = 0, length = 0;  // all of it
+  } range;
+  struct {
+    uint64_t cached = 0, dirty = 0, writeback = 0, evicted = 0, recently = 0;
+  } pages;
+  constexpr long kCachestat = 451;
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() || ::syscall(kCachestat, fd.get(), &range, &pages, 0) != 0) return std::nullopt;
+  return pages.cached * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+bool OnDisk(const std::string& dir) {
+  struct statfs fs = {};
+  return ::statfs(dir.c_str(), &fs) == 0 && fs.f_type != TMPFS_MAGIC;
+}
+
+// Else the flush in the end would take as long as all of the image, and nothing cuts that short.
+TEST_F(ImageCacheTest, IsWrittenBackOnTheWay) {
+  constexpr uint64_t kBytes = uint64_t{168} << 20;
+  const std::vector<std::byte> large(kBytes);
+  const std::string partial = dir_ / ("k2.image." + std::to_string(::getpid()) + ".partial");
+  std::optional<uint64_t> most = 0;
+  ASSERT_TRUE(
+      WriteImageCache(dir_.path(), Layout("k2", kBytes), large, kImageCacheBytes, [&](uint64_t) {
+        most = std::max(most, Cached(partial));
+        return true;
+      }).ok());
+  const std::optional<uint64_t> left = Cached(dir_ / "k2.image");
+  if (!left || !OnDisk(dir_.path())) GTEST_SKIP() << "nobody tells what is in the page cache";
+  EXPECT_LT(*most, uint64_t{144} << 20);
+  EXPECT_LT(*left, uint64_t{8} << 20);
+}
+
+TEST(WriteBehindTest, WaitsForThePieceBeforeTheLast) {
+  TempDir dir;
+  const UniqueFd fd(::open((dir / "f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(::ftruncate(fd.get(), 10000), 0);
+  WriteBehind behind(fd.get(), 1000);
+  for (const auto& [end, settled] : {std::pair{999, 0},
+                                     {1000, 0},
+                                     {1999, 0},
+                                     {2000, 1000},
+                                     {2100, 1000},
+                                     {5500, 4000},
+                                     {10000, 9000}}) {
+    ASSERT_TRUE(behind.Advance(static_cast<uint64_t>(end)).ok());
+    EXPECT_EQ(behind.settled(), static_cast<uint64_t>(settled)) << end;
+  }
+}
+
+TEST(WriteBehindTest, WhatCannotBeWrittenBackThatWayIsNoError) {
+  auto pipe = Pipe();
+  ASSERT_TRUE(pipe.ok());
+  EXPECT_EQ(WriteBehind(pipe->second.get(), 1000).Advance(5000), absl::OkStatus());
+}
+
+TEST(WriteBehindTest, AnErrorOfTheDiskIsTold) {
+  EXPECT_FALSE(WriteBehind(-1, 1000).Advance(5000).ok());
 }
 
 }  // namespace
