@@ -8,10 +8,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/control_groups.h"
+#include "common/human.h"
 #include "common/status_macros.h"
 
 namespace switchyard {
 namespace {
+
+constexpr char kHostShort[] = "switchyard/host-short";  // a payload
 
 std::optional<uint64_t> ReadNumber(const std::string& path) {
   std::ifstream file(path);
@@ -78,5 +81,26 @@ absl::StatusOr<uint64_t> TotalMemory() {
   });
   return total;
 }
+
+absl::Status CheckHostHas(uint64_t bytes) {
+  return CheckHostHas(bytes, AvailableMemory().value_or(UINT64_MAX));
+}
+
+absl::Status CheckHostHas(uint64_t bytes, uint64_t available) {
+  if (available >= kHostReserve && bytes <= available - kHostReserve) return absl::OkStatus();
+  return HostShort(absl::StrCat(
+      "the host is short of memory: ", HumanBytes(bytes), " more are needed beside ",
+      HumanBytes(kHostReserve), " that stay free, and ", HumanBytes(available),
+      " are available. Others have the rest: end some of them, or lower --host-memory, or the "
+      "size of cpu where that is a device"));
+}
+
+absl::Status HostShort(const std::string& message) {
+  absl::Status status = absl::ResourceExhaustedError(message);
+  status.SetPayload(kHostShort, absl::Cord("1"));
+  return status;
+}
+
+bool IsHostShort(const absl::Status& status) { return status.GetPayload(kHostShort).has_value(); }
 
 }  // namespace switchyard

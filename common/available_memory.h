@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace switchyard {
@@ -13,5 +15,17 @@ absl::StatusOr<uint64_t> AvailableMemory();
 // Bytes of memory that there are: of this machine, or the smallest limit of the control groups that
 // we are in.
 absl::StatusOr<uint64_t> TotalMemory();
+
+// Left to the rest of the host: what would eat into it is refused before the kernel kills somebody.
+constexpr uint64_t kHostReserve = uint64_t{64} << 20;
+
+// Whether `bytes` more can be had and the reserve stays. Where nobody tells how much there is, the
+// kernel decides: OK. Else RESOURCE_EXHAUSTED, of which IsHostShort is true, with the arithmetic.
+absl::Status CheckHostHas(uint64_t bytes);
+absl::Status CheckHostHas(uint64_t bytes, uint64_t available);
+
+// That what failed did so for want of the host's memory, which is not its own fault.
+absl::Status HostShort(const std::string& message);
+bool IsHostShort(const absl::Status& status);
 
 }  // namespace switchyard

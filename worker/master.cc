@@ -89,9 +89,13 @@ absl::StatusOr<uint64_t> Master::Adopt(const v1::UseMaster& command, bool& worth
     Attach(std::move(map), command.master_id(), bytes);
     return uint64_t{0};  // whoever filled it has told the checksum
   }
+  HostRoom room(fd.get(), command.bytes(), parts_.host_has, parts_.host_slice);
+  RETURN_IF_ERROR(room.Look(0));
   ASSIGN_OR_RETURN(MasterMap map, MasterMap::Writable(fd.get(), bytes));
   Attach(std::move(map), command.master_id(), 0);
-  ASSIGN_OR_RETURN(const uint64_t checksum, Fill(command.master_id(), worth_caching));
+  absl::StatusOr<uint64_t> checksum = Fill(command.master_id(), room, worth_caching);
+  RETURN_IF_ERROR(room.status());  // what was cut short for that says no more than that it was
+  RETURN_IF_ERROR(checksum.status());
   // The same mapping, as copies from it may be on their way, and it is registered.
   RETURN_IF_ERROR(SealMaster(fd.get()));
   RETURN_IF_ERROR(map_.MakeReadOnly());
@@ -117,11 +121,11 @@ void Master::Keep(MasterMap map, uint64_t master_id) {
   current_id_ = master_id;
 }
 
-absl::StatusOr<uint64_t> Master::Fill(uint64_t master_id, bool& worth_caching) {
+absl::StatusOr<uint64_t> Master::Fill(uint64_t master_id, HostRoom& room, bool& worth_caching) {
   const bool may_cache = parts_.image.took_work && !parts_.cache_dir.empty();
   if (may_cache) {
-    auto cached = ReadCache(master_id);
-    if (cached.ok() || Cancelled(master_id)) return cached;
+    auto cached = ReadCache(master_id, room);
+    if (cached.ok() || Cancelled(master_id) || !room.status().ok()) return cached;
     if (!absl::IsNotFound(cached.status())) {
       LogWarning("image cache: ", cached.status().ToString());
     }
@@ -130,27 +134,27 @@ absl::StatusOr<uint64_t> Master::Fill(uint64_t master_id, bool& worth_caching) {
     parts_.set_source(source_);
   }
   worth_caching = may_cache;
-  return ReadCheckpoint(master_id);
+  return ReadCheckpoint(master_id, room);
 }
 
-absl::StatusOr<uint64_t> Master::ReadCache(uint64_t master_id) {
+absl::StatusOr<uint64_t> Master::ReadCache(uint64_t master_id, HostRoom& room) {
   return ReadImageCache(parts_.cache_dir, parts_.image, map_.bytes(),
-                        [&](uint64_t bytes_done) { return Progress(master_id, bytes_done); });
+                        [&](uint64_t bytes_done) { return Progress(master_id, room, bytes_done); });
 }
 
-absl::StatusOr<uint64_t> Master::ReadCheckpoint(uint64_t master_id) {
+absl::StatusOr<uint64_t> Master::ReadCheckpoint(uint64_t master_id, HostRoom& room) {
   FillReport report;
   RETURN_IF_ERROR(FillImage(
       parts_.image, parts_.checkpoint, map_.bytes(),
-      [&](uint64_t bytes_done) { return Progress(master_id, bytes_done); }, &report));
+      [&](uint64_t bytes_done) { return Progress(master_id, room, bytes_done); }, &report));
   LogQuantized(report);
   return ImageChecksum(map_.bytes().first(parts_.image.bytes));
 }
 
-bool Master::Progress(uint64_t master_id, uint64_t bytes_done) {
+bool Master::Progress(uint64_t master_id, HostRoom& room, uint64_t bytes_done) {
   source_->SetReady(bytes_done);
   TellFilling(master_id, bytes_done);
-  return !Cancelled(master_id);
+  return !Cancelled(master_id) && room.Look(bytes_done).ok();
 }
 
 // ---- Streamed
@@ -161,6 +165,7 @@ absl::Status Master::AdoptRing(const v1::UseMaster& command, int fd) {
     return absl::InvalidArgumentError(
         absl::StrCat("a ring of ", command.bytes(), " bytes is too small"));
   }
+  RETURN_IF_ERROR(parts_.host_has(command.bytes()));
   ASSIGN_OR_RETURN(MasterMap ring, MasterMap::Writable(fd, command.bytes()));
   ASSIGN_OR_RETURN(auto blocks, OpenBlocks(id, [] { return true; }));
   Register(ring);

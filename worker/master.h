@@ -11,12 +11,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/available_memory.h"
 #include "common/clock.h"
 #include "common/executor.h"
 #include "switchyard/v1/worker.pb.h"
 #include "worker/descriptors.h"
 #include "worker/device/device.h"
 #include "worker/device/weight_source.h"
+#include "worker/host_room.h"
 #include "worker/io/checkpoint.h"
 #include "worker/master_map.h"
 #include "worker/model/image.h"
@@ -41,6 +43,8 @@ class Master {
     Outbox& outbox;
     // Tells the engine; null: dropped. When it returns, the old one is not read any more.
     std::function<void(std::shared_ptr<WeightSource>)> set_source;
+    HostRoom::Has host_has = [](uint64_t bytes) { return CheckHostHas(bytes); };
+    uint64_t host_slice = kHostSlice;
   };
   explicit Master(Parts parts) : parts_(std::move(parts)), thread_(1, "master") {}
   ~Master();
@@ -63,9 +67,9 @@ class Master {
   void Register(const MasterMap& map);
   void Keep(MasterMap map, uint64_t master_id);
   // These return the checksum.
-  absl::StatusOr<uint64_t> Fill(uint64_t master_id, bool& worth_caching);
-  absl::StatusOr<uint64_t> ReadCache(uint64_t master_id);
-  absl::StatusOr<uint64_t> ReadCheckpoint(uint64_t master_id);
+  absl::StatusOr<uint64_t> Fill(uint64_t master_id, HostRoom& room, bool& worth_caching);
+  absl::StatusOr<uint64_t> ReadCache(uint64_t master_id, HostRoom& room);
+  absl::StatusOr<uint64_t> ReadCheckpoint(uint64_t master_id, HostRoom& room);
   // What the image can be read from without holding it; made first where there is none.
   absl::StatusOr<std::shared_ptr<const ImageBlocks>> OpenBlocks(
       uint64_t master_id, const std::function<bool()>& wanted);
@@ -77,7 +81,7 @@ class Master {
   void LogQuantized(const FillReport& report) const;
   void TellFilling(uint64_t master_id, uint64_t bytes_done);
   // Tells everyone of the prefix that is there; false: it is not wanted any more.
-  bool Progress(uint64_t master_id, uint64_t bytes_done);
+  bool Progress(uint64_t master_id, HostRoom& room, uint64_t bytes_done);
   void Unmap();
   bool Cancelled(uint64_t master_id) const;
   void Tell(uint64_t master_id, v1::MasterStatus::State state, uint64_t bytes_done,

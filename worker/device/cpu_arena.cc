@@ -10,13 +10,12 @@
 #include "common/check.h"
 #include "common/checked.h"
 #include "common/human.h"
+#include "common/status_macros.h"
 
 namespace switchyard::worker {
 namespace {
 
 constexpr uint64_t kHugePage = 2 << 20;
-// Left to the rest of the host: a commit that would eat into it is refused before the kernel kills.
-constexpr uint64_t kHostReserve = 64 << 20;
 
 }  // namespace
 
@@ -39,13 +38,7 @@ CpuArena::~CpuArena() { munmap(mapping_, mapping_bytes_); }
 
 absl::Status CpuArena::Commit(uint64_t offset, uint64_t bytes) {
   SY_CHECK(offset % kCpuPageBytes == 0 && bytes % kCpuPageBytes == 0 && offset + bytes <= bytes_);
-  // Where nobody tells, the kernel decides.
-  const uint64_t available = AvailableMemory().value_or(UINT64_MAX);
-  if (available < kHostReserve || bytes > available - kHostReserve) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the host has no room for ", HumanBytes(bytes), " more: ", HumanBytes(available),
-        " available, of which ", HumanBytes(kHostReserve), " stay free"));
-  }
+  RETURN_IF_ERROR(CheckHostHas(bytes));
   if (mprotect(base_ + offset, bytes, PROT_READ | PROT_WRITE) != 0) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot commit ", HumanBytes(bytes), ": ", strerror(errno)));

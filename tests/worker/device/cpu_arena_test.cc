@@ -61,6 +61,7 @@ TEST(CpuArena, WhatTheHostHasNotIsRefused) {
   ASSERT_TRUE(arena.ok()) << arena.status();
   const absl::Status status = (*arena)->Commit(0, beyond);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_TRUE(IsHostShort(status)) << status;
   EXPECT_EQ((*arena)->committed_bytes(), 0u);
 }
 

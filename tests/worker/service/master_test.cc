@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -21,6 +22,7 @@
 namespace switchyard::worker {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 UniqueFd Memfd(uint64_t bytes) {
@@ -64,18 +66,37 @@ class MasterTest : public ::testing::Test {
                       .device = *device_,
                       .descriptors = *descriptors_,
                       .outbox = outbox_,
-                      .set_source = [this](const std::shared_ptr<WeightSource>& source) {
-                        auto* master = dynamic_cast<MasterSource*>(source.get());
-                        mapped_ = master == nullptr ? nullptr : master->master().data();
-                        source_ = source;
-                      }});
+                      .set_source =
+                          [this](const std::shared_ptr<WeightSource>& source) {
+                            auto* master = dynamic_cast<MasterSource*>(source.get());
+                            mapped_ = master == nullptr ? nullptr : master->master().data();
+                            source_ = source;
+                          },
+                      .host_has = [this](uint64_t bytes) { return HostHas(bytes); },
+                      .host_slice = 1});
+  }
+
+  // Looks that the host has memory for; then it is short of it.
+  absl::Status HostHas(uint64_t bytes) {
+    asked_.push_back(bytes);
+    return asked_.size() <= looks_ ? absl::OkStatus() : CheckHostHas(bytes, 40 << 20);
+  }
+  // As told for want of the host's memory; the worker keeps nothing of it.
+  void ExpectShort(const v1::MasterStatus& status, int fd) {
+    EXPECT_EQ(status.state(), v1::MasterStatus::FAILED);
+    EXPECT_EQ(status.code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+    EXPECT_THAT(status.error(), HasSubstr("the host is short of memory"));
+    EXPECT_EQ(mapped_, nullptr);
+    EXPECT_EQ(::fcntl(fd, F_GET_SEALS), 0);
   }
 
   void Use(uint64_t id, int fd, bool complete) {
     ASSERT_TRUE(SendFd(supervisor_.get(), fd, id).ok());
+    struct stat st = {};
+    ASSERT_EQ(::fstat(fd, &st), 0);
     v1::UseMaster use;
     use.set_master_id(id);
-    use.set_bytes(model_->image.bytes);
+    use.set_bytes(static_cast<uint64_t>(st.st_size));
     use.set_complete(complete);
     master_->Use(use);
   }
@@ -110,6 +131,8 @@ class MasterTest : public ::testing::Test {
         .master();
   }
 
+  size_t looks_ = SIZE_MAX;
+  std::vector<uint64_t> asked_;
   std::unique_ptr<const OpenedModel> model_;
   std::unique_ptr<Device> device_;
   TempDir cache_;
@@ -139,6 +162,72 @@ TEST_F(MasterTest, FillsSealsAndMapsReadOnly) {
   EXPECT_NE(::ftruncate(fd.get(), 0), 0);
   EXPECT_EQ(PermissionsAt(mapped_), "r--s");
   EXPECT_EQ(status.checksum(), ImageChecksum({mapped_, model_->image.bytes}));
+}
+
+// All of it before the first byte; nothing has been touched then.
+TEST_F(MasterTest, WhatTheHostHasNoMemoryForIsNotBegun) {
+  looks_ = 0;
+  UniqueFd fd = Memfd(model_->image.bytes);
+  Use(1, fd.get(), false);
+  ExpectShort(Answer(), fd.get());
+  EXPECT_THAT(asked_, ElementsAre(model_->image.bytes));
+  struct stat st = {};
+  ASSERT_EQ(::fstat(fd.get(), &st), 0);
+  EXPECT_EQ(st.st_blocks, 0);
+  looks_ = SIZE_MAX;  // and then as if nothing had been
+  Use(2, fd.get(), false);
+  EXPECT_EQ(Answer().state(), v1::MasterStatus::COMPLETE);
+}
+
+// From the checkpoint and from the cache, which is not given up for that. A page that is never
+// filled is never there.
+TEST_F(MasterTest, WhenTheHostRunsOutOfMemoryAFillingEnds) {
+  ASSERT_TRUE(model_->image.took_work);
+  for (const bool cached : {false, true}) {
+    asked_.clear();
+    looks_ = 1;
+    UniqueFd fd = Memfd(model_->image.bytes + 4096);
+    Use(1, fd.get(), false);
+    ExpectShort(Answer(), fd.get());
+    ASSERT_EQ(asked_.size(), 2u) << "and no more is asked for";
+    EXPECT_EQ(asked_[0], model_->image.bytes + 4096);
+    EXPECT_LT(asked_[1], asked_[0]) << "what is there is not needed again";
+    EXPECT_EQ(std::filesystem::is_empty(cache_.path()), !cached);
+    looks_ = SIZE_MAX;
+    Use(2, fd.get(), false);
+    ASSERT_EQ(Answer().state(), v1::MasterStatus::COMPLETE);
+    Use(3, fd.get(), true);  // behind the writing of the cache
+    ASSERT_EQ(Answer().state(), v1::MasterStatus::COMPLETE);
+  }
+}
+
+TEST_F(MasterTest, ARingIsMemoryOfTheHostToo) {
+  looks_ = 0;
+  UniqueFd ring = Memfd(4 << 20);
+  UseRing(1, ring.get());
+  ExpectShort(Answer(), ring.get());
+  EXPECT_THAT(asked_, ElementsAre(4u << 20));
+}
+
+TEST(HostRoomTest, LooksOnceASlice) {
+  UniqueFd fd = Memfd(100);
+  int looks = 0;
+  const auto has = [&](uint64_t) {
+    ++looks;
+    return absl::OkStatus();
+  };
+  HostRoom room(fd.get(), 100, has, 10);
+  for (const auto& [filled, expected] : {std::pair{0, 1}, {5, 1}, {10, 2}, {19, 2}, {45, 3}}) {
+    EXPECT_EQ(room.Look(static_cast<uint64_t>(filled)), absl::OkStatus());
+    EXPECT_EQ(looks, expected) << filled;
+  }
+}
+
+TEST(HostRoomTest, WhatIsAllThereNeedsNothing) {
+  UniqueFd fd = Memfd(4096);
+  ASSERT_EQ(::pwrite(fd.get(), "x", 1, 0), 1);
+  HostRoom room(fd.get(), 4096, [](uint64_t) { return HostShort("short"); });
+  EXPECT_EQ(room.Look(4096), absl::OkStatus());
 }
 
 TEST_F(MasterTest, CompleteIsOnlyMapped) {
