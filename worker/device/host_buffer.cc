@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -9,6 +10,7 @@
 #include "common/checked.h"
 #include "common/human.h"
 #include "common/log.h"
+#include "common/status_macros.h"
 
 namespace switchyard::worker {
 
@@ -31,6 +33,16 @@ HostBuffer::~HostBuffer() {
     LogWarning("a host buffer stays registered: ", status.ToString());
   }
   munmap(data_, bytes_);
+}
+
+absl::Status UploadBesideWeights(Device& device, void* to, const void* from, uint64_t bytes,
+                                 StreamHandle stream) {
+  for (uint64_t at = 0; at < bytes; at += kBesideWeightsBytes) {
+    RETURN_IF_ERROR(device.Upload(static_cast<std::byte*>(to) + at,
+                                  static_cast<const std::byte*>(from) + at,
+                                  std::min(kBesideWeightsBytes, bytes - at), stream));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace switchyard::worker

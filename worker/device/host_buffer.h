@@ -29,4 +29,13 @@ class HostBuffer {
   uint64_t bytes_;
 };
 
+// Of one upload at most, so that the device's own threads read it from a HostBuffer
+// (kFewBytes of worker/device/cuda_upload.h).
+constexpr uint64_t kBesideWeightsBytes = uint64_t{1} << 20;
+
+// Device::Upload in pieces of that size: the copy engine would bring more than that behind all
+// weights that are on their way, and what comes next in the stream with it.
+absl::Status UploadBesideWeights(Device& device, void* to, const void* from, uint64_t bytes,
+                                 StreamHandle stream);
+
 }  // namespace switchyard::worker

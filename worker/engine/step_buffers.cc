@@ -91,16 +91,18 @@ StepBuffers::StepBuffers(Device& device, StepCapacity largest, std::byte* device
 
 void StepBuffers::Begin(StepCapacity step) {
   SY_CHECK(step.rows <= largest_.rows && step.sequences <= largest_.sequences);
-  const StepCapacity capacity = step.rows <= small_.rows ? small_ : largest_;
-  input_bytes_ = StepInputBytes(capacity);
+  const StepCapacity capacity = step.rows <= small_.rows ? small_ : step;
   host_inputs_ = CarveStepInputs(host_->data(), capacity);
   inputs_ = CarveStepInputs(device_memory_, capacity);
   host_outputs_ = CarveStepOutputs(host_->data() + StepInputBytes(largest_), capacity);
   outputs_ = CarveStepOutputs(device_memory_ + StepInputBytes(largest_), capacity);
 }
 
-absl::Status StepBuffers::Upload() {
-  return device_.Upload(device_memory_, host_->data(), input_bytes_, device_.compute_stream());
+absl::Status StepBuffers::Upload(int32_t logit_rows) {
+  const auto* end = reinterpret_cast<const std::byte*>(host_inputs_.sampling + logit_rows);
+  const auto bytes = static_cast<uint64_t>(end - host_->data());
+  return UploadBesideWeights(device_, device_memory_, host_->data(), bytes,
+                             device_.compute_stream());
 }
 
 absl::Status StepBuffers::Download(int32_t logit_rows, bool logprobs, int32_t top) {

@@ -2,9 +2,9 @@
 
 // What the host sends to the device for one step and gets back: two sets on the host, so that the
 // next step can be filled in while one is on its way. On the device all steps use the same place,
-// since they run one after the other: a captured graph finds its inputs there. It has one of two
-// layouts, a small one for steps of few rows, so that a decode step uploads no more than it needs,
-// and one for the largest step.
+// since they run one after the other: a captured graph finds its inputs there. Steps of few rows
+// have one layout, which graphs rely on; any other has that of its own rows, so that it uploads no
+// more than it needs: 12 bytes a row, and 56 more of each that has logits.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +33,7 @@ struct StepInputs {
   int32_t* sequence_row = nullptr;           // [S + 1]
   int32_t* sequence_length = nullptr;        // [S]
   int32_t* logit_row = nullptr;              // [T]
-  kernels::SamplingRow* sampling = nullptr;  // [T]
+  kernels::SamplingRow* sampling = nullptr;  // [T], last: few of its rows are used
 };
 
 struct StepOutputs {
@@ -59,7 +59,7 @@ class StepBuffers {
     return StepInputBytes(largest) + StepOutputBytes(largest);
   }
 
-  // Chooses the layout for a step of this size. The step before in this set has been read.
+  // Lays out a step of this size. The step before in this set has been read.
   void Begin(StepCapacity step);
   const StepInputs& host_inputs() const { return host_inputs_; }
   const StepInputs& inputs() const { return inputs_; }     // on the device
@@ -72,7 +72,8 @@ class StepBuffers {
   }
   int32_t* table_staging() const { return table_staging_; }
 
-  absl::Status Upload();
+  // All inputs, of which so many rows have logits.
+  absl::Status Upload(int32_t logit_rows);
   absl::Status Download(int32_t logit_rows, bool logprobs, int32_t top);
 
  private:
@@ -83,7 +84,6 @@ class StepBuffers {
   const StepCapacity largest_, small_;
   std::byte* const device_memory_;
   const std::unique_ptr<HostBuffer> host_;  // inputs, outputs, block tables
-  uint64_t input_bytes_ = 0;
   StepInputs host_inputs_, inputs_;
   StepOutputs host_outputs_, outputs_;
   int32_t* table_staging_ = nullptr;

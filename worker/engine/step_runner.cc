@@ -215,7 +215,8 @@ absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCa
   Assemble(launched);
 
   RETURN_IF_ERROR(kv_store_->UploadTables(cache, launched.buffers->table_staging()));
-  RETURN_IF_ERROR(launched.buffers->Upload());
+  // Padding draws, too, and nobody reads it.
+  RETURN_IF_ERROR(launched.buffers->Upload(std::max(launched.logit_rows, launched.decode_size)));
   RETURN_IF_ERROR(Forward(launched));
   RETURN_IF_ERROR(launched.buffers->Download(launched.logit_rows, launched.logprobs, launched.top));
   ASSIGN_OR_RETURN(launched.done, device_.Record(stream));
@@ -249,7 +250,7 @@ absl::Status StepRunner::CaptureOne(int32_t size) {
   padding.buffers = buffers_[next_buffers_].get();
   padding.buffers->Begin({size, size});
   Assemble(padding);
-  RETURN_IF_ERROR(padding.buffers->Upload());
+  RETURN_IF_ERROR(padding.buffers->Upload(size));
   return graphs_->CaptureOne(size);
 }
 

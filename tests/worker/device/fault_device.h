@@ -4,6 +4,7 @@
 // whose uploads can be held up. It counts its graphs, and can make some of recorded calls where the
 // device has none.
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -56,6 +57,21 @@ class Faults {
   uint64_t committed() const {
     std::lock_guard<std::mutex> lock(mu_);
     return committed_;
+  }
+
+  // The largest upload of all so far, and all of them together.
+  uint64_t largest_upload() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return largest_upload_;
+  }
+  uint64_t uploaded() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return uploaded_;
+  }
+  void CountUpload(uint64_t bytes) {
+    std::lock_guard<std::mutex> lock(mu_);
+    largest_upload_ = std::max(largest_upload_, bytes);
+    uploaded_ += bytes;
   }
 
   // Of graphs. Only the engine's thread, and the test while that rests.
@@ -132,6 +148,7 @@ class Faults {
   uint64_t committed_ = 0;
   uint64_t allocated_ = 0;
   std::string launched_;
+  uint64_t largest_upload_ = 0, uploaded_ = 0;
   std::map<const void*, uint64_t> registered_;
 };
 
@@ -196,6 +213,7 @@ class FaultDevice final : public Device {
     return faults_.records_streams ? &faults_ : device_->reading_stream();
   }
   absl::Status Upload(void* to, const void* from, uint64_t bytes, StreamHandle stream) override {
+    faults_.CountUpload(bytes);
     RETURN_IF_ERROR(faults_.PassUpload(bytes));
     if (faults_.records_streams) faults_.RecordStream(stream == &faults_ ? 'r' : 'c');
     return device_->Upload(to, from, bytes, stream);
