@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/status_macros.h"
+#include "worker/device/host_buffer.h"
 
 namespace switchyard::worker {
 
@@ -119,7 +120,7 @@ absl::Status KvStore::Save(const KvCache& cache, int32_t slot, std::byte* host) 
 
 absl::Status KvStore::Load(const KvCache& cache, int32_t slot, const std::byte* host) {
   return ForEachRun(cache, slot, [&](std::byte* block, uint64_t offset, uint64_t bytes) {
-    return device_.Upload(block, host + offset, bytes, device_.compute_stream());
+    return UploadBesideWeights(device_, block, host + offset, bytes, device_.compute_stream());
   });
 }
 

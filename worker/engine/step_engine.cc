@@ -107,6 +107,11 @@ bool StepEngine::Iterate() {
     ReadStep();
     progress = true;
   }
+  if (on_their_way_.empty() && !restored_.empty()) {
+    // No step follows that would tell when it has been read.
+    device_.Synchronize(device_.compute_stream()).IgnoreError();
+    DropRestored(restored_);
+  }
   PublishStats();
   if (!events_.empty()) sink_.OnEvents(events_.Take());
   Report();
@@ -244,6 +249,7 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
     return;
   }
   launched->started = clock_.Now();
+  launched->restored = std::exchange(restored_, {});
   for (const SequenceRows& each : launched->rows) {
     Sequence& sequence = *each.sequence;
     sequence.computed = each.end;
@@ -290,6 +296,7 @@ void StepEngine::ReadStep() {
   Launched launched = std::move(on_their_way_.front());
   on_their_way_.pop_front();
   const absl::Status status = runner_->Await(launched);
+  DropRestored(launched.restored);
   const Nanos now = clock_.Now();
   stats_.StepFinished(now);
   if (!on_their_way_.empty()) {

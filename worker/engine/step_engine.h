@@ -69,6 +69,7 @@ class StepEngine final : public Engine {
   void Pause(Sequence& sequence);
   std::unique_ptr<PausedKv> SaveKv(const Sequence& sequence);
   absl::Status Resume(Sequence& sequence);
+  void DropRestored(std::vector<std::unique_ptr<PausedKv>>& restored);
   void Report();
 
   // Steps (step_engine.cc).
@@ -106,7 +107,9 @@ class StepEngine final : public Engine {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<LeaseKeeper> lease_;
   std::deque<Launched> on_their_way_;
-  uint64_t host_kv_bytes_ = 0;  // of paused sequences
+  // Of sequences that have come back: the next step's stream may still be reading it.
+  std::vector<std::unique_ptr<PausedKv>> restored_;
+  uint64_t host_kv_bytes_ = 0;  // of paused sequences, and of these
 };
 
 }  // namespace switchyard::worker

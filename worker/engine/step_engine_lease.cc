@@ -85,7 +85,8 @@ std::unique_ptr<PausedKv> StepEngine::SaveKv(const Sequence& sequence) {
   return kv;
 }
 
-// On an error it is still paused.
+// Waits for no copy: the next step comes behind it, in the same stream. On an error it is still
+// paused.
 absl::Status StepEngine::Resume(Sequence& sequence) {
   std::unique_ptr<PausedKv> kv = std::move(sequence.paused_kv);
   sequences_.Start(sequence);
@@ -93,18 +94,25 @@ absl::Status StepEngine::Resume(Sequence& sequence) {
     RETURN_IF_ERROR(runner_->UploadTokens(sequence));
     if (kv == nullptr) return absl::OkStatus();
     RETURN_IF_ERROR(cache_->Reserve(sequence.slot, kv->spans));
-    RETURN_IF_ERROR(runner_->kv_store().Load(*cache_, sequence.slot, kv->memory->data()));
-    return device_.Synchronize(device_.compute_stream());
+    return runner_->kv_store().Load(*cache_, sequence.slot, kv->memory->data());
   };
   if (absl::Status status = restore(); !status.ok()) {
+    device_.Synchronize(device_.compute_stream())
+        .IgnoreError();  // it may go before it is tried again
     cache_->Free(sequence.slot);
     sequences_.PutBack(sequence);
     sequence.paused_kv = std::move(kv);
     return status;
   }
-  if (kv != nullptr) host_kv_bytes_ -= kv->bytes;
+  if (kv != nullptr) restored_.push_back(std::move(kv));
   events_.Of(sequence.request.id).resumed = true;
   return absl::OkStatus();
+}
+
+// The stream has passed what reads it.
+void StepEngine::DropRestored(std::vector<std::unique_ptr<PausedKv>>& restored) {
+  for (const auto& each : restored) host_kv_bytes_ -= each->bytes;
+  restored.clear();
 }
 
 void StepEngine::Report() { lease_->Report(Counts(), clock_.Now(), sink_); }

@@ -61,7 +61,7 @@ absl::Status StepRunner::UploadTokens(const Sequence& sequence) {
       reinterpret_cast<int32_t*>(static_cast<std::byte*>(memory_->data()) + fixed_.tokens) + offset;
   const uint64_t bytes = sequence.tokens.size() * sizeof(int32_t);
   std::memcpy(staging, sequence.tokens.data(), bytes);
-  return device_.Upload(table, staging, bytes, device_.compute_stream());
+  return UploadBesideWeights(device_, table, staging, bytes, device_.compute_stream());
 }
 
 // ---- A step's inputs

@@ -41,6 +41,8 @@ struct Launched {
   bool logprobs = false;
   int32_t top = 0;
   Nanos started = 0;
+  // What sequences that have come back were copied from, in front of this step: kept until it ends.
+  std::vector<std::unique_ptr<PausedKv>> restored;
   std::unique_ptr<Event> done;
 };
 

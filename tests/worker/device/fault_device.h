@@ -5,6 +5,7 @@
 // device has none.
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -73,6 +74,9 @@ class Faults {
     largest_upload_ = std::max(largest_upload_, bytes);
     uploaded_ += bytes;
   }
+
+  // How often somebody has waited for all of a stream's work.
+  std::atomic<int> synchronized = 0;
 
   // Of graphs. Only the engine's thread, and the test while that rests.
   bool fail_captures = false;
@@ -232,7 +236,10 @@ class FaultDevice final : public Device {
   absl::Status Wait(StreamHandle stream, Event& event) override {
     return device_->Wait(stream, event);
   }
-  absl::Status Synchronize(StreamHandle stream) override { return device_->Synchronize(stream); }
+  absl::Status Synchronize(StreamHandle stream) override {
+    ++faults_.synchronized;
+    return device_->Synchronize(stream);
+  }
   bool has_graphs() const override { return tape_ != nullptr || device_->has_graphs(); }
   absl::StatusOr<std::unique_ptr<Graph>> Capture(
       StreamHandle stream, const std::function<absl::Status()>& launch) override {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "tests/worker/device/resident_memory.h"
 #include "tests/worker/engine/engine_harness.h"
@@ -212,6 +213,48 @@ TEST_P(LeaseTest, PauseTakesEffectAtOnceAndChangesNoBit) {
     EXPECT_EQ(h().of(id).paused, 1);
     EXPECT_EQ(h().of(id).resumed, 1);
   }
+  EXPECT_EQ(last().host_kv_bytes, 0u);
+}
+
+// The next step comes behind the copies in the stream; the engine itself waits for nothing.
+TEST_P(LeaseTest, ResumingWaitsForNoCopyAndKeepsWhatItReads) {
+  h().GrantAll();
+  for (RequestId id = 1; id <= 3; ++id) Submit(id, 100, 80);
+  RunUntilTokens(3, 10);
+  h().TakeAll(/*pause=*/true);
+  h().Settle();
+  const uint64_t paused = last().host_kv_bytes;
+  ASSERT_GT(paused, 0u);
+  const uint64_t registered = h().faults().registered();
+  const int synchronized = h().faults().synchronized;
+  bool resumed = false;
+  ops_.on_step = [&](const kernels::StepRows&) {
+    if (!std::exchange(resumed, true)) {
+      EXPECT_EQ(h().faults().synchronized, synchronized);
+      EXPECT_EQ(h().faults().registered(), registered) << "the device may be reading it";
+      EXPECT_EQ(last().host_kv_bytes, paused);
+    }
+    return kernels::OpError{};
+  };
+  h().GrantAll();
+  h().Settle();
+  EXPECT_TRUE(resumed);
+  EXPECT_LE(h().faults().registered(), registered - paused);
+  EXPECT_EQ(last().host_kv_bytes, 0u);
+  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
+}
+
+TEST_P(LeaseTest, HostMemoryComesBackThoughTheResumedStepFails) {
+  h().GrantAll();
+  Submit(1, 100, 80);
+  RunUntilTokens(1, 10);
+  h().TakeAll(/*pause=*/true);
+  h().Settle();
+  ASSERT_GT(last().host_kv_bytes, 0u);
+  ops_.on_step = [](const kernels::StepRows&) { return kernels::OpError{"no such kernel"}; };
+  h().GrantAll();
+  h().Settle();
+  EXPECT_EQ(h().of(1).end, SequenceEnd::kError);
   EXPECT_EQ(last().host_kv_bytes, 0u);
 }
 
