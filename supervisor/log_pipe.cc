@@ -1,30 +1,23 @@
 #include "supervisor/log_pipe.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
 
 namespace switchyard::supervisor {
 namespace {
 
 constexpr size_t kKeptLines = 20;
-// With a name before it, it is within PIPE_BUF: if a pipe has room at all, then for that.
 constexpr size_t kLongestLine = 4000;
 // As much as a pipe holds: all that a worker which has ended left behind, and one that never pauses
 // does not keep the loop to itself.
 constexpr size_t kMostAtOnce = 64 << 10;
-
-// Whether standard error takes a line without making us wait: a terminal may be stopped, and the
-// reader of a pipe asleep.
-bool StderrHasRoom() {
-  pollfd polled = {STDERR_FILENO, POLLOUT, 0};
-  return ::poll(&polled, 1, 0) > 0;
-}
 
 }  // namespace
 
@@ -65,15 +58,11 @@ void LogPipe::TakeLine(std::string line) {
 }
 
 void LogPipe::Forward(const std::string& line) {
-  if (lost_lines_ > 0 && StderrHasRoom()) {
-    std::fprintf(stderr, "[%s] (%zu lines lost: standard error took no more)\n", name_.c_str(),
-                 std::exchange(lost_lines_, 0));
+  if (lost_lines_ > 0 && ForwardLine(absl::StrCat("[", name_, "] (", lost_lines_,
+                                                  " lines lost: standard error took no more)"))) {
+    lost_lines_ = 0;
   }
-  if (lost_lines_ > 0 || !StderrHasRoom()) {
-    ++lost_lines_;
-  } else {
-    std::fprintf(stderr, "[%s] %s\n", name_.c_str(), line.c_str());
-  }
+  if (lost_lines_ > 0 || !ForwardLine(absl::StrCat("[", name_, "] ", line))) ++lost_lines_;
 }
 
 }  // namespace switchyard::supervisor

@@ -7,10 +7,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "supervisor/check_command.h"
 #include "supervisor/config_check.h"
@@ -27,7 +29,7 @@ constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
 
 int Fail(const absl::Status& status, int code = kFailed) {
-  std::fprintf(stderr, "switchyard-supervisor: %s\n", std::string(status.message()).c_str());
+  PrintError(absl::StrCat("switchyard-supervisor: ", status.message()));
   return code;
 }
 
@@ -88,14 +90,19 @@ int Main(int argc, char** argv) {
   std::vector<StoredDescriptor> stored = TakeStoredDescriptors();
   // Before anything that may start threads, the GPUs' driver for one: they inherit the mask.
   HeldSignals signals;
-  if (options.check) signals.PassOn();
+  std::optional<BackgroundLog> log;
+  if (options.check) {
+    signals.PassOn();
+  } else {
+    std::signal(SIGPIPE, SIG_IGN);
+    log.emplace();
+  }
   const auto budget = ConfiguredBudget(options.config);
   if (!budget.ok()) return Fail(budget.status(), CodeOf(budget.status()));
   const absl::Status room = options.other_machine ? absl::OkStatus() : CheckMemory(*budget);
   if (!room.ok()) return Fail(room, CodeOf(room));
   if (options.check) return Check(options, *budget);
 
-  std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
   auto supervisor = Supervisor::Start(options, *budget, signals, std::move(stored));
   if (absl::IsCancelled(supervisor.status())) {  // a signal: a clean end

@@ -108,7 +108,8 @@ class Supervisor:
     """A supervisor process and a connection to it. A context manager."""
 
     def __init__(self, models=MODELS, worker=None, device="cpu=64MiB", host="256MiB", config="",
-                 env=None, args=(), state_dir=None, listen="127.0.0.1:0", nofile=None):
+                 env=None, args=(), state_dir=None, listen="127.0.0.1:0", nofile=None,
+                 stderr=None):
         self.directory = tempfile.mkdtemp(prefix="switchyard-e2e-")
         atexit.register(shutil.rmtree, self.directory, ignore_errors=True)
         self.state_dir = state_dir or os.path.join(self.directory, "state")
@@ -126,6 +127,7 @@ class Supervisor:
             command += ["--config", path]
         self.command = command
         self.nofile = nofile
+        self.stderr = stderr  # None: a file, for read_log
         self.pass_fds = ()
         self.process = None
         self.channel = None
@@ -135,9 +137,9 @@ class Supervisor:
         if self.nofile:  # the hard limit: the soft one is raised
             command = ["prlimit", f"--nofile={self.nofile}:{self.nofile}", *command]
         self.log = open(os.path.join(self.directory, "log"), "w+")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log,
-                                        env=self.environment, text=True,
-                                        pass_fds=self.pass_fds)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE,
+                                        stderr=self.stderr or self.log, env=self.environment,
+                                        text=True, pass_fds=self.pass_fds)
         line = self.process.stdout.readline()
         if not line.startswith("serving "):
             self.process.wait(10)

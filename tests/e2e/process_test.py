@@ -1,12 +1,15 @@
 """Processes and sockets: real supervisors, fake workers."""
 
+import fcntl
 import os
 import pathlib
+import pty
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -229,6 +232,59 @@ class EndTest(unittest.TestCase):
             s.generate("alpha")
             pids = s.worker_pids()
         self.assertFalse(any(map(alive, pids)))
+
+
+class StandardErrorTest(unittest.TestCase):
+    """One that takes nothing: whoever logs does not wait for it."""
+
+    def serve_and_end(self, stderr, take_nothing, take_again):
+        with fake(stderr=stderr) as s:
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            take_nothing()
+            for name in ("beta", "alpha"):
+                s.switch(name, timeout=5)
+                self.assertEqual(len(s.generate(name, timeout=5)[1]), 8)
+            take_again()
+            s.switch("beta", timeout=5)
+            take_nothing()
+            s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(5), 0)
+
+    def test_a_pipe_that_nobody_reads(self):
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+
+        def fill():
+            filling = os.open(f"/proc/self/fd/{write_end}", os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                while os.write(filling, b"."):
+                    pass
+            except BlockingIOError:
+                pass
+            os.close(filling)
+
+        def read():
+            nonlocal text
+            while text.count(b"default model: ") < 2:
+                text += os.read(read_end, 1 << 16)
+
+        text = b""
+        try:
+            self.serve_and_end(write_end, fill, read)
+        finally:
+            os.close(write_end)
+            os.close(read_end)
+        self.assertRegex(text, rb"(?s)default model: beta\n.*default model: alpha\n")
+
+    def test_a_terminal_that_is_stopped(self):
+        ours, theirs = pty.openpty()
+        # Ctrl-S, Ctrl-Q
+        try:
+            self.serve_and_end(theirs, lambda: termios.tcflow(theirs, termios.TCOOFF),
+                               lambda: termios.tcflow(theirs, termios.TCOON))
+        finally:
+            os.close(theirs)
+            os.close(ours)
 
 
 class WorkerLossTest(unittest.TestCase):
