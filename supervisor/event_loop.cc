@@ -63,8 +63,8 @@ class WatchImpl final : public EventLoop::Watch {
 class EventLoop::Impl {
  public:
   Impl() = default;
-  // asio gives signals their defaults back. One more that comes as the process ends, as an
-  // impatient operator's SIGTERM, would end it otherwise.
+  // asio gives signals their defaults back. One more that comes as the process ends, to have it
+  // reload say, would end it otherwise.
   ~Impl() {
     signal_sets_.clear();
     for (int signal : signals_) std::signal(signal, SIG_IGN);

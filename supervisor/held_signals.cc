@@ -4,6 +4,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace switchyard::supervisor {
 
 HeldSignals::HeldSignals() {
@@ -20,7 +22,17 @@ void HeldSignals::PassOn() {
   ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
+UniqueFd HeldSignals::Take() {
+  taken_ = true;
+  sigset_t mask = before_;
+  sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGINT);
+  ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+  return std::move(stop_);
+}
+
 HeldSignals::~HeldSignals() {
+  if (taken_) return;
   const timespec no_time{};
   if (stop_.valid()) {
     while (::sigtimedwait(&held_, nullptr, &no_time) > 0) {

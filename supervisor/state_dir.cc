@@ -124,7 +124,7 @@ absl::StatusOr<UniqueFd> StateDir::TryLock(const std::string& path, bool tempora
 
 // The lock file goes last of what is ours, and while we hold its lock: from then on another may
 // lock a new one, and everything in the directory is that one's.
-StateDir::~StateDir() {
+void StateDir::Remove() const {
   ::unlink(socket_path().c_str());
   ::unlink(LockPath(path_).c_str());
   if (ours_) ::rmdir(path_.c_str());  // fails if anything is in it

@@ -22,9 +22,10 @@ class StateDir {
  public:
   // ALREADY_EXISTS, with the pid, if another supervisor has it. Creates the directory (0700).
   static absl::StatusOr<std::unique_ptr<StateDir>> Lock(const std::string& path, bool temporary);
+  ~StateDir() { Remove(); }
   // Removes the socket and the lock, and the directory if it is temporary or Lock created it, and
-  // nothing else is in it.
-  ~StateDir();
+  // nothing else is in it: on any thread, just before the process ends.
+  void Remove() const;
 
   const std::string& path() const { return path_; }
   std::string socket_path() const { return path_ + "/switchyard.sock"; }

@@ -77,7 +77,7 @@ absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals,
   Serve();
   manager_.emplace(&loop_, router_.get());
   manager_->Start();
-  signals.PassOn();
+  HearStopSignals(signals);
   return absl::OkStatus();
 }
 
@@ -166,7 +166,6 @@ void Supervisor::Serve() {
   accept_loops_.push_back(std::make_unique<AcceptLoop>(
       &loop_, std::move(unix_listener_), unix_socket, &*connections_,
       [this](UniqueFd connection) { server_->AddUnixConnection(std::move(connection)); }));
-  loop_.OnSignals({SIGTERM, SIGINT}, [this](int) { OnStopSignal(); });
   loop_.OnSignals({SIGHUP}, [this](int) { OnReloadSignal(); });
 }
 
@@ -176,18 +175,23 @@ void Supervisor::OnReloadSignal() {
 }
 
 // The first signal drains, the second cuts the drain short, the third does not wait for anything.
-void Supervisor::OnStopSignal() {
-  ++stop_signals_;
-  if (stop_signals_ > 2) {
-    state_dir_.reset();
-    ::_exit(1);
-  }
+// What was promised holds for a loop that hangs, too.
+void Supervisor::HearStopSignals(HeldSignals& signals) {
   const v1::SupervisorConfig& config = options_.config;
-  const Nanos grace = stop_signals_ > 1 ? 0
-                                        : FromProto(config.has_shutdown_timeout(),
-                                                    config.shutdown_timeout(), kShutdownTimeout);
+  StopSignals::Options options;
+  options.grace =
+      FromProto(config.has_shutdown_timeout(), config.shutdown_timeout(), kShutdownTimeout);
+  options.after = kAfterDrain;
+  options.heard = [this, grace = options.grace](int nth) {
+    loop_.Post([this, nth, grace] { OnStopSignal(nth == 1 ? grace : 0); });
+  };
+  options.clean_up = [this] { state_dir_->Remove(); };
+  stop_signals_ = std::make_unique<StopSignals>(signals.Take(), std::move(options));
+}
+
+void Supervisor::OnStopSignal(Nanos grace) {
   manager_->Stopping(grace + kAfterDrain);
-  LogInfo(stop_signals_ > 1 ? "stopping now" : "stopping: draining what runs");
+  LogInfo(grace == 0 ? "stopping now" : "stopping: draining what runs");
   router_->Drain(grace, [this] {
     server_->RefuseCalls();
     loop_.Stop();
@@ -203,12 +207,13 @@ void Supervisor::Run() {
 // or of gRPC's, must not keep the process alive: the workers are gone already. What outlives the
 // process goes first.
 void Supervisor::ShutDownServer() {
-  accept_loops_.clear();
-  state_dir_.reset();
   std::thread([] {
     std::this_thread::sleep_for(kHardExit);
     ::_exit(0);
   }).detach();
+  stop_signals_.reset();
+  accept_loops_.clear();
+  state_dir_.reset();
   reloader_.reset();  // its planner may hang in a file system
   server_->Shutdown(kServerGrace);
 }

@@ -18,6 +18,7 @@
 #include "supervisor/server.h"
 #include "supervisor/service_manager.h"
 #include "supervisor/state_dir.h"
+#include "supervisor/stop_signals.h"
 #include "supervisor/worker_launcher.h"
 
 namespace switchyard::supervisor {
@@ -28,7 +29,7 @@ class Supervisor {
  public:
   // Locks, listens, reads the catalog and starts: in that order, so that a second supervisor is
   // refused before it touches anything. CANCELLED, with nothing left behind, if SIGTERM or SIGINT
-  // comes while models are planned; `signals` are passed on when it serves. `stored` is what the
+  // comes while models are planned; `signals` are taken when it serves. `stored` is what the
   // service manager kept of the supervisor before; until the catalog is read it keeps that.
   static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const Options& options,
                                                            const Budget& budget,
@@ -50,7 +51,8 @@ class Supervisor {
   void WatchGpus(const Budget& budget);
   void Serve();
   void OnReloadSignal();
-  void OnStopSignal();
+  void HearStopSignals(HeldSignals& signals);
+  void OnStopSignal(Nanos grace);
   void ShutDownServer();
 
   const Options options_;
@@ -70,7 +72,7 @@ class Supervisor {
   std::optional<ServiceManager> manager_;
   std::optional<ConnectionCount> connections_;
   std::vector<std::unique_ptr<AcceptLoop>> accept_loops_;
-  int stop_signals_ = 0;
+  std::unique_ptr<StopSignals> stop_signals_;
 };
 
 }  // namespace switchyard::supervisor

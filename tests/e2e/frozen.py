@@ -72,3 +72,22 @@ class Unreapable(Frozen):
 
     def release(self):
         self._released.set()
+
+
+class FrozenChild(Frozen):
+    """The first thread of a child of ours."""
+
+    def __init__(self, pid):
+        self._ended = threading.Event()
+        super().__init__(pid)
+
+    def _await_end(self):
+        # Nobody else may wait for it meanwhile.
+        self._status = os.waitpid(self._tid, WALL)[1]
+        self._ended.set()
+
+    def exit_status(self, timeout):
+        """None: it has not ended within that time."""
+        if not self._ended.wait(timeout):
+            return None
+        return os.waitstatus_to_exitcode(self._status)

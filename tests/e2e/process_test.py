@@ -15,11 +15,21 @@ import time
 import unittest
 
 import bare_http2
-from frozen import Unreapable
+from frozen import FrozenChild, Unreapable
 from harness import (BIN, FakeModels, alive, children, code_of, control, end_of, fake, first_token,
                      grpc, inference, model, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
+
+
+def is_pending(pid, sig):
+    """Whether a signal that was sent to a process has not been taken yet."""
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            sets = [int(line.split()[1], 16) for line in f if line.startswith("ShdPnd:")]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return False
+    return bool(sets) and bool(sets[0] >> (sig - 1) & 1)
 
 
 class StartTest(unittest.TestCase):
@@ -214,6 +224,37 @@ class EndTest(unittest.TestCase):
             self.assertEqual(s.process.wait(15), 0)
             self.assertLess(time.monotonic() - start, 2)
             self.assertIn(f"the worker of alpha (pid {pid}) was killed and does not end", s.read_log())
+
+    def hang(self, s):
+        """The thread of the event loop, which stands still from now on."""
+        try:
+            return FrozenChild(s.process.pid)
+        except PermissionError as error:
+            self.skipTest(f"CAP_SYS_PTRACE is missing: {error}")
+
+    def end_of_frozen(self, s, frozen, timeout):
+        status = frozen.exit_status(timeout)
+        if status is None:
+            s.process.kill()
+            frozen.exit_status(10)
+        self.assertEqual(status, 1)
+        self.assertFalse(os.path.exists(s.state_dir))
+
+    def test_a_loop_that_hangs_ends_in_time(self):
+        with fake(config="shutdown_timeout { nanos: 200000000 }") as s:
+            frozen = self.hang(s)
+            s.process.send_signal(signal.SIGTERM)
+            self.end_of_frozen(s, frozen, 5)
+            self.assertIn("not everything has ended in time", s.read_log())
+
+    def test_a_third_signal_ends_a_loop_that_hangs_at_once(self):
+        with fake() as s:
+            frozen = self.hang(s)
+            for _ in range(3):
+                s.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: not is_pending(s.process.pid, signal.SIGTERM),
+                         what="the signal to be heard")
+            self.end_of_frozen(s, frozen, 5)
 
     def test_no_orphans(self):
         with fake() as s:
