@@ -280,6 +280,7 @@ class Router::Impl {
   void FinishSwap(DeviceSlot& device);
   void AbortSwap(DeviceSlot& device);
   bool Drains(const ModelRecord& model) const;
+  bool ComesIn(const ModelRecord& model) const;
   bool VictimsDrain(const Swap& swap) const;
   void NoteForeign(DeviceSlot& device);
   bool StopsGrowth(const Demand& demand) const;

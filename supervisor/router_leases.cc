@@ -292,7 +292,7 @@ void Router::Impl::NoteRate(ModelRecord& model) {
 void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
   DeviceSlot& device = DeviceOf(model);
   const LeaseEntry lease = LeaseOf(model);
-  const bool swap = device.swap && device.swap->model == model.name() && device.swap->growing;
+  const bool swap = ComesIn(model);
   if (lease.held.Covers(lease.granted)) {
     NoteRate(model);
     if (lease.held.weights > model.lease.before.weights) model.failures.stuck_growths = 0;

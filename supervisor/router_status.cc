@@ -25,7 +25,7 @@ v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
                       !model.needs.Whole(LeaseOf(model).granted) &&
                       std::max<size_t>(model.running, model.worker.running) > 0;
   if (drains || (model.leave != Leave::kNo && model.running > 0)) return v1::DRAINING;
-  if (Resident(model)) return v1::RESIDENT;
+  if (Resident(model) && !ComesIn(model)) return v1::RESIDENT;
   if (lease.motion == Motion::kGrow) return v1::LOADING;
   const bool warm = model.master.phase == MasterSlot::Phase::kComplete && model.master.attached &&
                     !model.host.streamed;

@@ -225,6 +225,12 @@ bool Router::Impl::Drains(const ModelRecord& model) const {
          std::max<size_t>(model.running, model.worker.running) > 0;
 }
 
+// Whether there was room for the model, and its lease grows.
+bool Router::Impl::ComesIn(const ModelRecord& model) const {
+  const std::optional<Swap>& swap = DeviceOf(model).swap;
+  return swap && swap->growing && swap->model == model.name();
+}
+
 bool Router::Impl::VictimsDrain(const Swap& swap) const {
   return std::any_of(swap.victims.begin(), swap.victims.end(), [this](const std::string& name) {
     const ModelRecord* victim = Find(name);

@@ -57,7 +57,9 @@ void Router::Impl::PumpSwitches() {
     // What is streamed is only read on the way to the device, unless it has to be made first.
     op.filled_master |= model.master.phase == MasterSlot::Phase::kFilling &&
                         (!model.host.streamed || model.master.done > 0);
-    if (Resident(model) && model.leave == Leave::kNo) {
+    // What comes in by a swap of its own FinishSwap tells: a worker holds memory for weights that
+    // are still being copied into it.
+    if (Resident(model) && model.leave == Leave::kNo && !ComesIn(model)) {
       ready.push_back(op.model);
     } else {
       Tell(op, EventOf(op));

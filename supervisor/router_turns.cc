@@ -292,9 +292,7 @@ void Router::Impl::RefuseHopeless(ModelRecord& model) {
 // the device or to its master.
 bool Router::Impl::HeldUp(const ModelRecord& model, bool resident) const {
   if (resident || !Ready(model)) return !resident;
-  const std::optional<Swap>& swap = DeviceOf(model).swap;
-  const bool comes = swap && swap->growing && swap->model == model.name();
-  return !comes && model.master.phase != MasterSlot::Phase::kFilling;
+  return !ComesIn(model) && model.master.phase != MasterSlot::Phase::kFilling;
 }
 
 void Router::Impl::KeepMeter(ModelRecord& model) {

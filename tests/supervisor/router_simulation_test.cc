@@ -88,6 +88,7 @@ class Simulation {
     rules.more_fixed = more_fixed_;
     rules.validates = seed % 5 == 0 ? 50 * kMillisecond : 0;
     rules.launches_ahead = seed % 2 == 0;
+    rules.tells_early = seed % 4 < 2;
     rules.prompt_steps = seed % 4 == 3 ? 20 : 0;
     rules.faults.lacks_blocks = seed % 3 == 1 ? 0.02 : 0;
     rules.faults.checkpoint_changes = seed % 7 == 0 ? 0.2 : 0;

@@ -55,6 +55,25 @@ TEST_F(RouterSwitches, TheOneThatBroughtItsModelInHasATurn) {
   EXPECT_GT(Now() - then, 1900 * kMillisecond);
 }
 
+// A worker holds memory for weights before they have been copied into it.
+TEST_F(RouterSwitches, IsReadyWhenItsWeightsHaveArrived) {
+  rules_.tells_early = true;
+  Begin(150 * kMiB);
+  Settle();
+  h_->world.rules.faults.slow_ack = 1;
+  auto op = h_->Switch("a");
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").resident_bytes() == 80 * kMiB; }));
+  EXPECT_EQ(op->finishes, 0);
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::LOADING);
+  ASSERT_TRUE(Done(op));
+  EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+  const Nanos then = Now();
+  h_->world.rules.faults.slow_ack = 0;
+  auto waits = h_->Generate("b", 1);
+  ASSERT_TRUE(Done(waits));
+  EXPECT_GT(Now() - then, 1900 * kMillisecond) << "its turn begins when it is ready";
+}
+
 // A swap takes 2 s, so a switch takes 6 of everybody's time.
 TEST_F(RouterSwitches, TwoThatAreAskedForInTurnsLeaveAThirdItsOwn) {
   Begin(150 * kMiB);

@@ -51,6 +51,7 @@ struct WorldRules {
   uint64_t more_fixed = 0;           // that a worker asks for beyond its plan
   double bytes_per_second = 0;       // of a growing lease; 0: as fast as it is acknowledged
   bool launches_ahead = false;  // as on a GPU: who is paused is told a last token by the same event
+  bool tells_early = false;     // of its last weights as held, before they have been copied
 };
 
 class FakeWorld;

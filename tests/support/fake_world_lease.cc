@@ -61,7 +61,8 @@ void FakeWorker::Follow() {
     const uint64_t piece = NextPiece();
     held_.weights += piece;
     if (held_.weights == target_.weights) held_.kv = target_.kv;
-    settled_ = held_ == target_;
+    const bool copies = world_->rules.tells_early && piece > 0;
+    settled_ = held_ == target_ && !copies;
     if (settled_ && grows_since_ > 0) world_->swapping += world_->timers.Now() - grows_since_;
     TellLease(settled_, "");
     Wake();
