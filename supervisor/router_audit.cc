@@ -32,6 +32,11 @@ std::string AuditCounts(const State& state, const ModelRecord& model) {
 std::string Router::Impl::Audit() const {
   for (const auto& [name, model] : state_.models) {
     if (std::string wrong = AuditCounts(state_, *model); !wrong.empty()) return wrong;
+    const LeaseEntry lease = LeaseOf(*model);
+    const bool rests = Ready(*model) && model->lease.motion == Motion::kRest;
+    if (rests && lease.held.kv < lease.granted.kv) {
+      return absl::StrCat(name, " is charged for KV that it does not hold");
+    }
     const WaitMeter& meter = model->clock.meter;
     if (!meter.runs() || state_.ending) continue;
     const std::optional<Nanos> due = meter.FirstDue(model->ages, Now());

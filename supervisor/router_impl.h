@@ -224,7 +224,9 @@ class Router::Impl {
   void GiveBack(ModelRecord& victim);
   std::vector<std::string> WhyNotPaused(size_t device) const;
   void OnLease(ModelRecord& model, const v1::LeaseStatus& status);
-  void OnShrunk(ModelRecord& model);
+  void NoteLostKv(ModelRecord& model, const std::string& error);
+  void PoolFailed(ModelRecord& model, const std::string& why);
+  void OnShrunk(ModelRecord& model, const std::string& error);
   void NoteRate(ModelRecord& model);
   void OnGrown(ModelRecord& model, const std::string& error);
   void Sleep(ModelRecord& model);

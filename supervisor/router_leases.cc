@@ -7,13 +7,21 @@
 #include "absl/strings/str_cat.h"
 #include "common/human.h"
 #include "common/log.h"
+#include "supervisor/backoff.h"
 #include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
 #include "supervisor/signs_of_life.h"
 
 namespace switchyard::supervisor {
 
+namespace {
+
 constexpr Nanos kLeaseStuck = 60 * kSecond;  // a motion without progress
+
+// What a worker said.
+std::string Reason(const std::string& error) { return error.empty() ? "no reason given" : error; }
+
+}  // namespace
 
 LeaseEntry Router::Impl::LeaseOf(const ModelRecord& model) const {
   return DeviceOf(model).ledger.Get(model.name());
@@ -252,7 +260,8 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
     const uint64_t most = state_.host.paused(model.name()) + state_.host.free();
     state_.host.SetPaused(model.name(), std::min(status.host_kv_bytes(), most));
   }
-  if (held != before.held && lease.motion != Motion::kRest) WatchLease(model);
+  if (lease.motion == Motion::kRest) return NoteLostKv(model, status.error());
+  if (held != before.held) WatchLease(model);
   if (!settled) return;
   const Motion motion = lease.motion;
   lease.motion = Motion::kRest;
@@ -267,12 +276,39 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   } else if (motion == Motion::kGrow) {
     OnGrown(model, status.error());
   } else {
-    OnShrunk(model);
+    OnShrunk(model, status.error());
   }
 }
 
-void Router::Impl::OnShrunk(ModelRecord& model) {
-  if (!model.lease.ends_worker) return;
+// A pool takes memory when sequences need it. If there was none, the worker is content with what it
+// has, though it was granted more: the rest is not charged to it any longer, and it grows again as
+// any pool that is too small.
+void Router::Impl::NoteLostKv(ModelRecord& model, const std::string& error) {
+  const LeaseEntry lease = LeaseOf(model);
+  if (lease.held.kv >= lease.granted.kv) return;
+  const std::string why =
+      absl::StrCat(model.name(), " has ", HumanBytes(lease.held.kv), " of KV, not the ",
+                   HumanBytes(lease.granted.kv), " that it was granted on ",
+                   DeviceOf(model).ledger.device().name, ": ", Reason(error));
+  LogWarning(why);
+  PoolFailed(model, why);
+  Bytes left = lease.granted;
+  left.kv = lease.held.kv;
+  ShrinkTo(model, left, false, options_.drain_timeout);
+}
+
+// A larger pool is asked for again later and later: the next heartbeat will say that it is wanted.
+void Router::Impl::PoolFailed(ModelRecord& model, const std::string& why) {
+  LeaseSlot& lease = model.lease;
+  model.failures.Note(why, Now());
+  lease.pool_failures = FailuresAfter(lease.pool_failures, Now() - lease.pool_failed_at);
+  lease.pool_failed_at = Now();
+  const double jitter = BackoffJitter(model.name(), static_cast<uint64_t>(lease.pool_failures));
+  lease.pool_not_before = Now() + BackoffDelay(lease.pool_failures, jitter);
+}
+
+void Router::Impl::OnShrunk(ModelRecord& model, const std::string& error) {
+  if (!model.lease.ends_worker) return NoteLostKv(model, error);
   model.lease.ends_worker = false;
   if (model.worker.running > 0 || model.worker.paused > 0 || model.running > 0) return;
   TakeBackWaiting(model);
@@ -302,17 +338,16 @@ void Router::Impl::OnGrown(ModelRecord& model, const std::string& error) {
     return;
   }
   // The grow failed: what it got goes back, what it had stays.
-  const absl::Status why = absl::ResourceExhaustedError(
-      absl::StrCat(model.name(), " got ", HumanBytes(lease.held.total()), " of ",
-                   HumanBytes(lease.granted.total()), " on ", device.ledger.device().name, ": ",
-                   error.empty() ? "no reason given" : error));
+  const absl::Status why = absl::ResourceExhaustedError(absl::StrCat(
+      model.name(), " got ", HumanBytes(lease.held.total()), " of ",
+      HumanBytes(lease.granted.total()), " on ", device.ledger.device().name, ": ", Reason(error)));
   LogWarning(why.message());
   const DeviceLedger& ledger = device.ledger;
   const Shortage shortage{ledger.over() > 0, ledger.foreign() + ledger.free()};
   Bytes before = Min(model.lease.before, lease.held);
   before.fixed = lease.held.fixed;  // comes back with the process only
   ShrinkTo(model, before, false, options_.drain_timeout);
-  if (!swap) return model.failures.Note(std::string(why.message()), Now());
+  if (!swap) return PoolFailed(model, std::string(why.message()));
   AbortSwap(device);
   GrowthFailed(model, shortage, why);
 }

@@ -96,6 +96,8 @@ void Router::Impl::NoteLoaded(ModelRecord& model) {
   if (std::exchange(failures.trial, false)) failures.failed = false;
   model.load_retry.Clear();
   model.lease.foreign_bound.reset();
+  model.lease.pool_failures = 0;
+  model.lease.pool_not_before = 0;
   model.told_no_room = false;
   model.opened = false;
 }

@@ -247,6 +247,10 @@ struct LeaseSlot {
   Nanos drain_until = 0;        // when that was or is tried first
   Alarm watch;                  // then the worker is taken to be stuck
 
+  int pool_failures = 0;     // of a resident model's pool, to grow or to keep what it got, in a row
+  Nanos pool_failed_at = 0;  // the last one
+  Nanos pool_not_before = 0;  // of the next growth
+
   // Sequences that outlasted a drain and could not be paused. As long as any of them runs, nobody
   // waits for them again.
   std::set<RequestId> outlasting;

@@ -73,7 +73,7 @@ SchedulerModel Router::Impl::ModelView(const ModelRecord& model) const {
   view.tenant.stays = outlasts && !model.lease.outlast_worker;
   view.tenant.unused = model.opened && lease.granted.OnlyFixed() && !view.tenant.paused;
   view.charge = lease.charge;
-  view.starved = model.worker.starved && Resident(model);
+  view.starved = model.worker.starved && Resident(model) && Now() >= model.lease.pool_not_before;
   view.settled = model.lease.motion == Motion::kRest || Opens(model);
   view.ending = model.worker.phase == Phase::kEnding || model.leave != Leave::kNo;
   view.quarantined = model.worker.quarantined;

@@ -91,6 +91,7 @@ class Simulation {
     rules.tells_early = seed % 4 < 2;
     rules.prompt_steps = seed % 4 == 3 ? 20 : 0;
     rules.faults.lacks_blocks = seed % 3 == 1 ? 0.02 : 0;
+    rules.faults.loses_kv = seed % 5 == 3 ? 0.02 : 0;
     rules.faults.checkpoint_changes = seed % 7 == 0 ? 0.2 : 0;
     // Workers that are stopped before Hello; and sometimes all start slowly, but for a minute at
     // most.

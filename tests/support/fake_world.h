@@ -31,6 +31,7 @@ struct Faults {
   double deaf = 0;      // from its start: see Deafen
   double sticks = 0;    // at one request or call: see StickAtNext
   double refuses_request = 0;
+  double loses_kv = 0;      // at each step: see LoseKv
   double lacks_blocks = 0;  // at each sequence's step: it is paused by its worker's own choice
   double damages = 0;       // what a request is computed with: its logits are not numbers
   double unkillable = 0;    // takes 25 s to be reaped
@@ -90,6 +91,8 @@ class FakeWorker {
   Nanos deafness() const;
   void Wedge() { wedged_ = true; }  // it lives, and runs no step any more
   void Break() { broken_ = true; }  // every step fails, as on a GPU with a context that is ruined
+  // Of its pool it could not take more than this when it was needed.
+  void LoseKv(uint64_t left);
   // One step that takes this long, as predicted; what it does for its lease it tells between steps.
   void StepFor(Nanos length);
   void Unwedge() {

@@ -71,6 +71,11 @@ void FakeWorker::Follow() {
   });
 }
 
+void FakeWorker::LoseKv(uint64_t left) {
+  held_.kv = std::min(held_.kv, left);
+  TellLease(settled_, "out of memory");
+}
+
 bool FakeWorker::GrowthFails() {
   if (world_->unloadable.count(model()) == 0) {
     return world_->Chance(world_->rules.faults.grow_fails);

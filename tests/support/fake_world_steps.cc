@@ -76,6 +76,10 @@ void FakeWorker::Step(Nanos took) {
   if (wedged_) return;
   if (world_->Chance(world_->rules.faults.dies_at_step)) return Die("bad step");
   if (Whole(held_)) {
+    const uint64_t spare = settled_ ? held_.kv - needs_.kv_smallest : 0;
+    if (spare > 0 && world_->Chance(world_->rules.faults.loses_kv)) {
+      LoseKv(needs_.kv_smallest + world_->Below(spare));
+    }
     v1::FromWorker message;
     std::vector<uint64_t> no_answer;
     bool stepped = false;
