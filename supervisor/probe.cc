@@ -9,11 +9,26 @@ namespace {
 
 constexpr uint64_t kLeast = 5 * kSecond;
 constexpr uint64_t kMostPredicted = 3600ull * kSecond;
+constexpr Nanos kBeat = kSecond / 2;  // from one heartbeat to the next
 
 }  // namespace
 
 Nanos LongestStep(uint64_t predicted_ns) {
   return static_cast<Nanos>(std::max(kLeast, std::min(predicted_ns, kMostPredicted) * 10));
+}
+
+bool StepWatch::Hangs(const v1::Heartbeat& beat, Nanos running, Nanos now) {
+  const Nanos longest = LongestStep(beat.step_predicted_ns());
+  const Nanos between = longest / 10;
+  if (running <= longest - between - kBeat) {
+    looked_at_ = 0;
+  } else if (looked_at_ == 0 || beat.steps() != steps_) {
+    steps_ = beat.steps();
+    looked_at_ = now;
+  } else {
+    return running > longest && now - looked_at_ >= between;
+  }
+  return false;
 }
 
 void Unproved::Could(bool could, Nanos now) {

@@ -17,6 +17,20 @@ namespace v1 = ::switchyard::v1;
 // it predicted, at least 5 s.
 Nanos LongestStep(uint64_t predicted_ns);
 
+// Finds out steps that hang. As everything else they are judged in two looks, a tenth of
+// LongestStep apart, which is as long as was predicted: the machine, or its container, may have
+// been stopped while its clock went on. The first look comes early, so that the second is none too
+// late.
+class StepWatch {
+ public:
+  // Whether the step that `beat` tells of hangs, of whose time `running` counts.
+  bool Hangs(const v1::Heartbeat& beat, Nanos running, Nanos now);
+
+ private:
+  uint64_t steps_ = 0;   // that had ended at the first look
+  Nanos looked_at_ = 0;  // then; 0: there was none
+};
+
 // The time in which a model could have proved itself and has not. It adds up: two models whose
 // workers run no step would else take turns for ever, neither of them resident for long enough to
 // be found out.

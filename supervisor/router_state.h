@@ -152,6 +152,7 @@ struct WorkerSlot {
   Unseen looks;
   Nanos looked_at = 0;  // the last time that it said so
   v1::Heartbeat heartbeat;
+  StepWatch step_watch;
   bool starved = false;  // sequences wait though the model is resident
   uint32_t running = 0;  // sequences, as last told
   uint32_t paused = 0;

@@ -78,6 +78,7 @@ void Router::Impl::Launch(ModelRecord& model) {
   worker.looks.clear();
   worker.look_watch.Clear();
   worker.heartbeat.Clear();
+  worker.step_watch = StepWatch();
   worker.running = worker.paused = 0;
   worker.host_kv = 0;
   worker.starved = false;
@@ -168,10 +169,10 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
             worker.paused != heartbeat.paused();
   worker.running = heartbeat.running();
   worker.paused = heartbeat.paused();
-  const auto longest = static_cast<uint64_t>(LongestStep(heartbeat.step_predicted_ns()));
   // A step may wait for weights that grow at a disk's rate; that growth has a watch of its own.
   const Nanos at_rest = model.lease.motion == Motion::kGrow ? 0 : Now() - model.lease.grown_at;
-  if (std::min(heartbeat.step_running_ns(), static_cast<uint64_t>(at_rest)) > longest) {
+  const uint64_t counts = std::min(heartbeat.step_running_ns(), static_cast<uint64_t>(at_rest));
+  if (worker.step_watch.Hangs(heartbeat, static_cast<Nanos>(counts), Now())) {
     KillUnhealthy(model, absl::StrCat("hung: a step has run for ",
                                       heartbeat.step_running_ns() / kMillisecond, " ms, predicted ",
                                       heartbeat.step_predicted_ns() / kMillisecond, " ms"));

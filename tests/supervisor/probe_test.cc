@@ -45,5 +45,53 @@ TEST(Probe, AStepMayTakeTenTimesItsPredictionAndFiveSeconds) {
   EXPECT_EQ(LongestStep(UINT64_MAX), 36000 * kSecond);
 }
 
+// What `watch` says of a step as beats tell of it, every half a second while it runs.
+class StepWatchTest : public ::testing::Test {
+ protected:
+  bool Beat(uint64_t steps, Nanos running, Nanos predicted = 0) {
+    v1::Heartbeat beat;
+    beat.set_steps(steps);
+    beat.set_step_predicted_ns(static_cast<uint64_t>(predicted));
+    return watch_.Hangs(beat, running, now_);
+  }
+  // When a step that never ends is found out, of that prediction.
+  Nanos FoundOut(Nanos predicted) {
+    Nanos running = 0;
+    for (; !Beat(7, running, predicted); running += kSecond / 2) now_ += kSecond / 2;
+    return running;
+  }
+  Nanos now_ = 100 * kSecond;
+  StepWatch watch_;
+};
+
+TEST_F(StepWatchTest, OneThatHangsIsFoundOutByTheFirstBeatAfterItsTime) {
+  EXPECT_EQ(FoundOut(0), 5'500 * kMillisecond);
+  EXPECT_EQ(FoundOut(2 * kSecond), 20'500 * kMillisecond);
+}
+
+TEST_F(StepWatchTest, OneThatAPauseOfTheMachineFellIntoHasTheTimeToEnd) {
+  EXPECT_FALSE(Beat(7, 60 * kSecond, 2 * kSecond));
+  now_ += 1'900 * kMillisecond;
+  EXPECT_FALSE(Beat(7, 62 * kSecond, 2 * kSecond));
+  EXPECT_FALSE(Beat(8, 60 * kSecond, 2 * kSecond)) << "another one, in another pause";
+  now_ += 2'000 * kMillisecond;
+  EXPECT_TRUE(Beat(8, 62 * kSecond, 2 * kSecond));
+}
+
+TEST_F(StepWatchTest, BeatsThatAreReadTogetherAreOneLook) {
+  EXPECT_FALSE(Beat(7, 6 * kSecond));
+  EXPECT_FALSE(Beat(7, 7 * kSecond));
+  now_ += kSecond / 2;
+  EXPECT_TRUE(Beat(7, 7 * kSecond));
+}
+
+TEST_F(StepWatchTest, OneThatGoesOnInTimeIsForgotten) {
+  EXPECT_FALSE(Beat(7, 60 * kSecond));
+  now_ += kSecond;
+  EXPECT_FALSE(Beat(7, kSecond)) << "it counts from when its weights were there";
+  now_ += kSecond;
+  EXPECT_FALSE(Beat(7, 6 * kSecond));
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -263,9 +263,31 @@ TEST_F(RouterHangs, AStepThatWaitsForAGrowthDoesNotHang) {
   tell_of_a_step(110 * kSecond);
   EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
   h_->RunFor(2 * kSecond);
+  h_->world.WorkerOf("a")->Hang();  // its own beats tell of no step
   tell_of_a_step(112 * kSecond);
   h_->RunFor(kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  tell_of_a_step(113 * kSecond);
+  h_->RunFor(kSecond);
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+}
+
+// A pause of the machine or the container: its clock went on, and nothing else did.
+TEST_F(RouterHangs, AStepThatAPauseFellIntoDoesNotHang) {
+  rules_.step = 3 * kSecond;
+  Begin(300 * kMiB);
+  Settle();
+  auto client = h_->Generate("a", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return client->tokens > 0; }));
+  for (int i = 0; i < 5; ++i) {
+    h_->RunFor(6 * kSecond);
+    h_->world.timers.Jump(60 * kSecond);
+  }
+  const uint32_t tokens = client->tokens;
+  h_->RunFor(6 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  EXPECT_GT(client->tokens, tokens);
+  h_->Cancel(client);
 }
 
 // A swap may wait for its bytes.

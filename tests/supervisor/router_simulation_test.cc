@@ -107,6 +107,7 @@ class Simulation {
     if (seed % 12 == 11) harness_->world.unloadable.insert(kBroken);
     catalog_ = std::move(catalog);
     if (seed % 8 < 2) Inherit();  // with more_fixed_ and without
+    WatchSteps();
   }
 
   Tally Count() const {
@@ -182,6 +183,20 @@ class Simulation {
       free -= image;
       harness_->router->Adopt(entry.model.name(), harness_->world.LeftOver(image));
     }
+  }
+
+  // No step takes longer than was predicted, whatever the clock does in between.
+  void WatchSteps() {
+    FakeWorld& world = harness_->world;
+    world.on_gone = [this, tell = world.on_gone](Incarnation id, const WorkerExit& exit) {
+      tell(id, exit);
+      for (const ModelEntry& entry : catalog_) {
+        const std::string last = harness_->StatusOf(entry.model.name()).last_failure();
+        if (last.find("a step has run for") != std::string::npos) {
+          harness_->world.on_violation(absl::StrCat("no step hangs: ", last));
+        }
+      }
+    };
   }
 
   // "" or how often a model has been tried that cannot be loaded. Whatever may forgive it gives it

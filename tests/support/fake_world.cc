@@ -124,6 +124,9 @@ void FakeWorker::Beat() {
   if (const Nanos now = world_->timers.Now(); now < long_step_until_) {
     beat.set_step_running_ns(static_cast<uint64_t>(now - long_step_from_));
     beat.set_step_predicted_ns(static_cast<uint64_t>(long_step_until_ - long_step_from_));
+  } else if (step_from_ > 0 && !wedged_) {
+    beat.set_step_running_ns(static_cast<uint64_t>(now - step_from_));
+    beat.set_step_predicted_ns(static_cast<uint64_t>(step_takes_));
   }
   // A block is a byte.
   beat.set_kv_blocks_used(

@@ -168,6 +168,8 @@ class FakeWorker {
   bool settled_ = true;
   bool following_ = false;
   bool stepping_ = false;
+  Nanos step_from_ = 0;  // of the one under way; 0: there is none
+  Nanos step_takes_ = 0;
   Nanos long_step_from_ = 0;
   Nanos long_step_until_ = 0;
   Nanos busy_ = 0;  // all steps so far

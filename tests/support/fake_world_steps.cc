@@ -66,8 +66,11 @@ void FakeWorker::Wake() {
   if (stepping_ || wedged_) return;
   stepping_ = true;
   const Nanos took = world_->Delay(world_->rules.step);
+  step_from_ = Whole(held_) && !sequences_.empty() ? world_->timers.Now() : 0;
+  step_takes_ = took;
   After(took, [this, took] {
     stepping_ = false;
+    step_from_ = 0;
     Step(took);
   });
 }
