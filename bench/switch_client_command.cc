@@ -13,7 +13,7 @@
 
 #include "bench/first_token.h"
 #include "bench/limits.h"
-#include "bench/live_sequences.h"
+#include "bench/live_clients.h"
 #include "bench/report.h"
 #include "bench/subcommand.h"
 #include "common/status_macros.h"
@@ -102,7 +102,7 @@ class Switcher {
 
   // The same from a model whose sequences are under way; they end afterwards.
   absl::StatusOr<Seen> SwitchFrom(const std::string& from, const std::string& to) {
-    LiveSequences live(*inference_);
+    LiveClients live(*inference_);
     for (int i = 0; i < options.live; ++i) {
       RETURN_IF_ERROR(live.Add(from, options.live_tokens));
     }

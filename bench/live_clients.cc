@@ -1,4 +1,4 @@
-#include "bench/live_sequences.h"
+#include "bench/live_clients.h"
 
 #include <utility>
 
@@ -9,14 +9,14 @@ constexpr int kMaxTokens = 4000;  // longer than a switch takes
 
 }  // namespace
 
-LiveSequences::~LiveSequences() {
+LiveClients::~LiveClients() {
   for (Sequence& sequence : sequences_) sequence.context.TryCancel();
   for (Sequence& sequence : sequences_) {
     if (sequence.reader.joinable()) sequence.reader.join();
   }
 }
 
-absl::Status LiveSequences::Add(const std::string& model, int prompt_tokens) {
+absl::Status LiveClients::Add(const std::string& model, int prompt_tokens) {
   v1::GenerateRequest request;
   request.set_model(model);
   const auto own = static_cast<int>(sequences_.size());

@@ -14,12 +14,12 @@ namespace switchyard::bench {
 
 // Long answers of a supervisor's model that go on until this goes: what a switch away from it must
 // pause.
-class LiveSequences {
+class LiveClients {
  public:
-  explicit LiveSequences(v1::Inference::Stub& stub) : stub_(stub) {}
-  ~LiveSequences();
-  LiveSequences(const LiveSequences&) = delete;
-  LiveSequences& operator=(const LiveSequences&) = delete;
+  explicit LiveClients(v1::Inference::Stub& stub) : stub_(stub) {}
+  ~LiveClients();
+  LiveClients(const LiveClients&) = delete;
+  LiveClients& operator=(const LiveClients&) = delete;
 
   // One more, whose prompt begins as no other's; returns when its first token is there.
   absl::Status Add(const std::string& model, int prompt_tokens);
