@@ -76,8 +76,15 @@ void StepEngine::SetSource(std::shared_ptr<WeightSource> source) {
 
 void StepEngine::SetLease(const LeaseTarget& target) {
   commands_.Push(target);
-  // A step that waits for weights which this lease takes away again must not keep it waiting.
-  if (target.weight_bytes < image_.bytes) residency_->Interrupt();
+  // A step that waits for weights must not keep it waiting, unless it gives more: it may take these
+  // weights away again, or ask for KV that others need.
+  const bool more_kv = target.kv_bytes > asked_kv_.exchange(target.kv_bytes);
+  if (target.weight_bytes < image_.bytes || !more_kv) residency_->Interrupt();
+}
+
+void StepEngine::Cancel(RequestId id) {
+  commands_.Push(CancelCommand{id});
+  residency_->Interrupt();  // whose rows they are that wait for weights, only the engine knows
 }
 
 void StepEngine::Stop() {
@@ -112,9 +119,7 @@ bool StepEngine::Iterate() {
     device_.Synchronize(device_.compute_stream()).IgnoreError();
     DropRestored(restored_);
   }
-  PublishStats();
-  if (!events_.empty()) sink_.OnEvents(events_.Take());
-  Report();
+  Tell();
   if (!progress) progress = CaptureGraph();
   return progress || !commands_.empty();
 }
@@ -241,8 +246,14 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
   int32_t count = 0;
   for (const SequenceRows& each : rows) count += each.end - each.first;
   const uint64_t missing = image_.bytes - std::min(image_.bytes, residency_->resident_bytes());
+  StepRunner::BeforeWait before_wait;
+  if (missing > 0) {
+    // The step may take as long as they do.
+    Tell();
+    before_wait = [this] { return WhileWeightsArrive(); };
+  }
   stats_.StepStarted(clock_.Now(), predictor_.Predict(count, missing));
-  absl::StatusOr<Launched> launched = runner_->Launch(rows, *cache_);
+  absl::StatusOr<Launched> launched = runner_->Launch(rows, *cache_, before_wait);
   if (!launched.ok()) {
     stats_.StepFailed(clock_.Now());
     StepFailed(rows, launched.status());
@@ -257,6 +268,15 @@ void StepEngine::Launch(std::vector<SequenceRows> rows) {
     sequence.prompt_scored = std::max(sequence.prompt_scored, each.score_end + 1);
   }
   on_their_way_.push_back(*std::move(launched));
+}
+
+// Before each layer: they arrive one by one. CANCELLED if something cannot wait for the rest of
+// them.
+absl::Status StepEngine::WhileWeightsArrive() {
+  Report();
+  const Nanos deadline = sequences_.NextDeadline();
+  if (deadline == 0 || clock_.Now() < deadline) return absl::OkStatus();
+  return absl::CancelledError("a deadline has passed while weights arrived");
 }
 
 // One at a time, so that a request that comes meanwhile runs next. True if there may be more.
@@ -404,6 +424,12 @@ void StepEngine::PublishStats() {
   // Blocks that the lease would hold if it were spread over the groups as the regions are.
   const double leased = static_cast<double>(cache_->limit()) / kv_layout_.useful_bytes;
   stats_.SetBlocks(used, static_cast<uint64_t>(region * std::min(1.0, leased)));
+}
+
+void StepEngine::Tell() {
+  PublishStats();
+  if (!events_.empty()) sink_.OnEvents(events_.Take());
+  Report();
 }
 
 }  // namespace switchyard::worker

@@ -29,7 +29,7 @@ class StepEngine final : public Engine {
   ~StepEngine() override;
 
   void Submit(SequenceRequest request) override { commands_.Push(std::move(request)); }
-  void Cancel(RequestId id) override { commands_.Push(CancelCommand{id}); }
+  void Cancel(RequestId id) override;
   void Finish(RequestId id) override { commands_.Push(FinishCommand{id}); }
   void Suspend(RequestId id, bool suspended) override {
     commands_.Push(SuspendCommand{id, suspended});
@@ -80,6 +80,7 @@ class StepEngine final : public Engine {
   std::vector<SequenceRows> CarryOut(const BatchPlan& plan, const Picture& picture);
   std::vector<SequenceRows> HoldBlocks(std::vector<SequenceRows> rows);
   void Launch(std::vector<SequenceRows> rows);
+  absl::Status WhileWeightsArrive();
   bool CaptureGraph();
   void StepFailed(const std::vector<SequenceRows>& rows, const absl::Status& why);
   void ReadStep();  // the oldest step on its way
@@ -88,6 +89,7 @@ class StepEngine final : public Engine {
   void ReadScores(const Launched& launched, const SequenceRows& rows);
   SequenceCounts Counts() const;
   void PublishStats();
+  void Tell();  // what has come about
 
   const Architecture& arch_;
   const ImageLayout& image_;
@@ -98,6 +100,7 @@ class StepEngine final : public Engine {
   EngineSink& sink_;
 
   CommandQueue commands_;
+  std::atomic<uint64_t> asked_kv_ = 0;  // of the latest SetLease
   StatsBoard stats_;
   StepPredictor predictor_;
   SequenceTable sequences_;

@@ -201,7 +201,8 @@ Step StepRunner::DeviceStep(const Launched& launched) const {
 
 // ---- Launch and read
 
-absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCache& cache) {
+absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCache& cache,
+                                            const BeforeWait& before_wait) {
   const StreamHandle stream = device_.compute_stream();
   Launched launched;
   launched.rows = std::move(rows);
@@ -217,7 +218,7 @@ absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCa
   RETURN_IF_ERROR(kv_store_->UploadTables(cache, launched.buffers->table_staging()));
   // Padding draws, too, and nobody reads it.
   RETURN_IF_ERROR(launched.buffers->Upload(std::max(launched.logit_rows, launched.decode_size)));
-  RETURN_IF_ERROR(Forward(launched));
+  RETURN_IF_ERROR(Forward(launched, before_wait));
   RETURN_IF_ERROR(launched.buffers->Download(launched.logit_rows, launched.logprobs, launched.top));
   ASSIGN_OR_RETURN(launched.done, device_.Record(stream));
   next_buffers_ = (next_buffers_ + 1) % buffers_.size();
@@ -225,7 +226,7 @@ absl::StatusOr<Launched> StepRunner::Launch(std::vector<SequenceRows> rows, KvCa
 }
 
 // Whether a decode step's ops are launched one by one or as a graph makes no difference to any bit.
-absl::Status StepRunner::Forward(const Launched& launched) {
+absl::Status StepRunner::Forward(const Launched& launched, const BeforeWait& before_wait) {
   const StreamHandle stream = device_.compute_stream();
   const Step step = DeviceStep(launched);
   const bool scores_after = !step.any_logprobs || transformer_->KeepsLogits(step);
@@ -233,7 +234,8 @@ absl::Status StepRunner::Forward(const Launched& launched) {
     RETURN_IF_ERROR(graphs_->Launch(launched.decode_size));
     return transformer_->Logprobs(step, stream);
   }
-  const auto before_layer = [this, stream](int32_t layer) {
+  const auto before_layer = [&](int32_t layer) -> absl::Status {
+    if (before_wait) RETURN_IF_ERROR(before_wait());
     const auto layers = static_cast<int32_t>(image_.layer_end.size());
     return residency_.WaitFor(layer < layers ? image_.layer_end[layer] : image_.bytes, stream);
   };

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -58,8 +59,11 @@ class StepRunner {
   // Puts a sequence's tokens into its slot, for the steps launched after this.
   absl::Status UploadTokens(const Sequence& sequence);
   // At most two steps may be launched and not read. Waits, layer by layer, for weights that are
-  // still on their way. On an error nothing of the step counts.
-  absl::StatusOr<Launched> Launch(std::vector<SequenceRows> rows, KvCache& cache);
+  // still on their way; before each it asks `before_wait`, if there is one, whether to. On an error
+  // nothing of the step counts.
+  using BeforeWait = std::function<absl::Status()>;
+  absl::StatusOr<Launched> Launch(std::vector<SequenceRows> rows, KvCache& cache,
+                                  const BeforeWait& before_wait);
   // The size that CaptureOne would capture now; 0: none.
   int32_t NextCapture() const;
   // Captures a graph, or tries to. Nothing is on its way, and nobody waits for a step.
@@ -85,7 +89,7 @@ class StepRunner {
   Step StepAt(const StepInputs& in, const StepOutputs& out) const;  // with no rows
   Step DecodeStep(int32_t size) const;  // depends on nothing else: a graph is made of it
   Step DeviceStep(const Launched& launched) const;
-  absl::Status Forward(const Launched& launched);
+  absl::Status Forward(const Launched& launched, const BeforeWait& before_wait);
 
   const Architecture& arch_;
   const ImageLayout& image_;

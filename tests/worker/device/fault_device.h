@@ -48,6 +48,10 @@ class Faults {
     uploads_left_ = count;
     changed_.notify_all();
   }
+  int64_t uploads_left() const {
+    std::lock_guard<std::mutex> lock(mu_);
+    return uploads_left_;
+  }
   void LetUploadsPass() { HoldUploadsAfter(std::numeric_limits<int64_t>::max()); }
   // Instead of waiting.
   void FailUploadsAfter(int64_t count) {

@@ -62,6 +62,7 @@ void EngineHarness::Iterate(int times) {
 
 void EngineHarness::OnEvents(std::vector<SequenceEvent> events) {
   for (SequenceEvent& event : events) {
+    on_event(event);
     Outcome& outcome = outcomes_[event.id];
     if (outcome.end != SequenceEnd::kNone) ++outcome.events_after_end;
     for (TokenResult& result : event.tokens) {
@@ -79,6 +80,9 @@ void EngineHarness::OnEvents(std::vector<SequenceEvent> events) {
   }
 }
 
-void EngineHarness::OnLease(const LeaseReport& report) { reports_.push_back(report); }
+void EngineHarness::OnLease(const LeaseReport& report) {
+  on_report(report);
+  reports_.push_back(report);
+}
 
 }  // namespace switchyard::worker

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -93,6 +94,9 @@ class EngineHarness final : public EngineSink {
   Outcome& of(RequestId id) { return outcomes_[id]; }
   const std::vector<LeaseReport>& reports() const { return reports_; }
   uint64_t last_epoch() const { return epoch_; }
+  // Of every event and report, on the engine's thread, for tests that look on from another.
+  std::function<void(const SequenceEvent&)> on_event = [](const SequenceEvent&) {};
+  std::function<void(const LeaseReport&)> on_report = [](const LeaseReport&) {};
 
   void OnEvents(std::vector<SequenceEvent> events) override;
   void OnLease(const LeaseReport& report) override;
