@@ -58,6 +58,7 @@ TEST_P(EngineRoomTest, OutOfBlocksTheOldestGoesOn) {
   ExpectNothingHeld();
 }
 
+// As it always is: nobody is granted host memory but for a swap, and KV is computed again.
 TEST_P(EngineRoomTest, OutOfBlocksWithoutHostMemory) {
   Build();
   h().GrantSmallest(0);
