@@ -194,7 +194,9 @@ bool StepEngine::LaunchStep() {
 }
 
 std::vector<SequenceRows> StepEngine::CarryOut(const BatchPlan& plan, const Picture& picture) {
-  for (const int32_t index : plan.pause) Pause(*picture.running[index]);
+  std::vector<std::shared_ptr<Sequence>> leaving;
+  for (const int32_t index : plan.pause) leaving.push_back(picture.running[index]);
+  Pause(leaving);
   for (const int32_t index : plan.resume) {
     Sequence& sequence = *picture.paused[index];
     absl::Status status = Resume(sequence);

@@ -66,8 +66,9 @@ class StepEngine final : public Engine {
   // The lease, pausing and resuming (step_engine_lease.cc).
   bool TendLease();
   void PauseForLease();
-  void Pause(Sequence& sequence);
+  void Pause(const std::vector<std::shared_ptr<Sequence>>& leaving);
   std::unique_ptr<PausedKv> SaveKv(const Sequence& sequence);
+  void AwaitSaved(const std::vector<std::shared_ptr<Sequence>>& leaving);
   absl::Status Resume(Sequence& sequence);
   void DropRestored(std::vector<std::unique_ptr<PausedKv>>& restored);
   void Report();

@@ -2,7 +2,9 @@
 // come back.
 
 #include <algorithm>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -38,7 +40,7 @@ void StepEngine::PauseForLease() {
     auto leaving = sequences_.running();
     std::sort(leaving.begin(), leaving.end(),
               [this](const auto& a, const auto& b) { return RanksBefore(ItemOf(*a), ItemOf(*b)); });
-    for (const auto& each : leaving) Pause(*each);
+    Pause(leaving);
     Report();
   } else if (lease_->must_pause_some()) {
     const uint64_t limit = lease_->target().kv_bytes;
@@ -46,28 +48,38 @@ void StepEngine::PauseForLease() {
     if (ChooseToPause(picture.running_items, cache_->Room(), limit).empty()) return;
     ReadAll();
     picture = TakePicture();
+    std::vector<std::shared_ptr<Sequence>> leaving;
     for (const int32_t index : ChooseToPause(picture.running_items, cache_->Room(), limit)) {
-      Pause(*picture.running[index]);
+      leaving.push_back(picture.running[index]);
     }
+    Pause(leaving);
   }
 }
 
-// Every step that carries its rows has been read.
-void StepEngine::Pause(Sequence& sequence) {
-  SY_CHECK(on_their_way_.empty() && sequence.drawing == 0);
-  sequence.paused_kv = SaveKv(sequence);
-  if (sequence.paused_kv != nullptr) {
-    host_kv_bytes_ += sequence.paused_kv->bytes;
-  } else {
-    sequence.computed = 0;
+// Every step that carries their rows has been read. While the KV of one is copied, the next one's
+// host memory is made ready; all copies are waited for at once.
+void StepEngine::Pause(const std::vector<std::shared_ptr<Sequence>>& leaving) {
+  if (leaving.empty()) return;
+  SY_CHECK(on_their_way_.empty());
+  bool copying = false;
+  for (const auto& each : leaving) {
+    SY_CHECK(each->drawing == 0);
+    each->paused_kv = SaveKv(*each);
+    if (each->paused_kv == nullptr) continue;
+    copying = true;
+    host_kv_bytes_ += each->paused_kv->bytes;
   }
-  cache_->Free(sequence.slot);
-  sequences_.Pause(sequence);
-  events_.Of(sequence.request.id).paused = true;
+  if (copying) AwaitSaved(leaving);
+  for (const auto& each : leaving) {
+    if (each->paused_kv == nullptr) each->computed = 0;
+    cache_->Free(each->slot);
+    sequences_.Pause(*each);
+    events_.Of(each->request.id).paused = true;
+  }
 }
 
-// Copies the sequence's KV to the host. Null if the host has no room for it: then it is computed
-// again from its tokens, which is dearer, but loses nobody's request.
+// Begins to copy the sequence's KV to the host. Null if the host has no room for it: then it is
+// computed again from its tokens, which is dearer, but loses nobody's request.
 std::unique_ptr<PausedKv> StepEngine::SaveKv(const Sequence& sequence) {
   auto kv = std::make_unique<PausedKv>();
   kv->spans = cache_->Spans(sequence.slot);
@@ -75,14 +87,26 @@ std::unique_ptr<PausedKv> StepEngine::SaveKv(const Sequence& sequence) {
   if (kv->bytes == 0 || host_kv_bytes_ + kv->bytes > lease_->host_kv_limit()) return nullptr;
   const auto save = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(kv->memory, HostBuffer::Create(device_, kv->bytes));
-    RETURN_IF_ERROR(runner_->kv_store().Save(*cache_, sequence.slot, kv->memory->data()));
-    return device_.Synchronize(device_.compute_stream());
+    return runner_->kv_store().Save(*cache_, sequence.slot, kv->memory->data());
   };
   if (absl::Status status = save(); !status.ok()) {
     LogWarning("a paused sequence will be computed again: ", status.ToString());
+    // Some of it may be on its way to memory that goes now.
+    device_.Synchronize(device_.compute_stream()).IgnoreError();
     return nullptr;
   }
   return kv;
+}
+
+void StepEngine::AwaitSaved(const std::vector<std::shared_ptr<Sequence>>& leaving) {
+  const absl::Status saved = device_.Synchronize(device_.compute_stream());
+  if (saved.ok()) return;
+  LogWarning("paused sequences will be computed again: ", saved.ToString());
+  for (const auto& each : leaving) {
+    if (each->paused_kv == nullptr) continue;
+    host_kv_bytes_ -= each->paused_kv->bytes;
+    each->paused_kv.reset();
+  }
 }
 
 // Waits for no copy: the next step comes behind it, in the same stream. On an error it is still

@@ -79,8 +79,10 @@ class Faults {
     uploaded_ += bytes;
   }
 
-  // How often somebody has waited for all of a stream's work.
-  std::atomic<int> synchronized = 0;
+  // How often somebody has waited for all of a stream's work, and how often that shall fail.
+  std::atomic<int> synchronized = 0, synchronizes_to_fail = 0;
+  // When host memory is registered, on the thread that does it.
+  std::function<void()> on_register = [] {};
 
   // Of graphs. Only the engine's thread, and the test while that rests.
   bool fail_captures = false;
@@ -242,6 +244,10 @@ class FaultDevice final : public Device {
   }
   absl::Status Synchronize(StreamHandle stream) override {
     ++faults_.synchronized;
+    if (faults_.synchronizes_to_fail > 0) {
+      --faults_.synchronizes_to_fail;
+      return absl::InternalError("no copy, says the test");
+    }
     return device_->Synchronize(stream);
   }
   bool has_graphs() const override { return tape_ != nullptr || device_->has_graphs(); }
@@ -262,6 +268,7 @@ class FaultDevice final : public Device {
     return std::make_unique<FaultGraph>(faults_, nullptr, std::move(tape));
   }
   absl::Status RegisterHost(const void* data, uint64_t bytes) override {
+    faults_.on_register();
     faults_.Register(data, bytes);
     return device_->RegisterHost(data, bytes);
   }

@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "tests/worker/device/resident_memory.h"
 #include "tests/worker/engine/engine_harness.h"
@@ -312,6 +313,41 @@ TEST_P(LeaseTest, PauseTakesEffectAtOnceAndChangesNoBit) {
     EXPECT_EQ(h().of(id).resumed, 1);
   }
   EXPECT_EQ(last().host_kv_bytes, 0u);
+}
+
+// The next one's memory is made ready while the copy of the one before is under way.
+TEST_P(LeaseTest, AllWhoArePausedAreWaitedForAtOnce) {
+  h().GrantAll();
+  for (RequestId id = 1; id <= 3; ++id) Submit(id, 100, 80);
+  RunUntilTokens(3, 10);
+  std::vector<int> synchronized;
+  h().faults().on_register = [&] { synchronized.push_back(h().faults().synchronized); };
+  const int before = h().faults().synchronized;
+  h().TakeAll(/*pause=*/true);
+  h().Settle();
+  EXPECT_EQ(synchronized, std::vector<int>(3, before));
+  EXPECT_EQ(last().paused, 3);
+  EXPECT_GT(last().host_kv_bytes, 0u);
+  h().GrantAll();
+  h().Settle();
+  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
+}
+
+TEST_P(LeaseTest, KvThatWasNotCopiedIsComputedAgain) {
+  h().GrantAll();
+  for (RequestId id = 1; id <= 3; ++id) Submit(id, 100, 80);
+  RunUntilTokens(3, 10);
+  const uint64_t registered = h().faults().registered();
+  h().faults().synchronizes_to_fail = 1;
+  h().TakeAll(/*pause=*/true);
+  h().Settle();
+  EXPECT_EQ(h().faults().synchronizes_to_fail, 0);
+  EXPECT_EQ(last().paused, 3);
+  EXPECT_EQ(last().host_kv_bytes, 0u);
+  EXPECT_EQ(h().faults().registered(), registered);
+  h().GrantAll();
+  h().Settle();
+  for (RequestId id = 1; id <= 3; ++id) ExpectAnswer(id);
 }
 
 // The next step comes behind the copies in the stream; the engine itself waits for nothing.
