@@ -23,15 +23,9 @@ std::optional<uint64_t> ReadNumber(const std::string& path) {
   return value;
 }
 
-// Pages of the page cache count as used, though they would be given up: they are added back.
-uint64_t ReadReclaimable(const std::string& path) {
+uint64_t PageCacheOf(const std::string& path) {
   std::ifstream file(path);
-  std::string key;
-  uint64_t value = 0;
-  while (file >> key >> value) {
-    if (key == "inactive_file" || key == "total_inactive_file") return value;
-  }
-  return 0;
+  return PageCacheInGroup(file);
 }
 
 void Tighten(const std::string& directory, const char* limit_file, const char* used_file,
@@ -39,7 +33,7 @@ void Tighten(const std::string& directory, const char* limit_file, const char* u
   const auto limit = ReadNumber(directory + limit_file);
   const auto used = ReadNumber(directory + used_file);
   if (!limit || !used) return;
-  const uint64_t reclaimable = std::min(*used, ReadReclaimable(directory + "/memory.stat"));
+  const uint64_t reclaimable = std::min(*used, PageCacheOf(directory + "/memory.stat"));
   const uint64_t held = *used - reclaimable;
   *available = std::min(*available, *limit > held ? *limit - held : 0);
 }
@@ -66,6 +60,16 @@ void TightenByControlGroups(uint64_t* available) {
 }
 
 }  // namespace
+
+uint64_t PageCacheInGroup(std::istream& memory_stat) {
+  uint64_t own = 0, all = 0;
+  std::string key;
+  for (uint64_t value = 0; memory_stat >> key >> value;) {
+    if (key == "inactive_file" || key == "active_file") own += value;
+    if (key == "total_inactive_file" || key == "total_active_file") all += value;
+  }
+  return std::max(own, all);
+}
 
 absl::StatusOr<uint64_t> AvailableMemory() {
   ASSIGN_OR_RETURN(uint64_t available, ReadMeminfo("MemAvailable:"));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <istream>
 #include <string>
 
 #include "absl/status/status.h"
@@ -15,6 +16,11 @@ absl::StatusOr<uint64_t> AvailableMemory();
 // Bytes of memory that there are: of this machine, or the smallest limit of the control groups that
 // we are in.
 absl::StatusOr<uint64_t> TotalMemory();
+
+// Bytes of the page cache that a group's memory.stat tells of, its children's included. They count
+// as used, and are given up for whoever needs memory, also those that were read more than once (as
+// MemAvailable has it).
+uint64_t PageCacheInGroup(std::istream& memory_stat);
 
 // Left to the rest of the host: what would eat into it is refused before the kernel kills somebody.
 constexpr uint64_t kHostReserve = uint64_t{64} << 20;

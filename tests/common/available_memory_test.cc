@@ -3,12 +3,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 namespace switchyard {
 namespace {
 
 using ::testing::HasSubstr;
 
 constexpr uint64_t kMiB = 1 << 20;
+
+TEST(AvailableMemory, ThePageCacheOfAGroupIsAvailableHoweverOftenItWasRead) {
+  std::istringstream second("anon 7\nfile 99\ninactive_anon 5\ninactive_file 30\nactive_file 12\n");
+  EXPECT_EQ(PageCacheInGroup(second), 42u);
+  std::istringstream first(
+      "cache 9\ninactive_file 3\nactive_file 1\ntotal_inactive_file 30\ntotal_active_file 12\n");
+  EXPECT_EQ(PageCacheInGroup(first), 42u);
+  std::istringstream none("");
+  EXPECT_EQ(PageCacheInGroup(none), 0u);
+}
 
 TEST(AvailableMemory, TheReserveStays) {
   EXPECT_TRUE(CheckHostHas(36 * kMiB, kHostReserve + 36 * kMiB).ok());
