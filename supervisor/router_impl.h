@@ -293,6 +293,7 @@ class Router::Impl {
   bool LoadsLater(const ModelRecord& model) const;
   bool FailsToLoad(const ModelRecord& model) const;
   void LoadFailed(ModelRecord& model, const absl::Status& why);
+  void TryLoadLater(ModelRecord& model, int nth, const absl::Status& why);
   void MasterFailed(ModelRecord& model, uint64_t master_id, const absl::Status& why);
   void GrowthFailed(ModelRecord& model, const Shortage& shortage, const absl::Status& why);
   void ForgiveForStrangers(DeviceSlot& device);

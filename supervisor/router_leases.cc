@@ -252,6 +252,7 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   dirty_ = true;
   LeaseSlot& lease = model.lease;
   if (status.epoch() != lease.epoch) return;
+  lease.host_short = status.host_short();
   const bool settled = status.settled() && lease.motion != Motion::kRest;
   // What was reserved for pausing and is not needed (any more) comes back. From then on the worker
   // holds no more than it has told; should one do so, that counts as far as it fits.

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "common/available_memory.h"
 #include "supervisor/backoff.h"
 #include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
@@ -36,17 +37,23 @@ void Router::Impl::LoadFailed(ModelRecord& model, const absl::Status& why) {
   model.lease.foreign_bound.reset();
   if (Resident(model)) return;
   if (model.leave != Leave::kNo || state_.draining) return FailDemand(model, why);
+  // Nothing is wrong with the model if the host has no memory: it is never given up for that.
+  if (IsHostShort(why)) return TryLoadLater(model, ++failures.shortages, why);
   ++failures.loads;
   failures.trial = false;
-  const double jitter = BackoffJitter(model.name(), static_cast<uint64_t>(failures.loads));
-  const Nanos delay = BackoffDelay(failures.loads, jitter);
-  failures.load_not_before = Now() + delay;
-  Arm(model.load_retry, delay, [] {});
   if (failures.Count() < kFailuresUntilFailed && !failures.failed) {
-    return FailDemand(model, WithRetryAfter(why, delay));
+    return TryLoadLater(model, failures.loads, why);
   }
   GiveUp(model);
   EndWorker(model, kEndPatience);  // the next one may do better, and its bytes are of use to others
+}
+
+// After its nth failure in a row. Who waits ends with that.
+void Router::Impl::TryLoadLater(ModelRecord& model, int nth, const absl::Status& why) {
+  const Nanos delay = BackoffDelay(nth, BackoffJitter(model.name(), static_cast<uint64_t>(nth)));
+  model.failures.load_not_before = Now() + delay;
+  Arm(model.load_retry, delay, [] {});
+  FailDemand(model, WithRetryAfter(why, delay));
 }
 
 // The growth that follows the master fails with it.
@@ -67,6 +74,7 @@ void Router::Impl::GrowthFailed(ModelRecord& model, const Shortage& shortage,
     model.failures.Note(std::string(why.message()), Now());
     return FailDemand(model, why);
   }
+  if (model.lease.host_short) return LoadFailed(model, HostShort(std::string(why.message())));
   LoadFailed(model, why);
   model.lease.foreign_bound = shortage.foreign_bound;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/available_memory.h"
 #include "common/human.h"
 #include "common/log.h"
 #include "supervisor/router_impl.h"
@@ -263,8 +264,10 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       const auto code = status.code() > 0 && status.code() <= 16
                             ? static_cast<absl::StatusCode>(status.code())
                             : absl::StatusCode::kInternal;
-      const absl::Status why(
-          code, absl::StrCat("cannot load the weights of ", model.name(), ": ", status.error()));
+      const std::string message =
+          absl::StrCat("cannot load the weights of ", model.name(), ": ", status.error());
+      const absl::Status why =
+          status.host_short() ? HostShort(message) : absl::Status(code, message);
       LogWarning(why.message());
       FinishPrefetches(model, why);
       return MasterFailed(model, id, why);

@@ -164,9 +164,10 @@ struct WorkerSlot {
 };
 
 struct FailureLog {
-  int in_a_row = 0;  // of workers, with no request finished in between
-  int loads = 0;     // that failed, since it was resident last
-  int delays = 0;    // what the back-off has grown by; a finished request does not take it back
+  int in_a_row = 0;   // of workers, with no request finished in between
+  int loads = 0;      // that failed, since it was resident last
+  int shortages = 0;  // of those for which the host had no memory, which are not counted: likewise
+  int delays = 0;     // what the back-off has grown by; a finished request does not take it back
   int silent_starts = 0;  // workers in a row that were given up without a sign of life
   int stuck_fills = 0;    // of its master, in a row, that got nowhere
   int stuck_growths = 0;  // of its weights on the device: a master that is there says nothing of it
@@ -181,6 +182,7 @@ struct FailureLog {
   uint32_t restarts = 0;
 
   int Count() const { return in_a_row + loads; }
+  bool Unloaded() const { return loads > 0 || shortages > 0; }  // at the last try
   void Note(std::string what, Nanos now) {
     last = std::move(what);
     last_at = now;
@@ -194,7 +196,7 @@ struct FailureLog {
     ForgiveLoads();
   }
   void ForgiveLoads() {
-    loads = 0;
+    loads = shortages = 0;
     load_not_before = 0;
   }
 };
@@ -239,6 +241,7 @@ struct LeaseSlot {
   std::optional<uint64_t> failed_master;
   // Of one that has failed: had strangers more than that, it was their fault.
   std::optional<uint64_t> foreign_bound;
+  bool host_short = false;      // the worker could not follow for want of the host's memory
   bool reserved = false;        // host memory is kept for its sequences until it is at rest
   uint64_t reserve_wanted = 0;  // as much
   bool pausing = false;         // PAUSE has been sent

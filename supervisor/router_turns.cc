@@ -184,7 +184,7 @@ bool Router::Impl::Prepared(const ModelRecord& model) const {
   const MasterSlot& master = model.master;
   const bool has_weights = LeaseOf(model).held.weights >= model.needs.image;
   const bool has_master = master.attached && (master.phase == MasterSlot::Phase::kComplete ||
-                                              (master.soon && model.failures.loads == 0));
+                                              (master.soon && !model.failures.Unloaded()));
   return Ready(model) && model.lease.motion == Motion::kRest && (has_weights || has_master);
 }
 

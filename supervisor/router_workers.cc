@@ -148,8 +148,8 @@ void Router::Impl::OnHello(ModelRecord& model, const v1::Hello& hello) {
   worker.ready_at = Now();
   // A probe that got this far: the model serves again, but the next failure ends that. That it can
   // be loaded is still to be seen.
-  const bool loads = model.failures.loads == 0;
-  if (loads) model.failures.stands = model.failures.failed = false;
+  if (!model.failures.Unloaded()) model.failures.stands = false;
+  if (model.failures.loads == 0) model.failures.failed = false;
   WatchSilence(model);
   AttachMaster(model);
   if (model.failures.failed) BeginTrial(model);

@@ -146,6 +146,7 @@ void EngineHost::OnLease(const LeaseReport& report) {
   held.set_kv_bytes(report.kv_bytes);
   status.set_settled(report.settled);
   status.set_error(report.error);
+  status.set_host_short(report.host_short);
   status.set_host_kv_bytes(report.host_kv_bytes);
   status.set_running(static_cast<uint32_t>(report.running));
   status.set_paused(static_cast<uint32_t>(report.paused));

@@ -273,6 +273,7 @@ void Master::Tell(uint64_t master_id, v1::MasterStatus::State state, uint64_t by
   status.set_bytes_total(parts_.image.bytes);
   status.set_checksum(checksum);
   status.set_code(static_cast<int32_t>(error.code()));
+  status.set_host_short(IsHostShort(error));
   status.set_error(ValidUtf8(std::string(error.message())));
   parts_.outbox.Send(std::move(message));
 }

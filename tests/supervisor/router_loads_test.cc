@@ -79,6 +79,56 @@ TEST_F(RouterLoads, AModelWhoseLeaseCannotGrowLikewise) {
   EXPECT_EQ(h_->StatusOf("a").worker_pid(), 0) << "it keeps nothing of the device";
 }
 
+// Be it for its master, or for its lease on a device that is the host's memory.
+TEST_F(RouterLoads, AModelForWhichTheHostHasNoMemoryIsTriedLaterAndLaterAndNeverGivenUp) {
+  for (const bool fills : {true, false}) {
+    Begin(300 * kMiB);
+    Settle();
+    if (!fills) {
+      ASSERT_EQ(Prefetch("a"), absl::OkStatus());
+    }
+    h_->world.host_short.insert("a");
+    Nanos last = 0;
+    for (int failure = 1; failure <= kFailuresUntilFailed + 1; ++failure) {
+      const absl::Status status = Ask();
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+      EXPECT_GE(h_->world.timers.Now() - last, BackoffDelay(failure - 1, 1));
+      last = h_->world.timers.Now();
+      EXPECT_GE(RetryAfter(status), BackoffDelay(failure, 1));
+      EXPECT_LE(RetryAfter(status), BackoffDelay(failure, 0));
+      EXPECT_EQ(Tries(), static_cast<uint64_t>(failure));
+      EXPECT_EQ(State("a"), fills ? v1::COLD : v1::WARM);
+      EXPECT_EQ(h_->StatusOf("a").error(), std::string(status.message()));
+    }
+    h_->world.host_short.clear();
+    EXPECT_EQ(Ask(), absl::OkStatus());
+    EXPECT_EQ(h_->StatusOf("a").error(), "");
+  }
+}
+
+TEST_F(RouterLoads, AShortageOfTheHostAddsNothingToARowOfFailures) {
+  Begin(300 * kMiB);
+  Settle();
+  for (int i = 1; i < kFailuresUntilFailed; ++i) {
+    for (std::set<std::string>* why : {&h_->world.unreadable, &h_->world.host_short}) {
+      why->insert("a");
+      EXPECT_FALSE(Ask().ok());
+      why->clear();
+    }
+  }
+  EXPECT_NE(State("a"), v1::FAILED);
+  h_->world.unreadable.insert("a");
+  EXPECT_FALSE(Ask().ok());
+  EXPECT_EQ(State("a"), v1::FAILED);
+}
+
+TEST_F(RouterLoads, NobodyGivesWayASecondTimeToWhatTheHostHasNoMemoryToFill) {
+  Begin(150 * kMiB);
+  Settle();
+  h_->world.host_short.insert("a");
+  EXPECT_LE(Evictions(6), 1);
+}
+
 TEST_F(RouterLoads, NobodyGivesWayASecondTimeBeforeAMasterIsComplete) {
   Begin(150 * kMiB);
   Settle();

@@ -277,9 +277,10 @@ void FakeWorker::Fill(uint64_t id, uint64_t done) {
   });
 }
 
-// What ends too early fails near its end.
+// What ends too early fails near its end, as does what the host has no memory for.
 bool FakeWorker::FillFails(uint64_t done) {
-  if (world_->unreadable.count(model()) == 0 || done + needs_.image / 3 + 1 < needs_.image) {
+  const bool fails = world_->unreadable.count(model()) > 0 || world_->host_short.count(model()) > 0;
+  if (!fails || done + needs_.image / 3 + 1 < needs_.image) {
     return world_->Chance(world_->rules.faults.fill_fails);
   }
   ++world_->failed_loads[model()];
@@ -294,6 +295,7 @@ void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t
   message.mutable_master()->set_bytes_done(done);
   message.mutable_master()->set_bytes_total(needs_.image);
   message.mutable_master()->set_error(error);
+  message.mutable_master()->set_host_short(*error != 0 && world_->host_short.count(model()) > 0);
   if (*error != 0)
     message.mutable_master()->set_code(static_cast<int>(absl::StatusCode::kDataLoss));
   Reply(std::move(message));

@@ -216,6 +216,7 @@ class FakeWorld : public WorkerLauncher, public MasterStore, public HealthPort {
   std::set<std::string> damaged;                  // models whose logits are not numbers
   std::set<std::string> unreadable;               // whose checkpoints end too early
   std::set<std::string> unloadable;               // of whose leases none can grow
+  std::set<std::string> host_short;               // for which the host has no memory
   std::map<std::string, uint64_t> failed_loads;   // of those
   std::map<Incarnation, std::shared_ptr<FakeWorker>> workers;  // not reaped yet
   std::map<Incarnation, std::string> devices;

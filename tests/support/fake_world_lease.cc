@@ -77,7 +77,8 @@ void FakeWorker::LoseKv(uint64_t left) {
 }
 
 bool FakeWorker::GrowthFails() {
-  if (world_->unloadable.count(model()) == 0) {
+  const bool host_short = world_->host_short.count(model()) > 0 && filled_ == needs_.image;
+  if (world_->unloadable.count(model()) == 0 && !host_short) {
     return world_->Chance(world_->rules.faults.grow_fails);
   }
   ++world_->failed_loads[model()];
@@ -129,6 +130,7 @@ void FakeWorker::TellLease(bool settled, const char* error) {
   status.mutable_held()->set_kv_bytes(held_.kv);
   status.set_settled(settled);
   status.set_error(error);
+  status.set_host_short(*error != 0 && world_->host_short.count(model()) > 0);
   status.set_host_kv_bytes(paused_bytes());
   status.set_running(static_cast<uint32_t>(Count(Sequence::State::kRunning)));
   status.set_paused(static_cast<uint32_t>(Count(Sequence::State::kPaused)));

@@ -98,6 +98,7 @@ struct LeaseReport {
   uint64_t kv_bytes = 0;      // may be used: its granules are committed when they are needed
   bool settled = false;
   std::string error;
+  bool host_short = false;  // that is for want of the host's memory
   uint64_t host_kv_bytes = 0;
   int32_t running = 0, paused = 0, waiting = 0;
 };

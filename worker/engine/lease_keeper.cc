@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/available_memory.h"
+
 namespace switchyard::worker {
 namespace {
 
@@ -89,7 +91,9 @@ LeaseReport LeaseKeeper::Current(const SequenceCounts& counts) const {
   report.kv_bytes = cache_.limit();
   report.settled = weights_settled && !kv_pending_ && (!over_target() || kv_stuck_);
   for (const absl::Status& error : {weights_error_, copy_error, kv_error_}) {
-    if (!error.ok() && report.error.empty()) report.error = std::string(error.message());
+    if (error.ok() || !report.error.empty()) continue;
+    report.error = std::string(error.message());
+    report.host_short = IsHostShort(error);
   }
   report.host_kv_bytes = counts.host_kv_bytes;
   report.running = counts.running;
