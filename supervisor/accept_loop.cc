@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -22,9 +23,17 @@ constexpr Nanos kRetry = 100 * kMillisecond;
 
 constexpr uint64_t kToldEvery = 1000;  // refusals: a client in a loop must not fill the log
 
+constexpr uint64_t kOtherDescriptors = 384;
+constexpr uint64_t kLeastConnections = 16;
+
 UniqueFd OpenReserve() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 }  // namespace
+
+size_t AcceptLoop::MostConnections(uint64_t descriptors) {
+  const uint64_t room = descriptors - std::min(descriptors, kOtherDescriptors);
+  return std::clamp<uint64_t>(room / 2, kLeastConnections, kMostConnections);
+}
 
 AcceptLoop::AcceptLoop(EventLoop* loop, UniqueFd listener, Options options,
                        ConnectionCount* connections, std::function<void(UniqueFd)> accepted)
@@ -69,7 +78,7 @@ bool AcceptLoop::Take(UniqueFd connection) {
   ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // no-op on Unix
   if (absl::Status added = connections_->Add(connection.get(), options_.proves_within);
       !added.ok()) {
-    LogWarning("refusing a connection: ", added.message());
+    TellStarved(added.message());
     return false;
   }
   accepted_(std::move(connection));
@@ -88,10 +97,16 @@ bool AcceptLoop::PeerMayConnect(int connection) {
   return false;
 }
 
+void AcceptLoop::TellStarved(absl::string_view why) {
+  if (starved_++ % kToldEvery == 0) {
+    LogWarning("refusing a connection: ", why, " (", starved_, " refused so far)");
+  }
+}
+
 // The connection that waits would make the listener readable for ever: it is accepted with the
 // reserve's number and closed.
 void AcceptLoop::RefuseForWantOfDescriptors() {
-  LogWarning("out of file descriptors: refusing a connection");
+  TellStarved("out of file descriptors");
   reserve_.Reset();
   UniqueFd refused(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   refused.Reset();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "absl/strings/string_view.h"
 #include "common/unique_fd.h"
 #include "supervisor/connection_count.h"
 #include "supervisor/event_loop.h"
@@ -17,9 +18,14 @@ namespace switchyard::supervisor {
 // connection, and goes on.
 class AcceptLoop {
  public:
+  static constexpr size_t kMostConnections = 1024;
+  // How many connections a process may take that may have so many descriptors: each takes two, and
+  // workers, masters, planners and operators need some.
+  static size_t MostConnections(uint64_t descriptors);
+
   struct Options {
     bool check_peer = false;  // Unix socket: only our own user, root, and members of `group`
-    size_t max_connections = 1024;
+    size_t max_connections = kMostConnections;
     gid_t group = 0;
     Nanos proves_within = 0;  // see ConnectionCount
   };
@@ -32,6 +38,7 @@ class AcceptLoop {
   bool Take(UniqueFd connection);
   bool PeerMayConnect(int connection);
   void RefuseForWantOfDescriptors();
+  void TellStarved(absl::string_view why);
   void Rest();
 
   EventLoop* const loop_;
@@ -44,6 +51,7 @@ class AcceptLoop {
   Timers::Id retry_ = 0;                     // 0: none
   uint64_t refused_ = 0;
   uint64_t strangers_ = 0;
+  uint64_t starved_ = 0;
 };
 
 }  // namespace switchyard::supervisor

@@ -87,6 +87,12 @@ class Router::Impl {
   absl::StatusOr<v1::ReloadConfigReply> Reload(std::vector<ModelEntry> catalog,
                                                const std::vector<Device>& devices);
 
+  // router_starved.cc
+  static bool IsStarved(const absl::Status& why);
+  Nanos NoteStarved(ModelRecord& model, const absl::Status& why);
+  void LaunchStarved(ModelRecord& model, const absl::Status& launch);
+  void MasterStarved(ModelRecord& model, const absl::Status& why);
+
   // router_masters.cc
   void Adopt(const std::string& model, uint64_t master_id);
   void OnMasterFreed(uint64_t master_id);

@@ -51,11 +51,12 @@ void Router::Impl::PumpMasters() {
       ModelRecord& model = *Find(name);
       if (!model.master.prefetch || model.pinned != pinned || model.leave != Leave::kNo) continue;
       if (model.worker.phase == Phase::kStarting) return;  // keeps the order
-      if (!Ready(model) || !model.misfit.ok()) continue;
+      if (!Ready(model) || !model.misfit.ok() || LoadsLater(model)) continue;
       model.master.prefetch = false;
       if (model.master.phase != MasterPhase::kNone) continue;
       FillMaster(model, false);
       if (model.master.phase == MasterPhase::kFilling) return;
+      model.master.prefetch = model.failures.starved > 0 && LoadsLater(model);  // until it can be
     }
   }
 }
@@ -70,9 +71,10 @@ bool Router::Impl::FillMaster(ModelRecord& model, bool may_drop) {
         id.status().code(),
         absl::StrCat("no memory for the master of ", model.name(), ": ", id.status().message()));
     FinishPrefetches(model, why);
-    LoadFailed(model, why);
+    IsStarved(why) ? MasterStarved(model, why) : LoadFailed(model, why);
     return true;
   }
+  model.failures.starved = 0;
   state_.host.SetMaster(model.name(), bytes);
   model.master.phase = MasterPhase::kFilling;
   model.master.id = *id;

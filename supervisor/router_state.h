@@ -168,6 +168,7 @@ struct FailureLog {
   int loads = 0;      // that failed, since it was resident last
   int shortages = 0;  // of those for which the host had no memory, which are not counted: likewise
   int delays = 0;     // what the back-off has grown by; a finished request does not take it back
+  int starved = 0;    // tries in a row that we had no descriptors or memory for: no failures
   int silent_starts = 0;  // workers in a row that were given up without a sign of life
   int stuck_fills = 0;    // of its master, in a row, that got nowhere
   int stuck_growths = 0;  // of its weights on the device: a master that is there says nothing of it
@@ -190,7 +191,7 @@ struct FailureLog {
   }
   // An operator asks: everything is tried again, at once.
   void Forgive(Nanos now) {
-    in_a_row = delays = silent_starts = stuck_fills = stuck_growths = 0;
+    in_a_row = delays = starved = silent_starts = stuck_fills = stuck_growths = 0;
     failed = trial = false;
     not_before = now;
     ForgiveLoads();

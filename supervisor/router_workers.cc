@@ -64,10 +64,12 @@ void Router::Impl::Launch(ModelRecord& model) {
   spec.threads = options_.worker_threads;
   spec.incarnation = state_.next_incarnation++;
   absl::StatusOr<std::unique_ptr<WorkerPort>> port = ports_.launcher->Launch(spec);
+  if (IsStarved(port.status())) return LaunchStarved(model, port.status());
   if (!port.ok()) {
     OnFailure(model, absl::StrCat("cannot be started: ", port.status().message()), 0);
     return;
   }
+  model.failures.starved = 0;
   worker.port = *std::move(port);
   worker.id = spec.incarnation;
   worker.phase = Phase::kStarting;

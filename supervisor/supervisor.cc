@@ -1,5 +1,6 @@
 #include "supervisor/supervisor.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,6 +51,17 @@ RouterOptions MakeRouterOptions(const Options& told, const Budget& budget) {
   options.prove_pinned = ServiceManager::Listens();
   if (config.has_prefetch_at_start()) options.prefetch_at_start = config.prefetch_at_start();
   return options;
+}
+
+size_t MostConnections() {
+  rlimit descriptors{};
+  if (::getrlimit(RLIMIT_NOFILE, &descriptors) != 0) return AcceptLoop::kMostConnections;
+  const size_t most = AcceptLoop::MostConnections(descriptors.rlim_cur);
+  if (most < AcceptLoop::kMostConnections) {
+    LogWarning("only ", most, " connections are taken, not ", AcceptLoop::kMostConnections,
+               ": the limit of descriptors (LimitNOFILE=, ulimit -Hn) is ", descriptors.rlim_cur);
+  }
+  return most;
 }
 
 // Our own, unless the directory gives it another.
@@ -156,6 +168,7 @@ void Supervisor::Serve() {
       {options_.config.control(), RouterOptions().sink_limit_bytes,
        ParseBytes(options_.config.request_memory()).value_or(0)});
   AcceptLoop::Options tcp, unix_socket;
+  tcp.max_connections = unix_socket.max_connections = MostConnections();
   if (options_.credentials.given()) tcp.proves_within = kProvesWithin;
   unix_socket.check_peer = true;
   unix_socket.max_connections += kForOperators;

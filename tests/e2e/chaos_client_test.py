@@ -13,7 +13,7 @@ import bare_http2
 from chaos import DEVICE, MachineDelays, answers, check_ledger, fault, models_of, pause, together
 from harness import (VOICES, Supervisor, code_of, control, descriptors, fake, first_token,
                      forget_peak, grpc, inference, inference_pb2_grpc, peak_bytes, rss_bytes,
-                     wait_for)
+                     spare_descriptors, wait_for)
 
 Code = grpc.StatusCode
 
@@ -321,8 +321,9 @@ class ConnectionsTest(unittest.TestCase):
 
     @fault("descriptors exhausted", 1, 1)
     def test_no_descriptors(self, rounds):
-        with Supervisor(device=f"cpu={DEVICE}", nofile=160) as s:
+        with Supervisor(device=f"cpu={DEVICE}") as s:
             answers(s)
+            spare_descriptors(s.process.pid, 60)
             self.storm(rounds, s, 300, refused="refusing a connection")
 
 

@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,13 @@ def children(pid):
 
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def spare_descriptors(pid, count):
+    """Leaves a process so many descriptors more than it has, or with None as many as it may have."""
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    soft = most if count is None else descriptors(pid) + count
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, most))
 
 
 def rss_bytes(pid):

@@ -17,9 +17,19 @@ import unittest
 import bare_http2
 from frozen import FrozenChild, Unreapable
 from harness import (BIN, FakeModels, alive, children, code_of, control, end_of, fake, first_token,
-                     grpc, inference, model, rss_bytes, wait_for)
+                     grpc, inference, model, rss_bytes, spare_descriptors, wait_for)
 
 Code = grpc.StatusCode
+
+
+def is_closed(connection):
+    """Whether the other side has closed it."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 def is_pending(pid, sig):
@@ -413,20 +423,57 @@ class ConnectionTest(unittest.TestCase):
             wait_for(lambda: s.command_line("models").returncode == 0, 5, "room for a connection")
 
     def test_out_of_descriptors(self):
-        for nofile in (120, 121):  # a connection takes two: once the first is missing, once the second
-            with self.subTest(nofile=nofile):
-                self.run_out_of_descriptors(nofile)
+        for spare in (60, 61):  # a connection takes two: once the first is missing, once the second
+            with self.subTest(spare=spare):
+                self.run_out_of_descriptors(spare)
 
-    def run_out_of_descriptors(self, nofile):
-        with fake(nofile=nofile) as s:
+    def run_out_of_descriptors(self, spare):
+        with fake() as s:
             self.assertEqual(len(s.generate("alpha")[1]), 8)
+            wait_for(lambda: len(s.worker_pids()) == 3, what="the workers")
+            spare_descriptors(s.process.pid, spare)
             connections = self.open_many(s.address, 300)
-            wait_for(lambda: "refusing a connection" in s.read_log(),
-                     what="the descriptors to run out")
+            wait_for(lambda: sum(map(is_closed, connections)) >= 5, what="connections to be refused")
+            self.assertEqual(s.read_log().count("refusing a connection"), 1)
             for c in connections:
                 c.close()
             wait_for(lambda: s.command_line("models").returncode == 0, 5, "it to accept again")
             self.assertEqual(len(s.generate("alpha")[1]), 8)
+
+    def test_connections_leave_descriptors_for_workers(self):
+        with fake(nofile=160) as s:
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            connections = self.open_many(s.address, 300)
+            wait_for(lambda: "refusing connections: 16 are open" in s.read_log(), what="the limit")
+            os.kill(s.model("alpha").worker_pid, signal.SIGKILL)
+            wait_for(lambda: s.model("alpha").restarts == 1, what="the loss")
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.assertNotIn("refusing a connection", s.read_log())
+            for c in connections:
+                c.close()
+
+    def test_a_worker_for_which_there_are_no_descriptors(self):
+        with fake() as s:
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            spare_descriptors(s.process.pid, 0)
+            os.kill(s.model("alpha").worker_pid, signal.SIGKILL)
+            tries, age = 0, float("inf")
+
+            def tried():
+                nonlocal tries, age
+                alpha = s.model("alpha")
+                self.assertNotEqual(alpha.state, model.FAILED, alpha.error)
+                tries += alpha.last_failure_age_s < age
+                age = alpha.last_failure_age_s
+                return tries > 5  # the first is the loss
+
+            wait_for(tried, 30, "five tries")
+            alpha = s.model("alpha")
+            self.assertIn("cannot be started for now: socketpair: Too many open files", alpha.error)
+            self.assertEqual(alpha.restarts, 1)
+            spare_descriptors(s.process.pid, None)
+            self.assertEqual(len(s.generate("alpha")[1]), 8)
+            self.assertEqual(s.model("alpha").error, "")
 
     def test_garbage_does_no_harm(self):
         with fake() as s:

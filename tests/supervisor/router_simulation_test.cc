@@ -274,6 +274,7 @@ class Simulation {
     f.refuses_request = Rate(0.3);
     f.damages = Rate(0.3);
     f.unkillable = Rate(0.2);
+    f.starves = Rate(0.3);
     rules.latency = Pick({1, 20, 200}) * kMillisecond;
     rules.step = Pick({5, 30, 100}) * kMillisecond;
     rules.max_sequences = static_cast<uint32_t>(1 + Below(8));

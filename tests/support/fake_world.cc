@@ -1,6 +1,7 @@
 #include "tests/support/fake_world.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "absl/strings/str_cat.h"
 #include "supervisor/catalog.h"
@@ -303,7 +304,8 @@ void FakeWorker::SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t
 
 absl::StatusOr<std::unique_ptr<WorkerPort>> FakeWorld::Launch(const LaunchSpec& spec) {
   ++launches;
-  if (Chance(rules.faults.launch_fails)) return absl::UnavailableError("fork: no memory");
+  if (Chance(rules.faults.launch_fails)) return absl::NotFoundError("there is no such program");
+  if (Chance(rules.faults.starves)) return absl::ErrnoToStatus(EMFILE, "socketpair");
   for (const auto& [id, worker] : workers) {
     if (worker->model() == spec.model.name()) on_violation("two workers of one model");
   }
@@ -313,7 +315,8 @@ absl::StatusOr<std::unique_ptr<WorkerPort>> FakeWorld::Launch(const LaunchSpec& 
   return std::make_unique<FakePort>(this, worker);
 }
 
-absl::StatusOr<uint64_t> FakeWorld::Create(const std::string& model, uint64_t bytes) {
+absl::StatusOr<uint64_t> FakeWorld::Create(const std::string&, uint64_t bytes) {
+  if (Chance(rules.faults.starves)) return absl::ErrnoToStatus(EMFILE, "memfd_create");
   const uint64_t id = next_master_++;
   masters[id] = bytes;
   filled[id] = false;

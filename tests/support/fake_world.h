@@ -18,6 +18,7 @@ namespace switchyard::supervisor {
 // How badly things go, as probabilities. All zero: a perfect world.
 struct Faults {
   double launch_fails = 0;
+  double starves = 0;  // we have no descriptors, for a worker or a master
   double dies_at_start = 0;
   double hangs_at_launch = 0;  // before its first sign of life
   double hangs_at_start = 0;   // after it, before Hello

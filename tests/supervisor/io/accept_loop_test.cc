@@ -56,6 +56,16 @@ TEST_F(AcceptLoopTest, ClosesWhatIsBeyondTheLimit) {
   EXPECT_EQ(connections_.size(), 2u);
 }
 
+TEST(AcceptLoop, TakesAsManyAsThereAreDescriptorsFor) {
+  EXPECT_EQ(AcceptLoop::MostConnections(0), 16u);
+  EXPECT_EQ(AcceptLoop::MostConnections(256), 16u);
+  EXPECT_EQ(AcceptLoop::MostConnections(416), 16u);
+  EXPECT_EQ(AcceptLoop::MostConnections(1024), 320u);
+  EXPECT_EQ(AcceptLoop::MostConnections(2430), 1023u);
+  EXPECT_EQ(AcceptLoop::MostConnections(2432), 1024u);
+  EXPECT_EQ(AcceptLoop::MostConnections(RLIM_INFINITY), 1024u);
+}
+
 TEST_F(AcceptLoopTest, AConnectionThatHasEndedMakesRoom) {
   Start({false, 1});
   std::vector<UniqueFd> clients;
