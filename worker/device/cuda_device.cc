@@ -18,6 +18,7 @@
 #include "worker/device/cuda_graph.h"
 #include "worker/device/cuda_host_memory.h"
 #include "worker/device/cuda_upload.h"
+#include "worker/device/host_buffer.h"
 
 namespace switchyard::worker {
 namespace {
@@ -56,6 +57,8 @@ class CudaEvent final : public Event {
 };
 
 cudaStream_t Of(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
+
+static_assert(kBesideWeightsBytes <= kFewBytes);
 
 // The context is made by the first call that needs device memory, which the lease's fixed part has
 // been granted for by then: registering a master before that waits for it.
