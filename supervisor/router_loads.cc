@@ -1,6 +1,7 @@
 // Loads that fail, and the next try. One that had room and did not get there counts like a failure
 // of the model's worker: in the same row, with the same back-off.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +16,9 @@ namespace {
 
 constexpr Nanos kSparedRecheck = 60 * kSecond;
 constexpr Nanos kLongestTrial = 300 * kSecond;
+// Of the back-off, where nothing but the host's memory is short: others may give it back at any
+// time, and a try costs little. So whoever asks then need not be refused for it.
+constexpr int kMostShortages = 6;
 constexpr Nanos kForeignSeen = 2 * kSecond;  // whatever strangers have, a few samples show
 
 }  // namespace
@@ -38,7 +42,10 @@ void Router::Impl::LoadFailed(ModelRecord& model, const absl::Status& why) {
   if (Resident(model)) return;
   if (model.leave != Leave::kNo || state_.draining) return FailDemand(model, why);
   // Nothing is wrong with the model if the host has no memory: it is never given up for that.
-  if (IsHostShort(why)) return TryLoadLater(model, ++failures.shortages, why);
+  if (IsHostShort(why)) {
+    failures.shortages = std::min(failures.shortages + 1, kMostShortages);
+    return TryLoadLater(model, failures.shortages, why);
+  }
   ++failures.loads;
   failures.trial = false;
   if (failures.Count() < kFailuresUntilFailed && !failures.failed) {

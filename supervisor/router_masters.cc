@@ -251,7 +251,7 @@ void Router::Impl::OnMaster(ModelRecord& model, const v1::MasterStatus& status) 
       master.attached = true;
       master.soon = false;
       master.done = model.needs.image;
-      model.failures.stands = false;
+      if (model.lease.failed_master != master.id) model.failures.stands = false;
       model.failures.stuck_fills = 0;
       FinishPrefetches(model, absl::OkStatus());
       return;

@@ -86,6 +86,7 @@ class MasterTest : public ::testing::Test {
     EXPECT_EQ(status.state(), v1::MasterStatus::FAILED);
     EXPECT_EQ(status.code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
     EXPECT_THAT(status.error(), HasSubstr("the host is short of memory"));
+    EXPECT_TRUE(status.host_short());
     EXPECT_EQ(mapped_, nullptr);
     EXPECT_EQ(::fcntl(fd, F_GET_SEALS), 0);
   }
@@ -334,6 +335,7 @@ TEST_F(MasterTest, TooSmallIsRefused) {
   EXPECT_EQ(status.state(), v1::MasterStatus::FAILED);
   EXPECT_EQ(status.code(), static_cast<int>(absl::StatusCode::kFailedPrecondition));
   EXPECT_THAT(status.error(), HasSubstr(std::to_string(model_->image.bytes)));
+  EXPECT_FALSE(status.host_short());
   EXPECT_EQ(mapped_, nullptr);
 }
 
