@@ -9,7 +9,8 @@ import threading
 import unittest
 
 from chaos import Background, answers, fault, pause, together
-from harness import MODELS, VOICES, Supervisor, code_of, control, grpc, wait_for
+from harness import (MODELS, VOICES, Supervisor, code_of, control, end_of, first_token, grpc, model,
+                     wait_for)
 
 Code = grpc.StatusCode
 MIB = 1 << 20
@@ -186,9 +187,86 @@ class DiskTest(Checkpoints):
             self.assertEqual(s.generate("other")[1], expected)
 
 
+class HostMemory:
+    """What a supervisor and its workers take for the host's available memory: a file of ours in the
+    place of /proc/meminfo, which only they see."""
+
+    def __init__(self):
+        self._file = tempfile.NamedTemporaryFile()
+        self._real = pathlib.Path("/proc/meminfo").read_text()
+        self.give_back()
+
+    def _write(self, available):
+        lines = [f"MemAvailable: {available >> 10:>12} kB" if line.startswith("MemAvailable:")
+                 else line for line in self._real.splitlines()]
+        # In one piece, and of one length: whoever reads meanwhile reads one or the other.
+        os.pwrite(self._file.fileno(), ("\n".join(lines) + "\n").encode(), 0)
+
+    def leave(self, available):
+        self._write(available)
+
+    def give_back(self):
+        self._write(16 << 30)
+
+    def seen_by(self, s):
+        s.command = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /proc/meminfo && exec "$@"',
+                     self._file.name, *s.command]
+
+
 class HostTest(unittest.TestCase):
 
     @fault("host memory short", 5, 100)
+    def test_who_is_there_serves_on(self, rounds):
+        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+            self.skipTest("no mount namespace")
+        memory = HostMemory()
+        s = Supervisor(device="cpu=96MiB", config="prefetch_at_start: false")
+        memory.seen_by(s)
+        refused = 0
+        with s:
+            expected = answers(s)
+            for _ in rounds:
+                here, wanted = rounds.random.sample(VOICES, 2)
+                s.control.Unload(control.UnloadRequest(model=wanted), timeout=30)
+                s.switch(here)
+                stream = s.inference.Generate(s.request(here, tokens=200), timeout=60)
+                first_token(stream)
+                # Of its master, or of its lease alone: this device is the host's memory, too.
+                if rounds.random.random() < 0.3:
+                    s.control.Prefetch(control.PrefetchRequest(model=wanted), timeout=30)
+                # Before anything of it has been read, or at some moment of that.
+                early = rounds.random.random() < 0.5
+                if early:
+                    memory.leave(rounds.random.randrange(64 * MIB))
+                asked = Background(lambda: self.answer_of(s, wanted))
+                pause(rounds.random.uniform(0, 0.05))
+                memory.leave(rounds.random.randrange(64 * MIB))
+                answer, error = asked.join()
+                if error:
+                    refused += 1
+                    self.assertEqual(error.code(), Code.RESOURCE_EXHAUSTED, error.details())
+                    self.assertIn("the host is short of memory", error.details())
+                    self.assertIn("the host is short of memory", s.model(wanted).error)
+                    self.assertNotEqual(s.model(wanted).state, model.FAILED)
+                else:
+                    self.assertFalse(early, "there was no memory for it")
+                    self.assertEqual(answer, expected[wanted])
+                self.assertEqual(s.generate(here)[1], expected[here])
+                self.assertEqual(end_of(stream), (Code.OK, True))
+                memory.give_back()
+                self.assertEqual(s.generate(wanted, timeout=90)[1], expected[wanted])
+                self.assertEqual(s.model(wanted).error, "")
+            self.assertEqual(sum(m.restarts for m in s.status().models), 0)
+        rounds.note(refused=refused)
+
+    def answer_of(self, s, name):
+        """(What it says, None), or (None, the error that it fails with)."""
+        try:
+            return s.generate(name)[1], None
+        except grpc.RpcError as error:
+            return None, error
+
+    @fault("host budget short", 5, 100)
     def test_one_master_at_a_time(self, rounds):
         with Supervisor() as s:
             expected = answers(s)
