@@ -264,6 +264,7 @@ class Router::Impl {
   Nanos HopelessUntil(const ModelRecord& model) const;
   absl::Status Hopeless(const ModelRecord& model) const;
   void PumpWaits(size_t device, const std::vector<Demand>& demands);
+  bool LooksAgain(WaitClock& clock, std::optional<Nanos> due);
   void RefuseOverdue(ModelRecord& model, Nanos retry);
   void RefuseHopeless(ModelRecord& model);
 

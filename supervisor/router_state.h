@@ -271,7 +271,8 @@ struct WaitClock {
   Nanos resident_since = 0;  // 0: it is not
   Nanos anew_at = 0;         // when it had its last turn: all who still wait began to wait then
   Nanos alarm_at = 0;
-  Alarm alarm;  // a request is overdue
+  Alarm alarm;        // a request is overdue
+  Nanos look_at = 0;  // when that is to be seen again, since it was seen late; 0: it was not
 };
 
 // How the model proves that work gets done: see probe.h.

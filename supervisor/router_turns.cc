@@ -8,6 +8,7 @@
 #include "supervisor/backoff.h"
 #include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
+#include "supervisor/signs_of_life.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -325,10 +326,12 @@ void Router::Impl::PumpWaits(size_t index, const std::vector<Demand>& demands) {
     WaitClock& clock = model->clock;
     if (!clock.meter.runs() || model->ages.empty()) {
       clock.alarm.Clear();
+      clock.look_at = 0;
       continue;
     }
     const Nanos bound = WaitBound(MaxWait(*model), present, kRelease, others);
     clock.meter.SetBound(bound, model->ages, Now());
+    if (LooksAgain(clock, clock.meter.FirstDue(model->ages, Now()))) continue;
     RefuseOverdue(*model, present + others);
     RefuseHopeless(*model);
     const std::optional<Nanos> next = clock.meter.FirstDue(model->ages, Now());
@@ -336,6 +339,19 @@ void Router::Impl::PumpWaits(size_t index, const std::vector<Demand>& demands) {
     clock.alarm_at = *next;
     Arm(clock.alarm, *next - Now(), [] {});
   }
+}
+
+// Whether nobody looked when a request was `due`, for so long that what came meanwhile is to be
+// read before anyone is refused.
+bool Router::Impl::LooksAgain(WaitClock& clock, std::optional<Nanos> due) {
+  const bool late = due && *due < Now() - kSecondLook;
+  if (late && clock.look_at == 0) {
+    clock.look_at = clock.alarm_at = Now() + kSecondLook;
+    Arm(clock.alarm, kSecondLook, [] {});
+  }
+  if (late && Now() < clock.look_at) return true;
+  clock.look_at = 0;
+  return false;
 }
 
 // `retry`: when it may be its turn.

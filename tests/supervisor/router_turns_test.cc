@@ -380,6 +380,35 @@ TEST_F(RouterTurnsTest, ADrainForStrangersIsCutShortForWhoWaits) {
   h_->Cancel(busy_too);
 }
 
+// The machine slept, or nobody ran: who has become overdue meanwhile may be about to get its turn.
+TEST_F(RouterTurnsTest, WhoHasBecomeOverdueWhileTheClockJumpedGetsASecondLook) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 1'000'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  auto waits = h_->Generate("b", 1);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  h_->world.timers.Jump(60 * kSecond);
+  ASSERT_TRUE(Done(waits));
+  EXPECT_EQ(waits->status, absl::OkStatus());
+  h_->Cancel(busy);
+}
+
+// Where it is not, it is told so then.
+TEST_F(RouterTurnsTest, WhoIsOverdueInTheSecondLookIsRefused) {
+  Begin(150 * kMiB, 165 * kMiB);  // two masters, and no room for a pool
+  Settle();
+  auto busy = h_->Generate("a", 1'000'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  auto waits = h_->Generate("b", 1);
+  h_->RunFor(kSecond);
+  h_->world.timers.Jump(60 * kSecond);
+  h_->RunFor(kSecond);
+  EXPECT_EQ(waits->finishes, 1);
+  EXPECT_EQ(waits->status.code(), absl::StatusCode::kResourceExhausted) << waits->status;
+  h_->Cancel(busy);
+}
+
 TEST_F(RouterTurnsTest, UnderLoadTwoModelsTakeTurnsAndNobodyStarves) {
   Begin(150 * kMiB);
   Settle();
