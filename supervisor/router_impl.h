@@ -283,7 +283,9 @@ class Router::Impl {
   void OpenDevice(DeviceSlot& device);
   bool Opens(const ModelRecord& model) const;
   bool MayOpen(const ModelRecord& model) const;
-  void GrowPools(DeviceSlot& device, size_t index, const std::vector<SchedulerModel>& models);
+  bool EndsForRoom(const ModelRecord& model) const;
+  bool WantsKv(const ModelRecord& model) const;
+  void GrowPools(size_t index, const std::vector<SchedulerModel>& models);
   void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack);
   void ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain);
   void FinishSwap(DeviceSlot& device);

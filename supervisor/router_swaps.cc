@@ -60,7 +60,7 @@ void Router::Impl::PumpDevice(size_t index) {
   for (const std::string& name : decision.refused) FailSwitch(name, Outlasted(name));
   if (decision.start) return StartSwap(device, *std::move(decision.start));
   if (!wanted) {
-    GrowPools(device, index, models);
+    GrowPools(index, models);
     OpenDevice(device);
   }
   if (decision.recheck_at > 0) RecheckAt(device, decision.recheck_at);
@@ -159,7 +159,7 @@ void Router::Impl::OpenDevice(DeviceSlot& device) {
   if (device.ledger.device().name == "cpu") return;
   const auto here = [&](const auto& entry) { return &DeviceOf(*entry.second) == &device; };
   for (const auto& entry : state_.models) {
-    if (here(entry) && Opens(*entry.second)) return;
+    if (here(entry) && (Opens(*entry.second) || WantsKv(*entry.second))) return;
   }
   for (const auto& entry : state_.models) {
     ModelRecord& model = *entry.second;
@@ -182,14 +182,31 @@ bool Router::Impl::Opens(const ModelRecord& model) const {
   return model.lease.motion == Motion::kGrow && LeaseOf(model).granted.OnlyFixed();
 }
 
-// Nobody wants to come in: what is free goes to those whose sequences wait for KV.
-void Router::Impl::GrowPools(DeviceSlot& device, size_t index,
-                             const std::vector<SchedulerModel>& models) {
+// Nobody wants to come in: what is free goes to those whose sequences wait for KV, and so does what
+// workers have for nobody, as soon as it is back.
+void Router::Impl::GrowPools(size_t index, const std::vector<SchedulerModel>& models) {
+  for (const auto& [name, model] : state_.models) {
+    if (model->device == index && EndsForRoom(*model)) return;
+  }
+  const std::vector<Shrink> room = PlanPoolRoom(DeviceView(index), models);
+  if (!room.empty()) return ApplyShrinks(room, options_.drain_timeout);
   for (const PoolGrowth& growth : PlanPools(DeviceView(index), models)) {
     ModelRecord& model = *Find(growth.model);
     model.worker.starved = false;  // until it says so again
     if (Ready(model)) SetLease(model, growth.target, Motion::kGrow);
   }
+}
+
+bool Router::Impl::EndsForRoom(const ModelRecord& model) const {
+  const WorkerSlot& worker = model.worker;
+  return model.lease.ends_worker ||
+         (worker.phase == Phase::kEnding && worker.planned_end && !worker.quarantined);
+}
+
+// Whether its sequences wait though its pool could be larger.
+bool Router::Impl::WantsKv(const ModelRecord& model) const {
+  return model.worker.heartbeat.waiting() > 0 && Resident(model) &&
+         LeaseOf(model).granted.kv < model.needs.kv_useful;
 }
 
 void Router::Impl::StartSwap(DeviceSlot& device, Decision::Start start) {

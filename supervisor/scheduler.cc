@@ -159,6 +159,10 @@ SwapPlan NotNow(const SchedulerDevice& device, const Holders& holders, const Dem
   return plan;
 }
 
+bool MayGrowPool(const SchedulerModel& model) {
+  return model.starved && model.settled && !model.ending && !model.quarantined;
+}
+
 SwapPlan Plan(const SchedulerDevice& device, const Holders& holders, const SchedulerModel& self,
               const Demand& demand, Nanos now) {
   SwapPlan plan;
@@ -302,13 +306,32 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
   std::vector<PoolGrowth> growths;
   uint64_t free = device.over > 0 ? 0 : device.free;
   for (const SchedulerModel& model : models) {
-    if (!model.starved || !model.settled || model.ending || model.quarantined) continue;
+    if (!MayGrowPool(model)) continue;
     const std::optional<Bytes> target = GrowTarget(model.tenant.needs, model.charge, free);
     if (!target || target->kv <= model.tenant.lease.kv) continue;
     free -= target->kv - model.tenant.lease.kv;
     growths.push_back({model.tenant.model, *target});
   }
   return growths;
+}
+
+std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
+                                 const std::vector<SchedulerModel>& models) {
+  if (device.over > 0) return {};
+  uint64_t wanted = 0;
+  for (const SchedulerModel& model : models) {
+    if (MayGrowPool(model)) wanted += Above(model.tenant.needs.kv_useful, model.charge.kv);
+  }
+  std::vector<Shrink> shrinks;
+  uint64_t have = device.free;
+  for (const SchedulerModel& model : models) {
+    if (have >= wanted) break;
+    const Tenant& tenant = model.tenant;
+    if (!tenant.unused || tenant.pinned || !model.settled || model.ending) continue;
+    have += tenant.lease.fixed;
+    shrinks.push_back({tenant.model, Bytes{}, false, true});
+  }
+  return shrinks;
 }
 
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,

@@ -120,6 +120,11 @@ struct PoolGrowth {
 std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
                                   const std::vector<SchedulerModel>& models);
 
+// They find too little that is free: whose devices, opened for nobody yet, go for them. The pools
+// grow when these are back.
+std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
+                                 const std::vector<SchedulerModel>& models);
+
 // Strangers took memory: who gives how much, as far as anyone can. Not the model that `comes_in`,
 // if any: its swap sees for itself whether there is room.
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,

@@ -72,5 +72,20 @@ TEST_F(RouterPools, OneThatDoesNotKeepWhatItGetsIsTriedLessAndLessOften) {
   EXPECT_LT(h_->world.grows - before, 10u);
 }
 
+TEST_F(RouterPools, OnAGpuWhatIsOpenForNobodyGoesForThem) {
+  device_ = "GPU-0";
+  Begin(130 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  ASSERT_EQ(Pool(), 20 * kMiB) << "b and c have their fixed bytes";
+  AskALot();
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(Pool(), 40 * kMiB);
+  const uint64_t launches = h_->world.launches;
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(h_->world.launches, launches);
+  EXPECT_EQ(h_->StatusOf("b").state(), v1::WARM);
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -286,6 +286,21 @@ TEST(Scheduler, PoolsOfTheStarvedGrowIntoWhatIsFree) {
   EXPECT_TRUE(PlanPools(DeviceWith(725, models), models).empty());
 }
 
+TEST(Scheduler, WhatIsOpenForNobodyGoesForPoolsThatFindTooLittle) {
+  std::vector<SchedulerModel> models{Model("a", kWhole), Model("b", Bytes{10, 0, 0}),
+                                     Model("c", Bytes{10, 0, 0}), Model("d", Bytes{10, 0, 0})};
+  for (size_t i : {1, 2, 3}) models[i].tenant.unused = true;
+  models[1].tenant.pinned = true;
+  EXPECT_TRUE(PlanPoolRoom(DeviceWith(270, models), models).empty()) << "nobody is starved";
+  models[0].starved = true;
+  const auto all = PlanPoolRoom(DeviceWith(310, models), models);
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].model, "c");
+  EXPECT_TRUE(all[0].end_worker && all[1].end_worker);
+  EXPECT_EQ(PlanPoolRoom(DeviceWith(325, models), models).size(), 1u);
+  EXPECT_TRUE(PlanPoolRoom(DeviceWith(330, models), models).empty());
+}
+
 TEST(Scheduler, StrangersAreGivenWayTo) {
   std::vector<SchedulerModel> models{Model("a", Bytes{10, 200, 90}, 1), Model("b", kWhole, 2)};
   EXPECT_TRUE(PlanRelief(DeviceWith(600, models), models, "", 9).empty());
