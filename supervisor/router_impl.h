@@ -242,6 +242,7 @@ class Router::Impl {
   SchedulerModel ModelView(const ModelRecord& model) const;
   std::vector<SchedulerModel> ModelViews(size_t device) const;
   std::vector<Demand> Demands(size_t device) const;
+  bool OnlyHopes(const ModelRecord& model) const;
   std::optional<Demand> DemandOf(const ModelRecord& model) const;
   bool WantsResidency(const ModelRecord& model) const;
   bool Prepared(const ModelRecord& model) const;
@@ -277,6 +278,7 @@ class Router::Impl {
   bool RefuseMisfits(size_t device);
   bool RefuseWithoutRoom(size_t device, const std::vector<SchedulerModel>& models,
                          const std::vector<Demand>& demands);
+  void RefuseUnstarted(ModelRecord& model, const absl::Status& why);
   void StartSwap(DeviceSlot& device, Decision::Start start);
   void HurryDrains(size_t device, const std::vector<Demand>& demands);
   void AdvanceSwap(DeviceSlot& device, size_t index);

@@ -137,13 +137,21 @@ bool Router::Impl::RefuseWithoutRoom(size_t index, const std::vector<SchedulerMo
                                      const std::vector<Demand>& demands) {
   const std::vector<Refused> refusals = Refusals(DeviceView(index), models, demands);
   for (const Refused& refusal : refusals) {
-    ModelRecord& model = *Find(refusal.model);
-    FailDemand(model, NoRoom(refusal.reason));
-    const std::set<RequestId> unsent = model.unsent;
-    for (RequestId id : unsent) EndRequest(*FindRequest(id), NoRoom(refusal.reason), false);
-    dirty_ = true;
+    RefuseUnstarted(*Find(refusal.model), NoRoom(refusal.reason));
   }
   return !refusals.empty();
+}
+
+// What is paused may go on yet: its client has output, it takes nothing of the device, and pins and
+// strangers go. It waits until its bound is over.
+void Router::Impl::RefuseUnstarted(ModelRecord& model, const absl::Status& why) {
+  FailSwitch(model.name(), why);
+  std::vector<RequestId> ids(model.unsent.begin(), model.unsent.end());
+  for (const auto& [priority, since, id] : model.waiting) {
+    if (FindRequest(id)->stage != Stage::kPaused) ids.push_back(id);
+  }
+  for (const RequestId id : ids) BreakOff(*FindRequest(id), why, true);
+  dirty_ = true;
 }
 
 // A pinned model that nobody gives way to for its failures comes in by an event alone, and what is
@@ -313,7 +321,7 @@ void Router::Impl::AdvanceSwap(DeviceSlot& device, size_t index) {
       return AbortSwap(device);
     case Verdict::kRefuse:
       AbortSwap(device);
-      return FailDemand(model, NoRoom(plan.reason));
+      return RefuseUnstarted(model, NoRoom(plan.reason));
   }
 }
 

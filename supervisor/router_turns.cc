@@ -103,11 +103,18 @@ bool Router::Impl::WantsResidency(const ModelRecord& model) const {
          !model.without_room && !LoadsLater(model);
 }
 
+// Whether there is no room for it, and nobody wants it but what is paused: that waits for room, and
+// stands in nobody's way.
+bool Router::Impl::OnlyHopes(const ModelRecord& model) const {
+  return model.without_room && model.paused > 0 && model.waiting.size() == model.paused &&
+         FindSwitch(model.name()) == nullptr;
+}
+
 // Who wants the model to become resident: the strongest wish of a switch, requests, a pin. What its
 // turn takes is Demands' to say.
 std::optional<Demand> Router::Impl::DemandOf(const ModelRecord& model) const {
   if (!model.entry.problem.ok() || !model.misfit.ok() || model.leave != Leave::kNo ||
-      Resident(model) || LoadsLater(model)) {
+      Resident(model) || LoadsLater(model) || OnlyHopes(model)) {
     return std::nullopt;
   }
   Demand demand;
@@ -359,13 +366,16 @@ void Router::Impl::RefuseOverdue(ModelRecord& model, Nanos retry) {
   const WaitMeter& meter = model.clock.meter;
   const std::vector<uint64_t> overdue = meter.DueBy(Now(), model.ages, Now());
   if (overdue.empty()) return;
-  const std::vector<std::string> drain = WhyNotPaused(model.device);
+  const std::string why =
+      model.without_room
+          ? NoRoomReason(DeviceView(model.device), ModelViews(model.device), ModelView(model))
+          : absl::StrJoin(WhyNotPaused(model.device), ", ");
   for (const RequestId id : overdue) {
     Request& request = *FindRequest(id);
     const std::string message = absl::StrCat(
         model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name, " within ",
         Seconds(meter.BoundOf(request.meter_at)), " s, longer than which no request waits",
-        drain.empty() ? "" : absl::StrCat(": ", absl::StrJoin(drain, ", ")));
+        why.empty() ? "" : ": ", why);
     const absl::Status status =
         Ready(model) ? absl::ResourceExhaustedError(message) : absl::UnavailableError(message);
     BreakOff(request, WithRetryAfter(status, std::max(retry, kLeastRetry)), true);

@@ -232,6 +232,46 @@ TEST_F(RouterPins, APinnedModelWhoseMasterCannotBeFilledIsTriedAgain) {
   EXPECT_TRUE(h_->RunUntil([&] { return Resident("a"); }, 61 * kSecond));
 }
 
+// `a` has given way to `b`, and there is no room for it as long as that is pinned.
+class RouterPinsOverPaused : public RouterPins {
+ protected:
+  void SetUp() override {
+    Begin(150 * kMiB);
+    Settle();
+    paused_ = h_->Generate("a", 100'000);
+    ASSERT_TRUE(h_->RunUntil([&] { return paused_->tokens > 0; }));
+    ASSERT_TRUE(Done(h_->Switch("b")));
+    ASSERT_EQ(h_->router->Pin("b", true), absl::OkStatus());
+    h_->RunFor(10 * kSecond);
+    ASSERT_EQ(h_->StatusOf("a").paused(), 1u);
+  }
+  std::shared_ptr<ClientView> paused_;
+};
+
+TEST_F(RouterPinsOverPaused, WhatHasOutputGoesOnWhenThePinGoes) {
+  EXPECT_EQ(Ask().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(paused_->finishes, 0);
+  const uint32_t tokens = paused_->tokens;
+  ASSERT_EQ(h_->router->Pin("b", false), absl::OkStatus());
+  EXPECT_TRUE(h_->RunUntil([&] { return paused_->tokens > tokens; }, 10 * kSecond));
+  h_->Cancel(paused_);
+}
+
+TEST_F(RouterPinsOverPaused, ItStandsInNobodysWay) {
+  ExpectServes("b");
+  EXPECT_EQ(h_->Switch("a")->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(paused_->finishes, 0);
+  h_->Cancel(paused_);
+}
+
+TEST_F(RouterPinsOverPaused, WhatHasOutputIsToldWhyWhenItsBoundIsOver) {
+  ASSERT_TRUE(h_->RunUntil([&] { return paused_->finishes > 0; }, 31 * kSecond));
+  EXPECT_EQ(paused_->status.code(), absl::StatusCode::kAborted);
+  EXPECT_NE(paused_->status.message().find("kept by b (pinned) 100.0 MiB. Unpin b"),
+            std::string::npos)
+      << paused_->status;
+}
+
 TEST_F(RouterPins, APinnedModelComesInWhenAnotherIsUnpinned) {
   Begin(150 * kMiB, 1024 * kMiB, WithPinned(1, WithPinned(0)));
   Settle();
