@@ -387,5 +387,31 @@ TEST_F(RouterLoads, HostMemoryThatOthersHoldIsNotTheModelsFault) {
   EXPECT_NE(State("a"), v1::FAILED);
 }
 
+TEST_F(RouterLoads, OneWhoseMasterCannotBeMadeIsTriedAgain) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.no_memfd = 1;
+  const absl::Status status = Ask();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(status.message(), "no memory for the master of a: no such system call");
+  EXPECT_EQ(h_->router->HostAccount().used(), 0u);
+  h_->world.rules.faults.no_memfd = 0;
+  h_->RunFor(kSecond);
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+TEST_F(RouterLoads, AWorkerThatCannotBeGivenItsMasterIsReplaced) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->world.rules.faults.send_fails = 1;
+  auto waits = h_->Generate("a", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").restarts() == 1; }, kSecond));
+  EXPECT_EQ(h_->StatusOf("a").last_failure().find("cannot be given its master: sendmsg"), 0u)
+      << h_->StatusOf("a").last_failure();
+  h_->world.rules.faults.send_fails = 0;
+  ASSERT_TRUE(Done(waits));
+  EXPECT_EQ(waits->status, absl::OkStatus());
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor

@@ -97,6 +97,8 @@ class Simulation {
     // most.
     rules.faults.hangs_at_launch = seed % 6 == 0 ? 0.1 : 0;
     rules.faults.hangs_at_start = seed % 9 == 0 ? 0.1 : 0;
+    rules.faults.no_memfd = seed % 19 == 3 ? 0.2 : 0;
+    rules.faults.send_fails = seed % 23 == 7 ? 0.1 : 0;
     rules.faults.stalls = seed % 10 == 0 ? 0.05 : 0;
     rules.faults.deaf = seed % 13 == 0 ? 0.1 : 0;
     rules.faults.sticks = seed % 17 == 0 ? 0.02 : 0;
@@ -355,7 +357,7 @@ class Simulation {
     RouterHarness& h = *harness_;
     const Device& device = options_.devices[Below(options_.devices.size())];
     ++forgiven_;  // pins, reloads and strangers do, or may
-    switch (Below(10)) {
+    switch (Below(11)) {
       case 0:
         ++calls_;
         h.router->Unload(AnyModel(), [this](absl::StatusOr<v1::UnloadReply>) { --calls_; });
@@ -395,6 +397,9 @@ class Simulation {
         }
         return;
       }
+      case 9:
+        h.router->TryFailedAgain();
+        return;
       default: {
         std::vector<ModelEntry> changed = catalog_;
         ModelEntry& entry = changed[Below(changed.size())];

@@ -29,7 +29,8 @@ class FakePort final : public WorkerPort {
     if (world_->masters.count(master_id) == 0 || world_->closed.count(master_id) > 0) {
       world_->on_violation("SendMaster of a closed master");
     }
-    return absl::OkStatus();
+    const bool fails = world_->Chance(world_->rules.faults.send_fails);
+    return fails ? absl::UnavailableError("sendmsg: broken pipe") : absl::OkStatus();
   }
   void Terminate(bool force) override {
     world_->on_terminate(worker_->incarnation());
@@ -317,6 +318,7 @@ absl::StatusOr<std::unique_ptr<WorkerPort>> FakeWorld::Launch(const LaunchSpec& 
 
 absl::StatusOr<uint64_t> FakeWorld::Create(const std::string&, uint64_t bytes) {
   if (Chance(rules.faults.starves)) return absl::ErrnoToStatus(EMFILE, "memfd_create");
+  if (Chance(rules.faults.no_memfd)) return absl::InternalError("no such system call");
   const uint64_t id = next_master_++;
   masters[id] = bytes;
   filled[id] = false;

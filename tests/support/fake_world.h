@@ -24,7 +24,9 @@ struct Faults {
   double hangs_at_start = 0;   // after it, before Hello
   double dies_at_message = 0;  // at each command
   double dies_at_step = 0;
-  double hangs = 0;  // at each command: never answers again, no heartbeat
+  double hangs = 0;       // at each command: never answers again, no heartbeat
+  double no_memfd = 0;    // for a master
+  double send_fails = 0;  // of a master's descriptor to a worker
   double fill_fails = 0;
   double stalls = 0;  // a fill or a growth gets nowhere any more, but there are heartbeats
   double grow_fails = 0;
