@@ -138,7 +138,7 @@ TEST_F(RouterDrains, WhoStrangersLeaveNoRoomPausesInTheEnd) {
   h_->Foreign("cpu", 145 * kMiB);
   h_->RunFor(15 * kSecond);
   EXPECT_EQ(busy->finishes, 0);
-  ASSERT_TRUE(h_->RunUntil([&] { return busy->finishes > 0; }, 31 * kSecond));
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->finishes > 0; }, 40 * kSecond));
   EXPECT_EQ(busy->status.code(), absl::StatusCode::kAborted) << "it had output";
   EXPECT_NE(busy->status.message().find("used by other programs"), std::string::npos);
   EXPECT_EQ(h_->world.pauses, 1u);
