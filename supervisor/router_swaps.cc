@@ -196,7 +196,7 @@ void Router::Impl::GrowPools(size_t index, const std::vector<SchedulerModel>& mo
   for (const auto& [name, model] : state_.models) {
     if (model->device == index && EndsForRoom(*model)) return;
   }
-  const std::vector<Shrink> room = PlanPoolRoom(DeviceView(index), models);
+  const std::vector<Shrink> room = PlanPoolRoom(DeviceView(index), models, Now());
   if (!room.empty()) return ApplyShrinks(room, options_.drain_timeout);
   for (const PoolGrowth& growth : PlanPools(DeviceView(index), models)) {
     ModelRecord& model = *Find(growth.model);

@@ -1,8 +1,10 @@
 #include "supervisor/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -163,6 +165,21 @@ bool MayGrowPool(const SchedulerModel& model) {
   return model.starved && model.settled && !model.ending && !model.quarantined;
 }
 
+// What idle models have that a pool may take: spare KV of those that stay whole, and the weights of
+// those that are not, which only make their return shorter. No worker ends for it.
+std::vector<Tenant> Leavings(const std::vector<SchedulerModel>& models) {
+  std::vector<Tenant> tenants;
+  for (const SchedulerModel& model : models) {
+    if (!model.settled || model.ending || model.quarantined || model.starved) continue;
+    if (model.tenant.active || model.tenant.pinned || model.tenant.unused) continue;
+    tenants.push_back(model.tenant);
+    tenants.back().taboo = false;
+    tenants.back().worker_stays = true;
+    tenants.back().stays = model.tenant.needs.Whole(model.tenant.lease);
+  }
+  return tenants;
+}
+
 SwapPlan Plan(const SchedulerDevice& device, const Holders& holders, const SchedulerModel& self,
               const Demand& demand, Nanos now) {
   SwapPlan plan;
@@ -316,14 +333,17 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
 }
 
 std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
-                                 const std::vector<SchedulerModel>& models) {
+                                 const std::vector<SchedulerModel>& models, Nanos now) {
   if (device.over > 0) return {};
-  uint64_t wanted = 0;
+  uint64_t wanted = 0, doubled = 0, have = device.free;
   for (const SchedulerModel& model : models) {
-    if (MayGrowPool(model)) wanted += Above(model.tenant.needs.kv_useful, model.charge.kv);
+    have += Coming(model);
+    if (!MayGrowPool(model)) continue;
+    const uint64_t growth = Above(model.tenant.needs.kv_useful, model.charge.kv);
+    wanted += growth;
+    doubled += std::min(growth, std::max(model.charge.kv, model.tenant.needs.kv_smallest));
   }
   std::vector<Shrink> shrinks;
-  uint64_t have = device.free;
   for (const SchedulerModel& model : models) {
     if (have >= wanted) break;
     const Tenant& tenant = model.tenant;
@@ -331,6 +351,9 @@ std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
     have += tenant.lease.fixed;
     shrinks.push_back({tenant.model, Bytes{}, false, true});
   }
+  if (have >= doubled) return shrinks;
+  Eviction rest = ChooseVictims(Leavings(models), doubled - have, now);
+  std::move(rest.shrinks.begin(), rest.shrinks.end(), std::back_inserter(shrinks));
   return shrinks;
 }
 

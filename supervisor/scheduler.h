@@ -120,10 +120,11 @@ struct PoolGrowth {
 std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
                                   const std::vector<SchedulerModel>& models);
 
-// They find too little that is free: whose devices, opened for nobody yet, go for them. The pools
-// grow when these are back.
+// They find too little that is free: whose devices, opened for nobody yet, go for them; and, if
+// pools could not even double then, what idle models have beside: KV that holds nothing, and the
+// weights of models that are not whole. The pools grow when these are back.
 std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
-                                 const std::vector<SchedulerModel>& models);
+                                 const std::vector<SchedulerModel>& models, Nanos now);
 
 // Strangers took memory: who gives how much, as far as anyone can. Not the model that `comes_in`,
 // if any: its swap sees for itself whether there is room.

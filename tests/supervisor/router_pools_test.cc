@@ -72,6 +72,24 @@ TEST_F(RouterPools, OneThatDoesNotKeepWhatItGetsIsTriedLessAndLessOften) {
   EXPECT_LT(h_->world.grows - before, 10u);
 }
 
+// What a switch left of its victim would keep the newcomer's pool as small as can be.
+TEST_F(RouterPools, WhatIsLeftOfAnIdleModelGoesForThem) {
+  Begin(150 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  const uint64_t pool = Pool(), left = h_->StatusOf("b").resident_bytes();
+  ASSERT_LT(pool, 40 * kMiB);
+  ASSERT_GT(left, 0u);
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(h_->StatusOf("b").resident_bytes(), left) << "nobody waits for KV";
+  AskALot();
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(Pool(), 40 * kMiB);
+  EXPECT_LT(h_->StatusOf("b").resident_bytes(), left);
+  EXPECT_EQ(h_->StatusOf("b").restarts(), 0u);
+}
+
 TEST_F(RouterPools, OnAGpuWhatIsOpenForNobodyGoesForThem) {
   device_ = "GPU-0";
   Begin(130 * kMiB);

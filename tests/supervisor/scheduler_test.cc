@@ -291,14 +291,43 @@ TEST(Scheduler, WhatIsOpenForNobodyGoesForPoolsThatFindTooLittle) {
                                      Model("c", Bytes{10, 0, 0}), Model("d", Bytes{10, 0, 0})};
   for (size_t i : {1, 2, 3}) models[i].tenant.unused = true;
   models[1].tenant.pinned = true;
-  EXPECT_TRUE(PlanPoolRoom(DeviceWith(270, models), models).empty()) << "nobody is starved";
+  EXPECT_TRUE(PlanPoolRoom(DeviceWith(270, models), models, 0).empty()) << "nobody is starved";
   models[0].starved = true;
-  const auto all = PlanPoolRoom(DeviceWith(310, models), models);
+  const auto all = PlanPoolRoom(DeviceWith(310, models), models, 0);
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].model, "c");
   EXPECT_TRUE(all[0].end_worker && all[1].end_worker);
-  EXPECT_EQ(PlanPoolRoom(DeviceWith(325, models), models).size(), 1u);
-  EXPECT_TRUE(PlanPoolRoom(DeviceWith(330, models), models).empty());
+  EXPECT_EQ(PlanPoolRoom(DeviceWith(325, models), models, 0).size(), 1u);
+  EXPECT_TRUE(PlanPoolRoom(DeviceWith(330, models), models, 0).empty());
+}
+
+// As much as lets the pool double, 30 more: more may be asked for later.
+TEST(Scheduler, WhatIdleModelsKeepGoesForPoolsThatFindTooLittle) {
+  std::vector<SchedulerModel> models{Model("a", kWhole, 3), Model("left", Bytes{10, 80, 0}, 1),
+                                     Model("idle", Bytes{10, 200, 60}, 2)};
+  const auto plan = [&](uint64_t free) {
+    return PlanPoolRoom(DeviceWith(600 + free, models), models, 10);
+  };
+  EXPECT_TRUE(plan(0).empty()) << "nobody is starved";
+  models[0].starved = true;
+  // Spare KV first, and what is left of a model; neither whole models nor workers.
+  auto shrinks = plan(0);
+  ASSERT_EQ(shrinks.size(), 1u);
+  EXPECT_EQ(shrinks[0].target, (Bytes{10, 200, 30}));
+  EXPECT_TRUE(plan(30).empty());
+  models[2].tenant.lease.kv = models[2].charge.kv = 30;
+  shrinks = PlanPoolRoom(DeviceWith(570, models), models, 10);
+  ASSERT_EQ(shrinks.size(), 1u);
+  EXPECT_EQ(shrinks[0].model, "left");
+  EXPECT_EQ(shrinks[0].target.fixed, 10u);
+  EXPECT_LE(shrinks[0].target.weights, 50u);
+  EXPECT_FALSE(shrinks[0].end_worker);
+  // Nobody's who is busy, starved, pinned or in motion.
+  models[1].tenant.pinned = true;
+  EXPECT_TRUE(PlanPoolRoom(DeviceWith(570, models), models, 10).empty());
+  models[1].tenant.pinned = false;
+  models[1].settled = false;
+  EXPECT_TRUE(PlanPoolRoom(DeviceWith(570, models), models, 10).empty());
 }
 
 TEST(Scheduler, StrangersAreGivenWayTo) {
