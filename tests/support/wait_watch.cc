@@ -55,7 +55,7 @@ void WaitWatch::Waits(const void* client) {
   Client& waits = clients_.at(client);
   Model& model = models_.at(waits.model);
   waits.began = model.held_up;
-  waits.bound = 0;
+  waits.bound = Bound(waits.model);  // others may end in the same event
   model.clients.insert(client);
 }
 
