@@ -285,7 +285,6 @@ class Router::Impl {
   void OpenDevice(DeviceSlot& device);
   bool Opens(const ModelRecord& model) const;
   bool MayOpen(const ModelRecord& model) const;
-  bool EndsForRoom(const ModelRecord& model) const;
   bool WantsKv(const ModelRecord& model) const;
   void GrowPools(size_t index, const std::vector<SchedulerModel>& models);
   void ShrinkVictims(Swap& swap, const std::vector<Shrink>& shrinks, Nanos slack);

@@ -191,11 +191,8 @@ bool Router::Impl::Opens(const ModelRecord& model) const {
 }
 
 // Nobody wants to come in: what is free goes to those whose sequences wait for KV, and so does what
-// workers have for nobody, as soon as it is back.
+// idle models have beside, as soon as it is back.
 void Router::Impl::GrowPools(size_t index, const std::vector<SchedulerModel>& models) {
-  for (const auto& [name, model] : state_.models) {
-    if (model->device == index && EndsForRoom(*model)) return;
-  }
   const std::vector<Shrink> room = PlanPoolRoom(DeviceView(index), models, Now());
   if (!room.empty()) return ApplyShrinks(room, options_.drain_timeout);
   for (const PoolGrowth& growth : PlanPools(DeviceView(index), models)) {
@@ -203,12 +200,6 @@ void Router::Impl::GrowPools(size_t index, const std::vector<SchedulerModel>& mo
     model.worker.starved = false;  // until it says so again
     if (Ready(model)) SetLease(model, growth.target, Motion::kGrow);
   }
-}
-
-bool Router::Impl::EndsForRoom(const ModelRecord& model) const {
-  const WorkerSlot& worker = model.worker;
-  return model.lease.ends_worker ||
-         (worker.phase == Phase::kEnding && worker.planned_end && !worker.quarantined);
 }
 
 // Whether its sequences wait though its pool could be larger.

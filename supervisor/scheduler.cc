@@ -1,7 +1,6 @@
 #include "supervisor/scheduler.h"
 
 #include <algorithm>
-#include <iterator>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -166,15 +165,15 @@ bool MayGrowPool(const SchedulerModel& model) {
 }
 
 // What idle models have that a pool may take: spare KV of those that stay whole, and the weights of
-// those that are not, which only make their return shorter. No worker ends for it.
+// those that are not, which only make their return shorter. No worker ends for it that has had
+// work.
 std::vector<Tenant> Leavings(const std::vector<SchedulerModel>& models) {
   std::vector<Tenant> tenants;
   for (const SchedulerModel& model : models) {
     if (!model.settled || model.ending || model.quarantined || model.starved) continue;
-    if (model.tenant.active || model.tenant.pinned || model.tenant.unused) continue;
+    if (model.tenant.active || model.tenant.pinned) continue;
     tenants.push_back(model.tenant);
-    tenants.back().taboo = false;
-    tenants.back().worker_stays = true;
+    tenants.back().worker_stays = !model.tenant.unused;
     tenants.back().stays = model.tenant.needs.Whole(model.tenant.lease);
   }
   return tenants;
@@ -335,26 +334,15 @@ std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
 std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
                                  const std::vector<SchedulerModel>& models, Nanos now) {
   if (device.over > 0) return {};
-  uint64_t wanted = 0, doubled = 0, have = device.free;
+  uint64_t wanted = 0, have = device.free;
   for (const SchedulerModel& model : models) {
     have += Coming(model);
     if (!MayGrowPool(model)) continue;
-    const uint64_t growth = Above(model.tenant.needs.kv_useful, model.charge.kv);
-    wanted += growth;
-    doubled += std::min(growth, std::max(model.charge.kv, model.tenant.needs.kv_smallest));
+    const uint64_t kv = model.charge.kv;
+    wanted += std::min(Above(model.tenant.needs.kv_useful, kv), kv);
   }
-  std::vector<Shrink> shrinks;
-  for (const SchedulerModel& model : models) {
-    if (have >= wanted) break;
-    const Tenant& tenant = model.tenant;
-    if (!tenant.unused || tenant.pinned || !model.settled || model.ending) continue;
-    have += tenant.lease.fixed;
-    shrinks.push_back({tenant.model, Bytes{}, false, true});
-  }
-  if (have >= doubled) return shrinks;
-  Eviction rest = ChooseVictims(Leavings(models), doubled - have, now);
-  std::move(rest.shrinks.begin(), rest.shrinks.end(), std::back_inserter(shrinks));
-  return shrinks;
+  if (have >= wanted) return {};
+  return ChooseVictims(Leavings(models), wanted - have, now).shrinks;
 }
 
 std::vector<Shrink> PlanRelief(const SchedulerDevice& device,

@@ -120,9 +120,9 @@ struct PoolGrowth {
 std::vector<PoolGrowth> PlanPools(const SchedulerDevice& device,
                                   const std::vector<SchedulerModel>& models);
 
-// They find too little that is free: whose devices, opened for nobody yet, go for them; and, if
-// pools could not even double then, what idle models have beside: KV that holds nothing, and the
-// weights of models that are not whole. The pools grow when these are back.
+// They find too little that is free to double: which idle models give KV that holds nothing,
+// devices that were opened for nobody yet, and the weights of models that are not whole, as
+// ChooseVictims takes them. The pools grow when these are back.
 std::vector<Shrink> PlanPoolRoom(const SchedulerDevice& device,
                                  const std::vector<SchedulerModel>& models, Nanos now);
 
