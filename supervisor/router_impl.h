@@ -89,7 +89,7 @@ class Router::Impl {
 
   // router_starved.cc
   static bool IsStarved(const absl::Status& why);
-  Nanos NoteStarved(ModelRecord& model, const absl::Status& why);
+  int NoteStarved(ModelRecord& model, const absl::Status& why);
   void LaunchStarved(ModelRecord& model, const absl::Status& launch);
   void MasterStarved(ModelRecord& model, const absl::Status& why);
 

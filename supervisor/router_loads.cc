@@ -55,11 +55,12 @@ void Router::Impl::LoadFailed(ModelRecord& model, const absl::Status& why) {
   EndWorker(model, kEndPatience);  // the next one may do better, and its bytes are of use to others
 }
 
-// After its nth failure in a row. Who waits ends with that.
+// After its nth failure in a row. Who waits ends with that, unless the model is there.
 void Router::Impl::TryLoadLater(ModelRecord& model, int nth, const absl::Status& why) {
   const Nanos delay = BackoffDelay(nth, BackoffJitter(model.name(), static_cast<uint64_t>(nth)));
   model.failures.load_not_before = Now() + delay;
   Arm(model.load_retry, delay, [] {});
+  if (Resident(model)) return;
   FailDemand(model, WithRetryAfter(why, delay));
 }
 

@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "supervisor/backoff.h"
-#include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 
 namespace switchyard::supervisor {
@@ -21,15 +20,15 @@ bool Router::Impl::IsStarved(const absl::Status& why) {
   return absl::IsResourceExhausted(why) || absl::IsUnavailable(why);
 }
 
-// How long the next try waits. A model that has failed keeps its own reason.
-Nanos Router::Impl::NoteStarved(ModelRecord& model, const absl::Status& why) {
+// After how many of these the next try waits, for its back-off. A model that has failed keeps its
+// own reason.
+int Router::Impl::NoteStarved(ModelRecord& model, const absl::Status& why) {
   FailureLog& failures = model.failures;
   ++failures.starved;
   if (!failures.failed) failures.Note(std::string(why.message()), Now());
   if (failures.starved == 1) LogWarning(why.message());
   dirty_ = true;
-  return BackoffDelay(std::min(failures.starved, kMostDoublings),
-                      BackoffJitter(model.name(), static_cast<uint64_t>(failures.starved)));
+  return std::min(failures.starved, kMostDoublings);
 }
 
 // Requests wait for the next try, for as long as their bounds let them. What has none waits for one
@@ -39,7 +38,9 @@ void Router::Impl::LaunchStarved(ModelRecord& model, const absl::Status& launch)
   const absl::Status why(launch.code(),
                          absl::StrCat("the worker of ", model.name(),
                                       " cannot be started for now: ", launch.message()));
-  failures.not_before = Now() + NoteStarved(model, why);
+  const int nth = NoteStarved(model, why);
+  failures.not_before =
+      Now() + BackoffDelay(nth, BackoffJitter(model.name(), static_cast<uint64_t>(nth)));
   model.launch_wanted = !failures.failed && model.leave == Leave::kNo && !state_.draining;
   if (failures.starved == 1) return;
   FailSwitch(model.name(), why);
@@ -49,12 +50,9 @@ void Router::Impl::LaunchStarved(ModelRecord& model, const absl::Status& launch)
 
 // As LoadFailed, but that it does not count.
 void Router::Impl::MasterStarved(ModelRecord& model, const absl::Status& why) {
-  const Nanos delay = NoteStarved(model, why);
+  const int nth = NoteStarved(model, why);
   if (model.leave != Leave::kNo || state_.draining) return FailDemand(model, why);
-  model.failures.load_not_before = Now() + delay;
-  Arm(model.load_retry, delay, [] {});
-  if (Resident(model)) return;
-  FailDemand(model, WithRetryAfter(why, delay));
+  TryLoadLater(model, nth, why);
 }
 
 }  // namespace switchyard::supervisor
