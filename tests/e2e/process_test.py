@@ -4,6 +4,8 @@ import fcntl
 import os
 import pathlib
 import pty
+import re
+import select
 import shutil
 import signal
 import socket
@@ -314,18 +316,21 @@ class StandardErrorTest(unittest.TestCase):
                 pass
             os.close(filling)
 
+        # the start tells the default model, too
+        switches = re.compile(rb"(?s)default model: beta\n.*default model: alpha\n")
+
         def read():
-            nonlocal text
-            while text.count(b"default model: ") < 2:
+            text = b""
+            while not switches.search(text):
+                readable, _, _ = select.select([read_end], [], [], 5)
+                self.assertTrue(readable, f"no more came after {text[-400:]}")
                 text += os.read(read_end, 1 << 16)
 
-        text = b""
         try:
             self.serve_and_end(write_end, fill, read)
         finally:
             os.close(write_end)
             os.close(read_end)
-        self.assertRegex(text, rb"(?s)default model: beta\n.*default model: alpha\n")
 
     def test_a_terminal_that_is_stopped(self):
         ours, theirs = pty.openpty()
