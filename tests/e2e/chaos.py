@@ -106,9 +106,22 @@ def pause(seconds):
     threading.Event().wait(seconds)
 
 
+def run_delays(pid):
+    """How long each thread of a process has stood in the kernel's run queue, in seconds."""
+    delays = {}
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            waited = pathlib.Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[1]
+            delays[task] = int(waited) * 1e-9
+    except (FileNotFoundError, ProcessLookupError):  # it, or a thread, ends meanwhile
+        pass
+    return delays
+
+
 class MachineDelays:
-    """How late this machine runs what is due, looked at all the time by a process that does nothing
-    else: what a test measures beside it may be so late, too, whatever it tests. A context manager."""
+    """How late this machine runs what is due: what a test measures may be so late, too, whatever it
+    tests. Looked at all the time by a process that does nothing else, which the kernel favours for it,
+    and told by the kernel of the processes that do the work. A context manager."""
     LOOK = """if True:
         import select, sys, time
         every, late, before = 0.002, [], time.monotonic()
@@ -129,14 +142,25 @@ class MachineDelays:
         self._lock = threading.Lock()
         self._process = subprocess.Popen([sys.executable, "-c", self.LOOK], text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.since(time.monotonic())  # it has begun
+        self._late_since(time.monotonic())  # it has begun
         return self
 
     def __exit__(self, *_):
         self._process.communicate()
 
-    def since(self, start):
-        """All of them since then, in seconds."""
+    def begin(self, *pids):
+        """From now on, for what these and this process do."""
+        return time.monotonic(), {pid: run_delays(pid) for pid in (*pids, os.getpid())}
+
+    def explain(self, began, took, bound):
+        """Whether what began then and took so long would have been within the bound on a machine
+        with nothing else to do: its threads stood in the run queue for half of that time."""
+        start, before = began
+        waited = sum(waited - delays.get(task, 0) for pid, delays in before.items()
+                     for task, waited in run_delays(pid).items())
+        return took - self._late_since(start) < bound or waited > took / 2
+
+    def _late_since(self, start):
         with self._lock:
             self._process.stdin.write(f"{start}\n")
             self._process.stdin.flush()

@@ -11,9 +11,9 @@ import unittest
 
 import bare_http2
 from chaos import DEVICE, MachineDelays, answers, check_ledger, fault, models_of, pause, together
-from harness import (VOICES, Supervisor, code_of, control, descriptors, fake, first_token,
-                     forget_peak, grpc, inference, inference_pb2_grpc, peak_bytes, rss_bytes,
-                     spare_descriptors, wait_for)
+from harness import (VOICES, Supervisor, children, code_of, control, descriptors, fake,
+                     first_token, forget_peak, grpc, inference, inference_pb2_grpc, peak_bytes,
+                     rss_bytes, spare_descriptors, wait_for)
 
 Code = grpc.StatusCode
 
@@ -96,8 +96,7 @@ class GoneTest(unittest.TestCase):
     BOUND = 0.1
 
     def vanish(self, s, chance, how, delays):
-        """A client of its own connection that goes at some moment: how long what it held is held,
-        and how much of that the machine was late."""
+        """A client of its own connection that goes at some moment: how long what it held is held."""
         channel = grpc.insecure_channel(s.address, options=[("grpc.use_local_subchannel_pool", 1)])
         stub = inference_pb2_grpc.InferenceStub(channel)
         stream = stub.Generate(s.request("austen", tokens=900))
@@ -107,27 +106,27 @@ class GoneTest(unittest.TestCase):
             first_token(stream)
             if how == "after":
                 pause(chance.uniform(0, 0.02))
+        began = delays.begin(s.process.pid, *children(s.process.pid))
         (channel.close if chance.random() < 0.5 else stream.cancel)()
         gone = time.monotonic()
         wait_for(lambda: quiet(s), 5, f"what it held, gone {how} the first token")
         took = time.monotonic() - gone
         channel.close()
-        return took, delays.since(gone)
+        if took >= self.BOUND:
+            self.assertTrue(delays.explain(began, took, self.BOUND), f"gone {how}: {took} s")
+        return took
 
     @fault("client gone before, during, after the first token", 300, 10000)
     def test_gone(self, rounds):
         with Supervisor(device=f"cpu={DEVICE}") as s, MachineDelays() as delays:
             expected = s.generate("austen")[1]
             ways = ["before", "during", "after"]
-            both = [self.vanish(s, rounds.random, ways[n % 3], delays) for n in rounds]
+            took = sorted(self.vanish(s, rounds.random, ways[n % 3], delays) for n in rounds)
             self.assertEqual(s.generate("austen")[1], expected)
-        took = sorted(took for took, _ in both)
         rounds.note(median_ms=round(statistics.median(took) * 1e3, 1),
                     p99_ms=round(took[len(took) * 99 // 100] * 1e3, 1),
                     slowest_ms=round(took[-1] * 1e3, 1),
-                    slowest_less_delays_ms=round(max(t - late for t, late in both) * 1e3, 1))
-        for each, late in both:
-            self.assertLess(each - late, self.BOUND)
+                    late_with_the_machine=sum(t >= self.BOUND for t in took))
 
 
 # Opens streams of the model that the second argument names, and reads none beyond its first token.
@@ -236,6 +235,7 @@ class DeadlineTest(unittest.TestCase):
 
     def idle_after(self, s, voice, delays):
         """How long work went on for a request that is over, where nobody else asks this voice."""
+        began = delays.begin(s.process.pid, *children(s.process.pid))
         over = time.monotonic()
 
         def idle():
@@ -243,7 +243,9 @@ class DeadlineTest(unittest.TestCase):
             return not (m.running or m.queued or m.paused or m.kv_blocks_used)
 
         wait_for(idle, 5, f"{voice} to be idle")
-        took = time.monotonic() - over - delays.since(over)
+        took = time.monotonic() - over
+        if took >= self.BOUND:
+            self.assertTrue(delays.explain(began, took, self.BOUND), f"{voice}: {took} s")
         tokens = s.model(voice).tokens
         pause(0.02)  # some steps
         self.assertEqual(s.model(voice).tokens, tokens, "work for nobody")
@@ -268,7 +270,6 @@ class DeadlineTest(unittest.TestCase):
             self.assertTrue(quiet(s))
         rounds.note(answered=codes[Code.OK], expired=codes[Code.DEADLINE_EXCEEDED],
                     idle_after_ms=round(latest[0] * 1e3, 1))
-        self.assertLess(latest[0], self.BOUND)
         self.assertGreater(codes[Code.DEADLINE_EXCEEDED], rounds.done // 10)
 
     def test_the_server_keeps_them_itself(self):
