@@ -76,23 +76,13 @@ TEST_F(RouterReload, WhoRunsInAModelThatAReloadChangesIsToldSo) {
   }
 }
 
-// As the catalog has it of a planner that was killed.
-ModelEntry Unplanned(const ModelEntry& planned) {
-  ModelEntry entry;
-  entry.model = planned.model;
-  entry.model.clear_device();
-  entry.problem = absl::InternalError("planning ended with signal 9");
-  entry.not_planned = true;
-  return entry;
-}
-
 TEST_F(RouterReload, AReloadWhosePlannerCannotTellEndsNothingThatServes) {
   BeginPinned(300 * kMiB);
   Settle();
   auto running = h_->Generate("a", 1'000);
   ASSERT_TRUE(h_->RunUntil([&] { return running->tokens > 0; }));
   auto catalog = WithPinned(0);
-  catalog[0] = Unplanned(catalog[0]);
+  catalog[0] = UnplannedModel(catalog[0].model);
   const v1::ReloadConfigReply reply = *h_->router->Reload(catalog);
   EXPECT_EQ(reply.changed_size(), 0);
   ASSERT_EQ(reply.not_planned_size(), 1);
@@ -109,8 +99,8 @@ TEST_F(RouterReload, WhatIsNewInAnEntryThatWasNotPlannedIsNotLost) {
   Begin(300 * kMiB);
   Settle();
   auto catalog = WithPinned(0);
-  catalog[0] = Unplanned(catalog[0]);  // what a running worker does not care about
-  catalog[1] = Unplanned(catalog[1]);
+  catalog[0] = UnplannedModel(catalog[0].model);  // what a running worker does not care about
+  catalog[1] = UnplannedModel(catalog[1].model);
   catalog[1].model.set_max_sequences(3);  // needs a plan
   const v1::ReloadConfigReply reply = *h_->router->Reload(catalog);
   EXPECT_EQ(reply.changed_size(), 2);

@@ -206,12 +206,15 @@ Device RouterHarness::DeviceOf(const ModelEntry& entry) const {
 
 absl::Status RouterHarness::Reload(std::vector<ModelEntry> catalog, const std::string& device,
                                    uint64_t bytes) {
+  std::vector<ModelEntry> planned;
   for (ModelEntry& entry : catalog) {
+    if (entry.not_planned) continue;
     Device on = DeviceOf(entry);
     if (on.name == device) on.capacity_bytes = bytes;
     entry.problem = CheckFits(entry.plan, on, options_.host_budget_bytes);
+    planned.push_back(entry);
   }
-  waits_.Knows(catalog);
+  waits_.Knows(planned);  // what is not planned is as it was
   leased_[device] = router->Ledger(device)->charged();
   return router->Reload(std::move(catalog), {Device{device, bytes, 0}}).status();
 }
@@ -339,6 +342,15 @@ ModelEntry FakeModel(const std::string& name, uint64_t fixed, uint64_t chunk, ui
   plan.set_kv_useful_bytes(kv_useful);
   plan.set_kv_granule_bytes(1);
   plan.set_max_sequences(WorldRules().max_sequences);
+  return entry;
+}
+
+ModelEntry UnplannedModel(v1::Model model) {
+  ModelEntry entry;
+  entry.model = std::move(model);
+  entry.model.clear_device();
+  entry.problem = absl::InternalError("planning ended with signal 9");
+  entry.not_planned = true;
   return entry;
 }
 

@@ -104,4 +104,7 @@ class RouterHarness {
 ModelEntry FakeModel(const std::string& name, uint64_t fixed, uint64_t chunk, uint32_t chunks,
                      uint64_t kv_smallest, uint64_t kv_useful);
 
+// As the catalog has an entry whose planner was killed.
+ModelEntry UnplannedModel(v1::Model model);
+
 }  // namespace switchyard::supervisor
