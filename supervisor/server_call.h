@@ -76,7 +76,7 @@ class ServerCall final : public std::enable_shared_from_this<ServerCall> {
   // The call has its status, and something may still have to be written before it: the client must
   // take the next piece of that soon, or the status.
   void Closing();
-  // As if the client had gone. From any thread, before OnEnd has returned.
+  // As if the client had gone. From any thread.
   void Cancel() { context_.TryCancel(); }
 
  private:

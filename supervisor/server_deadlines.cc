@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
+#include <vector>
 
 #include "supervisor/server_call.h"
 
@@ -15,7 +17,7 @@ constexpr Nanos kLookEvery = kSecond;
 void CallDeadlines::Set(CallQueue* queue, ServerCall* call, Nanos from_now) {
   std::lock_guard lock(mutex_);
   if (stopped_) return;
-  deadlines_[call] = clock_.Now() + from_now;
+  deadlines_[call] = {clock_.Now() + from_now, call->weak_from_this()};
   queue_ = queue;
   if (!armed_) Arm(queue, std::min(from_now, kLookEvery));
 }
@@ -40,17 +42,19 @@ void CallDeadlines::Arm(CallQueue* queue, Nanos from_now) {
 }
 
 void CallDeadlines::End(bool) {
+  std::vector<std::shared_ptr<ServerCall>> late;  // outlives the lock: the last hold may be ours
   std::lock_guard lock(mutex_);
   armed_ = false;
   const Nanos now = clock_.Now();
   for (auto next = deadlines_.begin(); next != deadlines_.end();) {
-    if (next->second > now) {
+    if (next->second.at > now) {
       ++next;
       continue;
     }
-    next->first->Cancel();
+    if (auto call = next->second.call.lock()) late.push_back(std::move(call));
     next = deadlines_.erase(next);
   }
+  for (const auto& call : late) call->Cancel();
   if (!deadlines_.empty()) Arm(queue_, kLookEvery);
 }
 

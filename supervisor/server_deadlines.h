@@ -3,6 +3,7 @@
 #include <grpcpp/alarm.h>
 
 #include <map>
+#include <memory>
 #include <mutex>
 
 #include "common/clock.h"
@@ -20,7 +21,8 @@ class CallDeadlines final : public CallQueue::Operation {
  public:
   ~CallDeadlines() override = default;
 
-  // Replaces what was set for the call. It lives until Clear.
+  // Replaces what was set for the call, which may end meanwhile: another thread closes it while the
+  // queue's hears that its client has gone.
   void Set(CallQueue* queue, ServerCall* call, Nanos from_now);
   void Clear(ServerCall* call);
   // None is kept any more. Before the queue stops.
@@ -32,7 +34,11 @@ class CallDeadlines final : public CallQueue::Operation {
 
   const SteadyClock clock_;
   std::mutex mutex_;
-  std::map<ServerCall*, Nanos> deadlines_;
+  struct Deadline {
+    Nanos at;
+    std::weak_ptr<ServerCall> call;
+  };
+  std::map<ServerCall*, Deadline> deadlines_;
   CallQueue* queue_ = nullptr;
   grpc::Alarm alarm_;
   bool armed_ = false;

@@ -68,5 +68,42 @@ TEST_F(ServerCallTest, AStreamWithoutAnEndMayGoOnForEver) {
   EXPECT_TRUE(End().ok());
 }
 
+// As by a thread that closes it while the queue's is about to tell it of its end.
+class ClosingAtItsEnd final : public ServerCall::Handler {
+ public:
+  explicit ClosingAtItsEnd(std::shared_ptr<ServerCall> call) : call_(std::move(call)) {}
+  void OnWritten(bool) override {}
+  void OnEnd() override { call_->Closing(); }
+
+ private:
+  const std::shared_ptr<ServerCall> call_;
+};
+
+TEST_F(ServerCallTest, ACallThatIsClosedAsItEndsIsNotTouchedAfterwards) {
+  std::promise<void> begun;
+  service_.methods["/a.B/C"] = [&](std::shared_ptr<ServerCall> call, const grpc::ByteBuffer&) {
+    begun.set_value();
+    return std::make_shared<ClosingAtItsEnd>(std::move(call));
+  };
+  service_.taken_within = 0;
+  Serve();
+  Call("/a.B/C");
+  Send("x");
+  begun.get_future().wait();
+  context_.TryCancel();
+  End();
+  while (*service_.calls != 0) std::this_thread::yield();  // it is gone
+  // Another that is cut off tells that its deadline had been looked at.
+  service_.arrives_within = 0;
+  grpc::ClientContext context;
+  auto beside = stub_->PrepareCall(&context, "/a.B/C", &replies_);
+  beside->StartCall(nullptr);
+  Wait();
+  grpc::Status status;
+  beside->Finish(&status, nullptr);
+  Wait();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+}
+
 }  // namespace
 }  // namespace switchyard::supervisor
