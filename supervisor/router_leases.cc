@@ -40,6 +40,9 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
     lease.before = LeaseOf(model).granted;
     lease.since = Now();
   }
+  const bool copying = lease.motion == Motion::kGrow && lease.brings_weights;
+  lease.brings_weights =
+      motion == Motion::kGrow && (copying || target.weights > LeaseOf(model).held.weights);
   if (motion == Motion::kGrow) {
     lease.copies_from = model.master.id;
     lease.failed_master.reset();
@@ -266,7 +269,7 @@ void Router::Impl::OnLease(ModelRecord& model, const v1::LeaseStatus& status) {
   if (!settled) return;
   const Motion motion = lease.motion;
   lease.motion = Motion::kRest;
-  if (motion == Motion::kGrow) lease.grown_at = Now();
+  if (std::exchange(lease.brings_weights, false)) lease.weights_at = Now();
   lease.pausing = lease.pause_wanted = false;
   lease.drain.Clear();
   lease.watch.Clear();

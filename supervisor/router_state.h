@@ -235,7 +235,8 @@ struct LeaseSlot {
   uint64_t epoch = 0;
   Bytes before;              // the lease before this motion
   Nanos since = 0;           // when it began
-  Nanos grown_at = 0;        // when the last growth settled
+  bool brings_weights = false;  // this growth: a step may wait for them
+  Nanos weights_at = 0;         // when the last that did settled
   uint64_t copies_from = 0;  // the master that this growth follows
   // That failed, or of which a growth did: one takes the other with it, and either may be heard of
   // first. Until the next growth.

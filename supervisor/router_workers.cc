@@ -171,8 +171,10 @@ void Router::Impl::OnHeartbeat(ModelRecord& model, const v1::Heartbeat& heartbea
             worker.paused != heartbeat.paused();
   worker.running = heartbeat.running();
   worker.paused = heartbeat.paused();
-  // A step may wait for weights that grow at a disk's rate; that growth has a watch of its own.
-  const Nanos at_rest = model.lease.motion == Motion::kGrow ? 0 : Now() - model.lease.grown_at;
+  // A step may wait for weights that come at a disk's rate; their growth has a watch of its own.
+  // For a pool that grows it does not wait.
+  const LeaseSlot& lease = model.lease;
+  const Nanos at_rest = lease.brings_weights ? 0 : Now() - lease.weights_at;
   const uint64_t counts = std::min(heartbeat.step_running_ns(), static_cast<uint64_t>(at_rest));
   if (worker.step_watch.Hangs(heartbeat, static_cast<Nanos>(counts), Now())) {
     KillUnhealthy(model, absl::StrCat("hung: a step has run for ",

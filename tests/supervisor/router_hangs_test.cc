@@ -272,6 +272,34 @@ TEST_F(RouterHangs, AStepThatWaitsForAGrowthDoesNotHang) {
   EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
 }
 
+// A pool that grows is nothing that a step waits for.
+TEST_F(RouterHangs, AStepThatHangsIsFoundOutWhileItsPoolGrows) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  FakeWorker* worker = h_->world.WorkerOf("a");
+  worker->LoseKv(15 * kMiB);  // of 40
+  h_->RunFor(kSecond);
+  worker->Hang();  // nor does it follow
+  const Incarnation incarnation = worker->incarnation();
+  for (Nanos running = 0; running <= 7 * kSecond; running += 500 * kMillisecond) {
+    v1::FromWorker message;
+    message.mutable_heartbeat()->set_waiting(1);
+    message.mutable_heartbeat()->set_running(8);
+    message.mutable_heartbeat()->set_step_running_ns(static_cast<uint64_t>(running));
+    message.mutable_heartbeat()->set_step_predicted_ns(kMillisecond);
+    h_->router->OnWorkerMessage(incarnation, message);
+    if (running == 0) {
+      const LeaseEntry lease = h_->router->Ledger("cpu")->Get("a");
+      ASSERT_GT(lease.granted.kv, lease.held.kv);
+    }
+    h_->RunFor(500 * kMillisecond);
+  }
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+  EXPECT_NE(h_->StatusOf("a").last_failure().find("a step has run for"), std::string::npos)
+      << h_->StatusOf("a").last_failure();
+}
+
 // A pause of the machine or the container: its clock went on, and nothing else did.
 TEST_F(RouterHangs, AStepThatAPauseFellIntoDoesNotHang) {
   rules_.step = 3 * kSecond;
