@@ -32,7 +32,7 @@ void CompleteTimings(const Request& request, v1::Timings* timings) {
 void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) {
   NoteLook(model, accepted.request_id());
   if (accepted.request_id() == model.probe.id) return OnProbeAccepted(model);
-  Request* request = FindRequest(accepted.request_id());
+  Request* request = FindRequestOf(model, accepted.request_id());
   if (request == nullptr || request->stage != Stage::kSent) return;
   SetStage(model, *request, Stage::kAccepted);
   request->accepted_at = Now();
@@ -47,7 +47,7 @@ void Router::Impl::OnAccepted(ModelRecord& model, const v1::Accepted& accepted) 
 void Router::Impl::OnRejected(ModelRecord& model, const v1::Rejected& rejected) {
   NoteLook(model, rejected.request_id());
   if (rejected.request_id() == model.probe.id) return OnProbeRejected(model, rejected);
-  Request* request = FindRequest(rejected.request_id());
+  Request* request = FindRequestOf(model, rejected.request_id());
   // Unsent: it was taken back, and this confirms it.
   if (request == nullptr || request->stage == Stage::kUnsent) return;
   if (IsFault(rejected)) NoteFault(model, rejected.message());
@@ -63,7 +63,7 @@ void Router::Impl::OnSteps(ModelRecord& model, const v1::StepEvents& steps) {
       OnProbeEvent(model, event.event());
       continue;
     }
-    Request* request = FindRequest(event.request_id());
+    Request* request = FindRequestOf(model, event.request_id());
     if (request == nullptr || request->stage == Stage::kUnsent) continue;
     OnEvent(model, *request, event.event());
   }

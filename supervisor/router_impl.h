@@ -146,6 +146,8 @@ class Router::Impl {
   void StartCall(uint64_t id, const std::string& model, v1::ToWorker message,
                  std::function<void(absl::Status, const v1::FromWorker*)> reply);
   Request* FindRequest(RequestId id);
+  // What a worker speaks of: null where the request is not one of its model's.
+  Request* FindRequestOf(const ModelRecord& model, RequestId id);
   size_t FreeSlots(const ModelRecord& model) const;
   void SendUnsent(ModelRecord& model);
   bool MaySend(const ModelRecord& model) const;

@@ -85,6 +85,11 @@ Request* Router::Impl::FindRequest(RequestId id) {
   return it == state_.requests.end() ? nullptr : it->second.get();
 }
 
+Request* Router::Impl::FindRequestOf(const ModelRecord& model, RequestId id) {
+  Request* request = FindRequest(id);
+  return request != nullptr && request->model == model.name() ? request : nullptr;
+}
+
 void Router::Impl::CancelRequest(RequestId id) {
   if (Request* request = FindRequest(id); request != nullptr) {
     Forget(*request, true);

@@ -239,6 +239,34 @@ TEST_F(RouterTest, ASlowReaderIsSuspendedThenEnded) {
   EXPECT_EQ(slow->status.code(), absl::StatusCode::kResourceExhausted);
 }
 
+// Ids are handed out in turn: one that ran a stranger's code could name another model's.
+TEST_F(RouterTest, AWorkerSpeaksOfItsOwnModelsRequestsOnly) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  ASSERT_TRUE(Done(h_->Switch("b")));
+  h_->world.WorkerOf("a")->Wedge();
+  auto client = h_->Generate("a", 3);
+  const Incarnation other = h_->world.WorkerOf("b")->incarnation();
+  v1::FromWorker message;
+  message.mutable_accepted()->set_request_id(client->id);
+  h_->router->OnWorkerMessage(other, message);
+  auto* event = message.mutable_step()->add_events();
+  event->set_request_id(client->id);
+  event->mutable_event()->set_text("not its own");
+  event->mutable_event()->add_ids(1);
+  h_->router->OnWorkerMessage(other, message);
+  EXPECT_EQ(client->tokens, 0u);
+  message.mutable_rejected()->set_request_id(client->id);
+  message.mutable_rejected()->set_code(3);
+  h_->router->OnWorkerMessage(other, message);
+  EXPECT_EQ(client->finishes, 0);
+  h_->world.WorkerOf("a")->Unwedge();
+  ASSERT_TRUE(Done(client));
+  EXPECT_TRUE(client->status.ok()) << client->status;
+  EXPECT_EQ(client->tokens, 3u);
+}
+
 TEST_F(RouterTest, CancellationAndDeadlinesReachEveryStage) {
   Begin(150 * kMiB);
   auto unsent = h_->Generate("a", 1000);
