@@ -64,7 +64,10 @@ void WaitWatch::Tells(const void* client, const v1::GenerateEvent& event) {
   if (found == clients_.end()) return;
   Advance();
   auto& waiting = models_.at(found->second.model).clients;
-  if (!OnlyWaits(event)) waiting.erase(client);
+  if (!OnlyWaits(event) && waiting.count(client) > 0) {
+    NoteBounds();
+    waiting.erase(client);
+  }
   if (event.waiting().paused() && waiting.count(client) == 0) Waits(client);
 }
 
@@ -72,6 +75,7 @@ void WaitWatch::Leaves(const void* client) {
   const auto found = clients_.find(client);
   if (found == clients_.end()) return;
   Advance();
+  NoteBounds();  // with this one: others may have been told of the same event before
   models_.at(found->second.model).clients.erase(client);
   clients_.erase(found);
 }
@@ -146,7 +150,9 @@ void WaitWatch::Gone(Incarnation id) {
   workers_.erase(found);
 }
 
-// Notes from when to when the model is resident: after a turn, who still waits begins anew.
+// Notes from when to when the model is resident: after a turn, who still waits begins anew. It may
+// have been cut short (its worker died, strangers came), of which the router makes no turn: then as
+// much may be left to wait as there was.
 void WaitWatch::Note(Worker& worker) {
   const Nanos now = world_->timers.Now();
   if (worker.resident()) {
@@ -155,7 +161,13 @@ void WaitWatch::Note(Worker& worker) {
   }
   const Nanos since = std::exchange(worker.resident_since, 0);
   if (since == 0 || now - since < kLeastTurn) return;
-  for (const void* client : models_.at(worker.model).clients) Waits(client);
+  const Model& model = models_.at(worker.model);
+  for (const void* key : model.clients) {
+    Client& client = clients_.at(key);
+    const Nanos left = client.bound - (model.held_up - client.began);
+    Waits(key);
+    client.bound = std::max(client.bound, left);
+  }
 }
 
 const WaitWatch::Worker* WaitWatch::WorkerOf(const Model& model) const {
