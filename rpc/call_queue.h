@@ -3,6 +3,7 @@
 #include <grpcpp/completion_queue.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -34,6 +35,10 @@ class CallQueue {
   // Returns the tag of an operation that is begun now. From any thread, by whoever has another one
   // under way or is before Stop.
   void* Begin(Operation* operation);
+
+  // Runs `task` on the queue's thread, soon: as soon as that has done with what it does. Whoever
+  // may Begin may call it.
+  void Post(std::function<void()> task);
 
   // Waits until nothing is under way, and ends the thread. Calls must have been told to end.
   void Stop();

@@ -131,6 +131,10 @@ class Timers {
   virtual Nanos Now() const = 0;
 };
 
+// Calls back, as a task, once the thread has come round on which workers and clients are heard.
+// While that stands still nobody is, whatever they say.
+using Echo = std::function<void(std::function<void()> back)>;
+
 // Tells gRPC health what the router knows.
 class HealthPort {
  public:

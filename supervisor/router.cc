@@ -120,8 +120,14 @@ void Router::Impl::Arm(Alarm& alarm, Nanos delay, std::function<void()> fire) {
 
 // What is not so any more when it judges was only late: see kSecondLook.
 void Router::Impl::ArmTwice(Alarm& alarm, Nanos delay, std::function<void()> judge) {
-  Arm(alarm, delay - kSecondLook,
-      [this, &alarm, judge = std::move(judge)] { Arm(alarm, kSecondLook, judge); });
+  Arm(alarm, delay - kSecondLook, [this, &alarm, judge = std::move(judge)] {
+    AwaitEcho(alarm, [this, &alarm, judge] { Arm(alarm, kSecondLook, judge); });
+  });
+}
+
+// Between two looks: `look_again` arms the second. While nobody can be heard there is none.
+void Router::Impl::AwaitEcho(Alarm& alarm, std::function<void()> look_again) {
+  ports_.echo(alarm.Await(std::move(look_again)));
 }
 
 ModelRecord* Router::Impl::Find(const std::string& name) {

@@ -55,6 +55,7 @@ class Router {
     // Asks the driver at once what strangers use: a worker has been reaped, and what is not free
     // yet of what it had counts as theirs. May be null.
     std::function<void()> sample_devices;
+    Echo echo;
   };
   Router(RouterOptions options, std::vector<ModelEntry> catalog, Ports ports);
   ~Router();

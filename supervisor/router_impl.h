@@ -118,6 +118,7 @@ class Router::Impl {
   Nanos Now() const { return ports_.timers->Now(); }
   void Arm(Alarm& alarm, Nanos delay, std::function<void()> fire);  // then pumps
   void ArmTwice(Alarm& alarm, Nanos delay, std::function<void()> judge);
+  void AwaitEcho(Alarm& alarm, std::function<void()> look_again);
   ModelRecord* Find(const std::string& name);
   const ModelRecord* Find(const std::string& name) const;
   // The model of this name, the default one without; Resolve also refuses while we drain.

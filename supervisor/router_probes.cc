@@ -145,17 +145,16 @@ bool Router::Impl::QueuesForALook(const ModelRecord& model) const {
   return model.worker.looked_at > model.probe.watched_at || !model.worker.looks.empty();
 }
 
-// It is judged when it, and those that were stopped before it, have had the time of a step. If
-// those had all of it, that is soon, and in one look: since they were looked at, the lease has gone
-// and come, and whatever the worker said before has been read.
+// It is judged when it, and those that were stopped before it, have had the time of a step: soon,
+// if those had all of it.
 void Router::Impl::WatchProbe(ModelRecord& model) {
   ProbeSlot& probe = model.probe;
   const v1::Heartbeat& beat = model.worker.heartbeat;
   if (probe.unanswered == 0) probe.steps = beat.steps();
   probe.watched_at = Now();
   const Nanos longest = LongestStep(beat.step_predicted_ns());
-  if (probe.unanswered >= longest) return LookAtProbe(model, kLastChance, 0);
-  const Nanos left = std::max(longest - probe.unanswered, kLeastWait);
+  const Nanos left =
+      probe.unanswered >= longest ? kLastChance : std::max(longest - probe.unanswered, kLeastWait);
   const Nanos last = std::min(kLastLook, left / 2);
   LookAtProbe(model, left - last, last);
 }
@@ -172,7 +171,9 @@ void Router::Impl::LookAtProbe(ModelRecord& model, Nanos delay, Nanos again) {
       probe.unanswered = 0;
       return WatchProbe(late);
     }
-    if (again > 0) return LookAtProbe(late, again, 0);
+    if (again > 0) {
+      return AwaitEcho(probe.alarm, [this, name, again] { LookAtProbe(*Find(name), again, 0); });
+    }
     KillUnhealthy(late, absl::StrCat("hung: a self-probe had no answer and no step ended for ",
                                      LongestStep(beat.step_predicted_ns()) / kSecond, " s"));
   });

@@ -41,15 +41,28 @@ class Alarm {
       run();
     });
   }
+  // Armed until what this returns is called, which runs `fire`; once it is set anew or cleared,
+  // that does nothing.
+  std::function<void()> Await(std::function<void()> fire) {
+    Clear();
+    awaited_ = std::make_shared<bool>();
+    return [this, mine = std::weak_ptr(awaited_), fire = std::move(fire)] {
+      if (mine.expired()) return;
+      awaited_.reset();
+      fire();
+    };
+  }
   void Clear() {
     if (id_) timers_->Stop(*id_);
     id_.reset();
+    awaited_.reset();
   }
-  bool armed() const { return id_.has_value(); }
+  bool armed() const { return id_.has_value() || awaited_ != nullptr; }
 
  private:
   Timers* timers_;
   std::optional<Timers::Id> id_;
+  std::shared_ptr<bool> awaited_;  // what is awaited; null: nothing
 };
 
 struct Request {

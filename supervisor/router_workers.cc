@@ -246,7 +246,7 @@ void Router::Impl::KillWorker(ModelRecord& model, const std::string& reason) {
 
 void Router::Impl::AwaitReaping(ModelRecord& model) {
   const std::string name = model.name();
-  Arm(model.worker.watch, kReapTimeout, [this, name] {
+  ArmTwice(model.worker.watch, kReapTimeout, [this, name] {
     ModelRecord& stuck = *Find(name);
     stuck.worker.quarantined = true;
     DeviceOf(stuck).ledger.Quarantine(name);

@@ -65,7 +65,8 @@ class ServiceManager::StatusTeller final : public StatusSink {
   std::string told_;
 };
 
-ServiceManager::ServiceManager(Timers* timers, Router* router) : timers_(timers), router_(router) {}
+ServiceManager::ServiceManager(Timers* timers, Router* router, Echo echo)
+    : timers_(timers), router_(router), echo_(std::move(echo)) {}
 
 ServiceManager::~ServiceManager() {
   if (pet_ != 0) timers_->Stop(pet_);
@@ -133,10 +134,22 @@ void ServiceManager::TellReady() {
   Notify(status_->Fresh(router_->GetStatus()));
 }
 
-// A timer of the event loop: that this runs is the proof that the loop turns.
+std::string ServiceManager::Stuck() const {
+  if (heard_ != nullptr && !*heard_) return "the thread that hears calls and workers stands still";
+  return router_->Stuck();
+}
+
+// A timer of the event loop: that this runs is the proof that the loop turns. That calls are heard
+// the echo proves.
 void ServiceManager::PetWatchdog() {
-  const std::string stuck = router_->Stuck();
-  stuck.empty() ? Notify("WATCHDOG=1") : LogError("the watchdog is not told: ", stuck);
+  const std::string stuck = Stuck();
+  if (stuck.empty()) {
+    Notify("WATCHDOG=1");
+    heard_ = std::make_shared<bool>(false);
+    echo_([heard = heard_] { *heard = true; });
+  } else {
+    LogError("the watchdog is not told: ", stuck);
+  }
   pet_ = timers_->Start(stuck.empty() ? period_ : std::min(period_, kLookAgain),
                         [this] { PetWatchdog(); });
 }

@@ -14,7 +14,7 @@ namespace switchyard::supervisor {
 // NOTIFY_SOCKET names, and nowhere without it. In the event loop's tasks.
 class ServiceManager {
  public:
-  ServiceManager(Timers* timers, Router* router);
+  ServiceManager(Timers* timers, Router* router, Echo echo);
   ~ServiceManager();
 
   // Whether there is anybody to be told.
@@ -23,10 +23,10 @@ class ServiceManager {
   static void NotReadyFor(Nanos time);
 
   // It accepts requests. From now on STATUS says in a line what the models do, and as long as the
-  // event loop turns and nothing is stuck, WATCHDOG comes twice in the time that WATCHDOG_USEC
-  // allows; after something was, as soon as it is not. READY comes when readiness.h says so, and
-  // the STATUS of that moment behind it, and until then EXTEND_TIMEOUT_USEC. If that was given up,
-  // STATUS says what is missing as long as it is.
+  // event loop turns, calls and workers are heard, and nothing is stuck, WATCHDOG comes twice in
+  // the time that WATCHDOG_USEC allows; after something was, as soon as it is not. READY comes when
+  // readiness.h says so, and the STATUS of that moment behind it, and until then
+  // EXTEND_TIMEOUT_USEC. If that was given up, STATUS says what is missing as long as it is.
   void Start();
   // It reads its configuration again; Reloaded follows. Before READY, and once it stops, nobody is
   // told.
@@ -42,10 +42,13 @@ class ServiceManager {
   void TellReadiness(const Readiness& readiness);
   void TellReady();
   void PetWatchdog();
+  std::string Stuck() const;
   void ResendLater();  // again and again, as long as its socket has no room for something
 
   Timers* timers_;
   Router* router_;
+  const Echo echo_;
+  std::shared_ptr<bool> heard_;  // the echo of what was asked when the watchdog was last told
   std::shared_ptr<StatusTeller> status_;
   bool ready_ = false;     // READY was told
   bool stopping_ = false;  // STOPPING was told

@@ -32,7 +32,8 @@ Nanos LongestStandstill(int before, Nanos longest);
 constexpr Nanos kLongestLook = 60 * kSecond;
 
 // All are judged in two looks, the second this much later: if it was the supervisor that stood
-// still, what came meanwhile is read in between.
+// still, what came meanwhile is read in between. If only the thread that reads does, there is no
+// second look before it has come round (Ports::echo).
 constexpr Nanos kSecondLook = kSecond / 2;
 
 }  // namespace switchyard::supervisor

@@ -87,7 +87,7 @@ absl::Status Supervisor::Init(const Budget& budget, HeldSignals& signals,
   ASSIGN_OR_RETURN(server_, Server::Create(options_.credentials));
   RETURN_IF_ERROR(StartRouter(budget, signals.stop_fd(), std::move(stored)));
   Serve();
-  manager_.emplace(&loop_, router_.get());
+  manager_.emplace(&loop_, router_.get(), EchoOfQueue());
   manager_->Start();
   HearStopSignals(signals);
   return absl::OkStatus();
@@ -119,7 +119,7 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
   };
   router_ = std::make_unique<Router>(
       MakeRouterOptions(options_, budget), catalog,
-      Router::Ports{launcher_.get(), &masters_, &loop_, &health_, sample_devices});
+      Router::Ports{launcher_.get(), &masters_, &loop_, &health_, sample_devices, EchoOfQueue()});
   for (const auto& [model, master_id] : adopted) router_->Adopt(model, master_id);
   launcher_->SetEvents({[this](Incarnation worker, const v1::FromWorker& message) {
                           router_->OnWorkerMessage(worker, message);
@@ -134,6 +134,12 @@ absl::Status Supervisor::StartRouter(const Budget& budget, int stop_fd,
   WatchGpus(budget);
   router_->Start();
   return absl::OkStatus();
+}
+
+Echo Supervisor::EchoOfQueue() {
+  return [this](std::function<void()> back) {
+    server_->queue()->Post([this, back = std::move(back)] { loop_.Dispatch(back); });
+  };
 }
 
 void Supervisor::WatchGpus(const Budget& budget) {

@@ -48,6 +48,7 @@ class Supervisor {
                     std::vector<StoredDescriptor> stored);
   absl::Status Listen();
   absl::Status StartRouter(const Budget& budget, int stop_fd, std::vector<StoredDescriptor> stored);
+  Echo EchoOfQueue();  // on it clients and workers are heard
   void WatchGpus(const Budget& budget);
   void Serve();
   void OnReloadSignal();

@@ -5,7 +5,7 @@ import os
 import pathlib
 import threading
 
-PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
@@ -72,6 +72,21 @@ class Unreapable(Frozen):
 
     def release(self):
         self._released.set()
+
+
+class Thawable(Frozen):
+    """Goes on where it stood, at `thaw`."""
+
+    def __init__(self, tid):
+        self._thaws = threading.Event()
+        super().__init__(tid)
+
+    def _await_end(self):
+        self._thaws.wait()
+        self._ask(PTRACE_DETACH)
+
+    def thaw(self):
+        self._thaws.set()
 
 
 class FrozenChild(Frozen):

@@ -6,6 +6,7 @@ import subprocess
 import time
 import unittest
 
+from frozen import Thawable, thread_of
 from harness import FakeModels, fake, inference, model, wait_for
 from service_manager import Manager
 
@@ -90,6 +91,27 @@ class NotifyTest(unittest.TestCase):
                     self.manager.wait_for("WATCHDOG=1", timeout=0.6)
             s.process.send_signal(signal.SIGCONT)
             self.manager.wait_for("WATCHDOG=1")
+
+    def test_calls_that_are_not_heard_stop_the_watchdog_and_cost_no_worker(self):
+        with fake(env=self.manager.environment) as s:
+            s.switch("alpha")
+            workers = s.worker_pids()
+            self.assertEqual(len(workers), 3)
+            self.manager.wait_for("WATCHDOG=1")
+            try:
+                queue = Thawable(thread_of(s.process.pid, "calls"))
+            except PermissionError as error:
+                self.skipTest(f"nobody may be frozen here: {error}")
+            self.addCleanup(queue.thaw)
+            with self.assertRaises(AssertionError):
+                while True:  # what was under way; then nothing, for longer than a silence may last
+                    self.manager.wait_for("WATCHDOG=1", timeout=8)
+            self.assertIn("the watchdog is not told: the thread that hears calls", s.read_log())
+            queue.thaw()
+            self.manager.wait_for("WATCHDOG=1")
+            self.assertEqual(s.worker_pids(), workers)
+            self.assertEqual(s.generate("alpha")[2].reason, inference.LENGTH)
+            self.assertNotIn("hung", s.read_log())
 
     def test_a_manager_that_does_not_read_holds_nothing_up(self):
         manager = Manager()

@@ -318,6 +318,58 @@ TEST_F(RouterHangs, AStepThatAPauseFellIntoDoesNotHang) {
   h_->Cancel(client);
 }
 
+// ---- We do not hear: the thread that reads what workers say stands still, and the loop does not.
+
+TEST_F(RouterHangs, WhoCannotBeHeardIsNotSilent) {
+  Begin(300 * kMiB);
+  Settle();
+  ASSERT_TRUE(Done(h_->Switch("a")));
+  h_->Freeze();
+  h_->RunFor(120 * kSecond);
+  h_->Thaw();
+  h_->RunFor(20 * kSecond);
+  for (const char* model : {"a", "b", "c"}) EXPECT_EQ(h_->StatusOf(model).restarts(), 0u) << model;
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+TEST_F(RouterHangs, NorIsOneThatDoesNotAnswerAProbeThen) {
+  BeginProbing();
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
+  h_->Freeze();
+  h_->RunFor(60 * kSecond);
+  h_->Thaw();
+  h_->RunFor(20 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  EXPECT_TRUE(Serves());
+}
+
+TEST_F(RouterHangs, WhoHungMeanwhileIsReplacedSoonAfter) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->Freeze();
+  h_->world.WorkerOf("a")->Hang();
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 0u);
+  h_->Thaw();
+  h_->RunFor(2 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").restarts(), 1u);
+  EXPECT_EQ(Ask(), absl::OkStatus());
+}
+
+// That it is reaped is heard there, too.
+TEST_F(RouterHangs, WhoEndedMeanwhileIsNotTakenToBeUnkillable) {
+  Begin(300 * kMiB);
+  Settle();
+  h_->Freeze();
+  bool unloaded = false;
+  h_->router->Unload("a", [&](const auto& reply) { unloaded = reply.ok(); });
+  h_->RunFor(60 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").error(), "");
+  h_->Thaw();
+  h_->RunFor(kSecond);
+  EXPECT_TRUE(unloaded);
+}
+
 // A swap may wait for its bytes.
 TEST_F(RouterHangs, OneThatIsToldToEndAndHangsIsKilledAsSoonAsAnyThatHangs) {
   Begin(300 * kMiB);

@@ -45,6 +45,13 @@ class ServiceManagerTest : public RouterFixture {
     return pets;
   }
 
+  // Of a thread that goes round, unless it is frozen.
+  Echo Hears() {
+    return [this](const std::function<void()>& back) {
+      if (!frozen_) back();
+    };
+  }
+
   // As the supervisor does whom somebody listens to.
   void BeginTelling(uint64_t capacity, std::vector<ModelEntry> catalog = Catalog()) {
     ::unsetenv("WATCHDOG_USEC");
@@ -52,7 +59,7 @@ class ServiceManagerTest : public RouterFixture {
     Begin(capacity, 1024 * kMiB, std::move(catalog));
   }
   void Start() {
-    manager_.emplace(&h_->world.timers, h_->router.get());
+    manager_.emplace(&h_->world.timers, h_->router.get(), Hears());
     manager_->Start();
   }
   // Whether READY has been heard within this time; then it stops.
@@ -76,6 +83,7 @@ class ServiceManagerTest : public RouterFixture {
     return "";
   }
 
+  bool frozen_ = false;
   testing::FakeServiceManager systemd_;
   std::optional<ServiceManager> manager_;
   std::vector<std::string> heard_;
@@ -246,7 +254,7 @@ TEST_F(ServiceManagerTest, WhatFoundNoRoomIsSentAgainAndOtherwiseNothingWakes) {
   Begin(150 * kMiB);
   Settle();
   FakeTimers timers;
-  ServiceManager manager(&timers, h_->router.get());
+  ServiceManager manager(&timers, h_->router.get(), Hears());
   manager.Start();
   EXPECT_EQ(timers.size(), 0u);
   int sent = 0;
@@ -276,12 +284,32 @@ TEST_F(ServiceManagerTest, OneThatWasStuckTellsTheWatchdogAsSoonAsItIsNot) {
   ASSERT_TRUE(h_->RunUntil([&] { return h_->world.submits == 1; }));
   h_->RunFor(kSecond);
   h_->world.timers.Jump(11 * kSecond);
-  ServiceManager manager(&h_->world.timers, h_->router.get());
+  ServiceManager manager(&h_->world.timers, h_->router.get(), Hears());
   manager.Start();
   ASSERT_NE(h_->router->Stuck(), "");
   EXPECT_EQ(Pets(), 0);
   EXPECT_EQ(PetsWithin(2), 1);  // of the 15 s that are left
   EXPECT_EQ(h_->router->Stuck(), "");
+  EXPECT_EQ(PetsWithin(28), 1) << "from then on it is twice in the time, as ever";
+}
+
+// The event loop turns, and no call gets on.
+TEST_F(ServiceManagerTest, TheWatchdogIsToldOnlyWhileCallsAreHeard) {
+  ASSERT_TRUE(systemd_.bound());
+  Begin(150 * kMiB);
+  std::vector<std::function<void()>> unheard;
+  const Echo echo = [&](std::function<void()> back) {
+    frozen_ ? unheard.push_back(std::move(back)) : back();
+  };
+  ServiceManager manager(&h_->world.timers, h_->router.get(), echo);
+  manager.Start();
+  EXPECT_EQ(PetsWithin(46), 4);
+  frozen_ = true;
+  EXPECT_EQ(PetsWithin(100), 1) << "what was heard before that";
+  ASSERT_EQ(unheard.size(), 1u);
+  frozen_ = false;
+  unheard[0]();
+  EXPECT_EQ(PetsWithin(2), 1);
   EXPECT_EQ(PetsWithin(28), 1) << "from then on it is twice in the time, as ever";
 }
 

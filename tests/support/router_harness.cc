@@ -1,5 +1,8 @@
 #include "tests/support/router_harness.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "supervisor/router_impl.h"
@@ -84,24 +87,46 @@ RouterHarness::RouterHarness(uint64_t seed, WorldRules rules, RouterOptions opti
   (void)quiet;
   router = std::make_unique<Router>(
       options_, std::move(catalog),
-      Router::Ports{&world, &world, &world.timers, &world, [this] { ++world.samples; }});
+      Router::Ports{&world, &world, &world.timers, &world, [this] { ++world.samples; },
+                    [this](std::function<void()> back) { Echo(std::move(back)); }});
   world.on_message = [this](Incarnation id, const v1::FromWorker& message) {
     const std::string& model = world.workers.at(id)->model();
-    world.silent_starts.erase(model);
-    waits_.Says(id, model, message);
-    router->OnWorkerMessage(id, message);
+    Hear([=, this] {
+      world.silent_starts.erase(model);
+      waits_.Says(id, model, message);
+      router->OnWorkerMessage(id, message);
+    });
   };
   world.on_sent = [this](Incarnation id, const v1::ToWorker& message) { waits_.Sent(id, message); };
   world.on_terminate = [this](Incarnation id) { waits_.Ends(id); };
   world.on_gone = [this](Incarnation id, const WorkerExit& exit) {
-    waits_.Gone(id);
-    router->OnWorkerGone(id, exit);
+    Hear([=, this] {
+      waits_.Gone(id);
+      router->OnWorkerGone(id, exit);
+    });
   };
   world.on_freed = [this](uint64_t master_id) { router->OnMasterFreed(master_id); };
   world.on_violation = [this](const std::string& what) { Violate(what); };
 }
 
 RouterHarness::~RouterHarness() = default;
+
+void RouterHarness::Hear(std::function<void()> what) {
+  frozen_ ? unheard_.push_back(std::move(what)) : what();
+}
+
+void RouterHarness::Echo(std::function<void()> back) {
+  if (frozen_) return echoes_.push_back(std::move(back));
+  world.timers.Start(0, std::move(back));
+}
+
+// As on the thread of the supervisor: what was posted to it comes first, then it reads.
+void RouterHarness::Thaw() {
+  frozen_ = false;
+  thawed_at_ = world.timers.Now();
+  for (const auto& back : std::exchange(echoes_, {})) back();
+  for (const auto& what : std::exchange(unheard_, {})) what();
+}
 
 void RouterHarness::Violate(const std::string& what) {
   if (violation_.empty()) {
@@ -251,15 +276,17 @@ void RouterHarness::Check() {
   CheckDeafness();
 }
 
-// A worker that says nothing is given up in time, whatever it was doing.
+// A worker that says nothing is given up in time, whatever it was doing; if it could be heard.
 void RouterHarness::CheckSilence() {
+  if (frozen_) return;
+  const Nanos heard = world.timers.Now() - thawed_at_;
   // A message that was on its way; and one that was told to end meanwhile has its time from then.
   const Nanos more = world.rules.latency + kEndPatience;
   for (const auto& [id, worker] : world.workers) {
     const auto starts = world.silent_starts.find(worker->model());
     const Nanos most =
         LongestSilence(worker->spoke(), starts == world.silent_starts.end() ? 0 : starts->second);
-    if (worker->silence() <= most + more) continue;
+    if (std::min(worker->silence(), heard) <= most + more) continue;
     Violate(absl::StrCat("the worker of ", worker->model(), " has said nothing for ",
                          worker->silence() / kMillisecond, " ms"));
   }
@@ -267,9 +294,11 @@ void RouterHarness::CheckSilence() {
 
 // Nor does one stay that beats, and looks at nothing that it is sent.
 void RouterHarness::CheckDeafness() {
+  if (frozen_) return;
+  const Nanos heard = world.timers.Now() - thawed_at_;
   const Nanos most = kLongestLook + world.rules.latency + kEndPatience;
   for (const auto& [id, worker] : world.workers) {
-    if (worker->deafness() <= most) continue;
+    if (std::min(worker->deafness(), heard) <= most) continue;
     Violate(absl::StrCat("the worker of ", worker->model(), " has not looked at something for ",
                          worker->deafness() / kMillisecond, " ms"));
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -62,6 +63,10 @@ class RouterHarness {
   std::shared_ptr<OperatorView> Switch(const std::string& model, bool make_default = true);
   absl::Status Pin(const std::string& model, bool pinned);
 
+  // Nothing is heard of workers; what they say meanwhile is at Thaw.
+  void Freeze() { frozen_ = true; }
+  void Thaw();
+
   // Strangers use `bytes` of the device from now on.
   void Foreign(const std::string& device, uint64_t bytes);
   void ForeignBetween(const std::string& device, uint64_t least, uint64_t most);
@@ -86,6 +91,8 @@ class RouterHarness {
   bool checks = true;  // after every event
 
  private:
+  void Hear(std::function<void()> what);
+  void Echo(std::function<void()> back);
   void Check();
   void CheckSilence();
   void CheckDeafness();
@@ -98,6 +105,9 @@ class RouterHarness {
   std::string violation_;
   uint64_t events_ = 0;
   std::map<std::string, uint64_t> leased_;
+  bool frozen_ = false;
+  Nanos thawed_at_ = 0;
+  std::vector<std::function<void()>> unheard_, echoes_;
 };
 
 // A model of `chunks` chunks of `chunk` bytes.
