@@ -26,6 +26,9 @@ constexpr uint64_t kToldEvery = 1000;  // refusals: a client in a loop must not 
 constexpr uint64_t kOtherDescriptors = 384;
 constexpr uint64_t kLeastConnections = 16;
 
+// Whether this user may be that of a worker: only root's can become another.
+bool MayBeOurs(uid_t peer, uid_t our_user) { return peer == our_user || our_user == 0; }
+
 UniqueFd OpenReserve() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 }  // namespace
@@ -87,12 +90,19 @@ bool AcceptLoop::Take(UniqueFd connection) {
 
 bool AcceptLoop::PeerMayConnect(int connection) {
   const absl::StatusOr<UnixPeer> peer = ReadUnixPeer(connection);
-  if (peer.ok() && MayConnect(*peer, ::geteuid(), options_.group)) return true;
+  std::string who;
+  if (!peer.ok()) {
+    who = std::string(peer.status().message());
+  } else if (!MayConnect(*peer, ::geteuid(), options_.group)) {
+    who = absl::StrCat("user ", peer->uid, ", process ", peer->pid);
+  } else if (MayBeOurs(peer->uid, ::geteuid()) && IsOurWorkers(peer->pid, ::getpid())) {
+    who = absl::StrCat("a worker, or what it has started: process ", peer->pid);
+  } else {
+    return true;
+  }
   if (strangers_++ % kToldEvery == 0) {
-    LogWarning("refusing a connection on the Unix socket from ",
-               peer.ok() ? absl::StrCat("user ", peer->uid, ", process ", peer->pid)
-                         : std::string(peer.status().message()),
-               " (", strangers_, " refused so far)");
+    LogWarning("refusing a connection on the Unix socket from ", who, " (", strangers_,
+               " refused so far)");
   }
   return false;
 }

@@ -24,7 +24,8 @@ class AcceptLoop {
   static size_t MostConnections(uint64_t descriptors);
 
   struct Options {
-    bool check_peer = false;  // Unix socket: only our own user, root, and members of `group`
+    // Unix socket: only our own user, root, and members of `group`, but none of our workers.
+    bool check_peer = false;
     size_t max_connections = kMostConnections;
     gid_t group = 0;
     Nanos proves_within = 0;  // see ConnectionCount

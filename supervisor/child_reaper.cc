@@ -1,6 +1,7 @@
 #include "supervisor/child_reaper.h"
 
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <utility>
@@ -30,6 +31,16 @@ void ChildReaper::Reap() {
     }
   }
   for (auto& [callback, status] : exited) callback(status);
+  ReapLeftBehind();
+}
+
+void ChildReaper::ReapLeftBehind() {
+  siginfo_t ended{};
+  while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0) {
+    if (::getpgid(ended.si_pid) == ended.si_pid) return;
+    ::waitpid(ended.si_pid, nullptr, WNOHANG);
+    ended.si_pid = 0;
+  }
 }
 
 }  // namespace switchyard::supervisor

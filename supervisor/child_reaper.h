@@ -10,7 +10,9 @@
 namespace switchyard::supervisor {
 
 // Reaps children on SIGCHLD: only those it was told of, so that whoever else waits for a child of
-// its own (plans do, on another thread) is not robbed of it.
+// its own (plans do, on another thread) is not robbed of it; and what children of ours have left
+// behind, for which nobody waits. Whom we start leads a group of its own (Spawn): so does nobody of
+// those, unless he means to, and then he stays until we end.
 class ChildReaper {
  public:
   explicit ChildReaper(EventLoop* loop);
@@ -20,6 +22,7 @@ class ChildReaper {
 
  private:
   void Reap();
+  void ReapLeftBehind();
 
   std::map<pid_t, std::function<void(int)>> children_;
 };

@@ -2,6 +2,7 @@
 // them.
 
 #include <malloc.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <csignal>
@@ -104,6 +105,8 @@ int Main(int argc, char** argv) {
   if (options.check) return Check(options, *budget);
 
   RaiseDescriptorLimit();
+  // Whatever workers leave behind stays below us, so that it is known: see peer.h.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   auto supervisor = Supervisor::Start(options, *budget, signals, std::move(stored));
   if (absl::IsCancelled(supervisor.status())) {  // a signal: a clean end
     LogInfo(std::string(supervisor.status().message()));

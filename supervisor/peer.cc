@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,8 @@
 namespace switchyard::supervisor {
 namespace {
 
+constexpr int kMostGenerations = 256;  // more than any client has, and no more work than that
+constexpr int kMostLooks = 3;
 constexpr size_t kMostGroups = 65536;  // that Linux lets a process have
 
 absl::StatusOr<std::vector<gid_t>> ReadGroups(int connection) {
@@ -30,6 +33,19 @@ absl::StatusOr<std::vector<gid_t>> ReadGroups(int connection) {
     if (errno != ERANGE || bytes > kMostGroups * sizeof(gid_t)) return ErrnoStatus("SO_PEERGROUPS");
     groups.resize(bytes / sizeof(gid_t));
   }
+}
+
+// Nothing: one of them has ended. If it was in between, its children have another parent now.
+std::optional<bool> LookForWorkers(pid_t pid, pid_t our_pid, FactsReader read) {
+  for (int generation = 0; generation < kMostGenerations; ++generation) {
+    if (pid == our_pid) return true;
+    if (pid <= 1) return false;  // the first process, or one that is not in our namespace
+    const std::optional<ProcessFacts> facts = read(pid);
+    if (!facts) return std::nullopt;
+    if (facts->may_gain_privileges) return false;
+    pid = facts->parent;
+  }
+  return true;
 }
 
 }  // namespace
@@ -48,6 +64,25 @@ absl::StatusOr<UnixPeer> ReadUnixPeer(int connection) {
 bool MayConnect(const UnixPeer& peer, uid_t our_user, gid_t socket_group) {
   return peer.uid == our_user || peer.uid == 0 || peer.gid == socket_group ||
          std::find(peer.groups.begin(), peer.groups.end(), socket_group) != peer.groups.end();
+}
+
+std::optional<ProcessFacts> ReadProcessFacts(pid_t pid) {
+  std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
+  pid_t parent = -1;
+  bool no_new_privileges = true;  // where the kernel does not say
+  for (std::string name, rest; status >> name; std::getline(status, rest)) {
+    if (name == "PPid:") status >> parent;
+    if (name == "NoNewPrivs:") status >> no_new_privileges;
+  }
+  if (parent < 0) return std::nullopt;
+  return ProcessFacts{parent, !no_new_privileges};
+}
+
+bool IsOurWorkers(pid_t pid, pid_t our_pid, FactsReader read) {
+  for (int look = 0; look < kMostLooks; ++look) {
+    if (const std::optional<bool> is = LookForWorkers(pid, our_pid, read)) return *is;
+  }
+  return true;
 }
 
 bool IsUnixPeer(const std::string& peer) { return absl::StartsWith(peer, "unix"); }

@@ -428,6 +428,70 @@ class PeerTest(unittest.TestCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
 
 
+class OwnWorkerTest(unittest.TestCase):
+    """A worker that asks for what only clients may: itself, by a child, and by one whose parent has
+    ended."""
+
+    # What stands in for a worker that somebody has taken over. Landlock forbids none of this.
+    WORKER = """#!{python}
+import ctypes, os, socket, sys
+
+def ask(who):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(20)
+        s.connect({socket!r})
+        answer = b""
+        try:
+            answer = s.recv(1)
+        except ConnectionResetError:
+            pass
+    with open({out!r} + who + ".new", "w") as f:
+        f.write("served" if answer else "refused")
+    os.rename({out!r} + who + ".new", {out!r} + who)
+
+if "--serve" in sys.argv:
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # as every worker: PR_SET_NO_NEW_PRIVS
+    ask("itself")
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        ask("child")
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                pass
+            ask("orphan")
+        os._exit(0)
+    os.waitpid(child, 0)
+os.execv({worker!r}, [{worker!r}] + sys.argv[1:])
+"""
+
+    def test_it_is_refused_and_clients_are_not(self):
+        folder = tempfile.mkdtemp(prefix="switchyard-taken-")
+        self.addCleanup(shutil.rmtree, folder)
+        path = pathlib.Path(folder, "worker")
+        s = Supervisor(models=FakeModels(["alpha"]).path, worker=path, device="cpu=24MiB")
+        unix_socket = os.path.join(s.state_dir, "switchyard.sock")
+        path.write_text(self.WORKER.format(python=sys.executable, socket=unix_socket,
+                                           out=f"{folder}/", worker=str(BIN / "fake-worker")))
+        path.chmod(0o755)
+        with s:
+            for who in ("itself", "child", "orphan"):
+                said = pathlib.Path(folder, who)
+                wait_for(said.exists, what=who)
+                self.assertEqual(said.read_text(), "refused", who)
+            self.assertIn("from a worker, or what it has started: process", s.read_log())
+            # Nobody is left unburied, and who is no worker comes in, whatever it may not gain.
+            alpha = wait_for(lambda: s.model("alpha").worker_pid, what="alpha")
+            wait_for(lambda: children(s.process.pid) == [alpha], what="the orphan to be reaped")
+            s.address = "unix:" + unix_socket
+            self.assertIn("devices", s.command_json("status"))
+            confined = subprocess.run(
+                ["setpriv", "--no-new-privs", str(BIN / "switchyard"), "--address", s.address,
+                 "models"], capture_output=True, text=True, timeout=30)
+            self.assertEqual(confined.returncode, 0, confined.stderr)
+
+
 class LimitTest(unittest.TestCase):
 
     @classmethod
