@@ -38,6 +38,8 @@ size_t AcceptLoop::MostConnections(uint64_t descriptors) {
   return std::clamp<uint64_t>(room / 2, kLeastConnections, kMostConnections);
 }
 
+size_t AcceptLoop::MostUnproved(size_t connections) { return std::max<size_t>(connections / 4, 1); }
+
 AcceptLoop::AcceptLoop(EventLoop* loop, UniqueFd listener, Options options,
                        ConnectionCount* connections, std::function<void(UniqueFd)> accepted)
     : loop_(loop),
@@ -70,7 +72,7 @@ void AcceptLoop::AcceptReady() {
 // False: for want of descriptors.
 bool AcceptLoop::Take(UniqueFd connection) {
   if (options_.check_peer && !PeerMayConnect(connection.get())) return true;
-  if (connections_->size() >= options_.max_connections) {
+  if (!MakeRoom()) {
     if (refused_++ % kToldEvery == 0) {
       LogWarning("refusing connections: ", connections_->size(), " are open, which is the limit (",
                  refused_, " refused so far)");
@@ -86,6 +88,14 @@ bool AcceptLoop::Take(UniqueFd connection) {
   }
   accepted_(std::move(connection));
   return true;
+}
+
+bool AcceptLoop::MakeRoom() {
+  const size_t most = options_.max_connections;
+  const bool room = connections_->size() < most;
+  if (options_.proves_within == 0) return room;
+  if (room && connections_->unproved() < MostUnproved(most)) return true;
+  return connections_->EndOldestUnproved() || room;
 }
 
 bool AcceptLoop::PeerMayConnect(int connection) {

@@ -22,6 +22,9 @@ class AcceptLoop {
   // How many connections a process may take that may have so many descriptors: each takes two, and
   // workers, masters, planners and operators need some.
   static size_t MostConnections(uint64_t descriptors);
+  // How many of these may be such as have to prove themselves, and have not. A further one takes
+  // the place of the oldest: strangers are in each other's way, and in nobody else's.
+  static size_t MostUnproved(size_t connections);
 
   struct Options {
     // Unix socket: only our own user, root, and members of `group`, but none of our workers.
@@ -37,6 +40,7 @@ class AcceptLoop {
  private:
   void AcceptReady();
   bool Take(UniqueFd connection);
+  bool MakeRoom();
   bool PeerMayConnect(int connection);
   void RefuseForWantOfDescriptors();
   void TellStarved(absl::string_view why);

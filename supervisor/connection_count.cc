@@ -41,6 +41,7 @@ absl::Status ConnectionCount::Add(int fd, Nanos proves_within) {
 void ConnectionCount::AwaitProof(int number, Nanos within) {
   Connection& connection = open_.at(number);
   connection.address = AddressOfPeer(number);
+  awaiting_[connection.serial] = number;
   {
     std::lock_guard lock(mutex_);
     unproved_[connection.address] = connection.serial;
@@ -69,14 +70,41 @@ bool ConnectionCount::TakeUnproved(const Connection& connection) {
 
 // gRPC closes it, which is heard as any hang-up.
 void ConnectionCount::ShutDownUnproved(int number, uint64_t serial) {
+  awaiting_.erase(serial);
   const auto found = open_.find(number);
   if (found == open_.end() || found->second.serial != serial) return;  // another by now
   if (!TakeUnproved(found->second)) return;
-  if (shut_down_++ % kToldEvery == 0) {
-    LogWarning("ending a connection from ", found->second.address,
-               ", which made no call that brings the token (", shut_down_, " so far)");
-  }
+  TellEnded(found->second, "");
   ::shutdown(number, SHUT_RDWR);
+}
+
+bool ConnectionCount::EndOldestUnproved() {
+  while (!awaiting_.empty()) {
+    const auto oldest = open_.find(awaiting_.begin()->second);
+    if (!TakeUnproved(oldest->second)) {
+      awaiting_.erase(awaiting_.begin());
+      continue;
+    }
+    TellEnded(oldest->second, ", for a new one");
+    ::shutdown(oldest->first, SHUT_RDWR);
+    Forget(oldest);  // its place is the new one's at once
+    return true;
+  }
+  return false;
+}
+
+void ConnectionCount::TellEnded(const Connection& connection, const char* why) {
+  if (shut_down_++ % kToldEvery != 0) return;
+  LogWarning("ending a connection from ", connection.address,
+             ", which made no call that brings the token", why, " (", shut_down_, " so far)");
+}
+
+// Out of the set first: that would keep a duplicate that is closed for as long as gRPC has the
+// socket, and tell of it under a number that may be another's by then.
+void ConnectionCount::Forget(Open::iterator connection) {
+  awaiting_.erase(connection->second.serial);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, connection->first, nullptr);
+  open_.erase(connection);
 }
 
 void ConnectionCount::OnHangUps() {
@@ -86,7 +114,7 @@ void ConnectionCount::OnHangUps() {
     const auto ended = open_.find(events[i].data.fd);
     if (ended == open_.end()) continue;
     (void)TakeUnproved(ended->second);
-    open_.erase(ended);
+    Forget(ended);
   }
 }
 

@@ -28,6 +28,10 @@ class ConnectionCount {
   // Somebody at this peer, as gRPC names it, may make calls. From any thread.
   void Proved(const std::string& peer);
   size_t size() const { return open_.size(); }
+  // How many of these have not proved themselves, of those that have to.
+  size_t unproved() const { return unproved_count_; }
+  // Ends the one of these that has been there for longest. False: there is none.
+  bool EndOldestUnproved();
 
  private:
   struct Connection {
@@ -35,7 +39,10 @@ class ConnectionCount {
     uint64_t serial = 0;
     std::string address;  // of one that has to prove itself
   };
+  using Open = std::map<int, Connection>;
   void OnHangUps();
+  void Forget(Open::iterator connection);
+  void TellEnded(const Connection& connection, const char* why);
   void AwaitProof(int number, Nanos within);
   void ShutDownUnproved(int number, uint64_t serial);
   bool TakeUnproved(const Connection& connection);
@@ -43,7 +50,8 @@ class ConnectionCount {
   UniqueFd epoll_;
   std::unique_ptr<EventLoop::Watch> watch_;  // destroyed before epoll_
   EventLoop* const loop_;
-  std::map<int, Connection> open_;  // by number of the duplicate
+  Open open_;                         // by number of the duplicate
+  std::map<uint64_t, int> awaiting_;  // of those that had to prove themselves, by serial number
   uint64_t added_ = 0;
   uint64_t shut_down_ = 0;
 

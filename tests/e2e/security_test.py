@@ -296,6 +296,28 @@ class WideAddressTest(unittest.TestCase):
         self.assertIn("warning supervisor: gRPC, ", s.read_log())
         self.assertLess(s.read_log().count("Handshake failed"), 20)
 
+    def test_strangers_lock_nobody_out(self):
+        s = self.wide()
+        address = ("127.0.0.1", int(here(s).split(":")[1]))
+        models = "/switchyard.v1.Inference/ListModels"
+        with self.tls.channel(here(s), self.tls.token) as before:
+            self.assertEqual(code_of(lambda: bare_call(before, models)), Code.OK)
+            # More than there may be of all, and they say nothing.
+            strangers = [socket.create_connection(address, timeout=20) for _ in range(1100)]
+            try:
+                for _ in range(3):
+                    with self.tls.channel(here(s), self.tls.token) as channel:
+                        self.assertEqual(code_of(lambda: bare_call(channel, models)), Code.OK)
+                self.assertEqual(code_of(lambda: bare_call(before, models)), Code.OK)
+                self.assertEqual(strangers[0].recv(1), b"")  # others came, and took its place
+                strangers[-1].setblocking(False)
+                with self.assertRaises(BlockingIOError):
+                    strangers[-1].recv(1)
+            finally:
+                for stranger in strangers:
+                    stranger.close()
+        self.assertIn("which made no call that brings the token, for a new one", s.read_log())
+
     def test_the_unix_socket_asks_for_neither(self):
         s = self.wide(config="control: UNIX_ONLY")
         with self.tls.channel(here(s), self.tls.token) as channel:

@@ -7,10 +7,13 @@
 #include <sys/socket.h>
 
 #include <functional>
+#include <future>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "supervisor/listen.h"
+#include "supervisor/peer.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -35,6 +38,16 @@ class AcceptLoopTest : public ::testing::Test {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     return fd;
+  }
+
+  // Which of them the other side has ended.
+  static std::vector<bool> Ended(const std::vector<UniqueFd>& clients) {
+    std::vector<bool> ended;
+    char byte;
+    for (const UniqueFd& client : clients) {
+      ended.push_back(::recv(client.get(), &byte, 1, MSG_DONTWAIT) == 0);
+    }
+    return ended;
   }
 
   HostPort address_{"127.0.0.1", 0};
@@ -90,6 +103,49 @@ TEST_F(AcceptLoopTest, AConnectionThatHasEndedMakesRoom) {
   loop_.Post(wait_for_first);
   loop_.Run();
   EXPECT_EQ(accepted_.size(), 2u);
+}
+
+// From another thread than the loop's: after a while this is so.
+void AwaitOn(EventLoop& loop, std::function<bool()> is_so) {
+  std::promise<void> done;
+  std::function<void()> look = [&] { is_so() ? done.set_value() : loop.Post(look); };
+  loop.Post(look);
+  done.get_future().wait();
+}
+
+TEST_F(AcceptLoopTest, StrangersAreInEachOthersWayAlone) {
+  AcceptLoop::Options options;
+  options.max_connections = 8;
+  options.proves_within = 3600 * kSecond;
+  ASSERT_EQ(AcceptLoop::MostUnproved(8), 2u);
+  Start(options);
+  std::vector<UniqueFd> clients;
+  const auto connect = [&](bool proves) {
+    clients.push_back(Connect());
+    AwaitOn(loop_, [&] {
+      if (accepted_.size() < clients.size()) return false;
+      if (proves) connections_.Proved("ipv4:" + AddressOfPeer(accepted_.back().get()));
+      return true;
+    });
+  };
+  std::thread thread([&] {
+    for (bool proves : {true, true, false, false, false, false}) connect(proves);
+    EXPECT_EQ(Ended(clients), (std::vector<bool>{false, false, true, true, false, false}));
+    EXPECT_EQ(connections_.size(), 4u);
+    EXPECT_EQ(connections_.unproved(), 2u);
+    // Clients may have all of it, and the last place of a stranger.
+    for (int i = 0; i < 6; ++i) connect(true);
+    EXPECT_EQ(connections_.size(), 8u);
+    EXPECT_EQ(connections_.unproved(), 0u);
+    clients.push_back(Connect());
+    char byte;
+    EXPECT_EQ(::recv(clients.back().get(), &byte, 1, 0), 0);
+    EXPECT_EQ(accepted_.size(), 12u);
+    EXPECT_EQ(connections_.size(), 8u);
+    loop_.Post([&] { loop_.Stop(); });
+  });
+  loop_.Run();
+  thread.join();
 }
 
 TEST_F(AcceptLoopTest, GoesOnAfterItRanOutOfDescriptors) {
