@@ -25,9 +25,13 @@ bool IsForWorkers(const char* variable) {
   static const char* const kNames[] = {
       "PATH=",             // $SWITCHYARD_WORKER may be a script
       "LD_LIBRARY_PATH=",  // where a bundle keeps its libraries, and containers the driver's
-      "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS="};
-  // Our own settings; which GPUs there are and how they are set up, as drivers and containers read.
-  static const char* const kFamilies[] = {"SWITCHYARD_", "CUDA_", "NVIDIA_"};
+      "SWITCHYARD_SANDBOX=",
+      "ASAN_OPTIONS=",
+      "UBSAN_OPTIONS=",
+      "TSAN_OPTIONS="};
+  // Which GPUs there are and how they are set up, as drivers and containers read; what tests tell
+  // the worker that stands in for ours.
+  static const char* const kFamilies[] = {"CUDA_", "NVIDIA_", "SWITCHYARD_FAKE_"};
   auto starts = [&](const char* prefix) { return absl::StartsWith(variable, prefix); };
   return std::any_of(std::begin(kNames), std::end(kNames), starts) ||
          std::any_of(std::begin(kFamilies), std::end(kFamilies), starts);

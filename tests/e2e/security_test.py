@@ -4,6 +4,7 @@ processes."""
 import ctypes
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -38,7 +39,9 @@ class WorkerTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.s = Supervisor(env={"SECRET": "hidden", "HOME": "/nonexistent"}).start()
+        cls.s = Supervisor(env={"SECRET": "hidden", "HOME": "/nonexistent",
+                                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                                "SWITCHYARD_TOKEN_FILE": "/nonexistent"}).start()
         cls.s.generate("austen")
         cls.pid = cls.s.model("austen").worker_pid
 
@@ -54,9 +57,10 @@ class WorkerTest(unittest.TestCase):
     @ROOT_ONLY
     def test_its_environment_is_what_it_needs(self):
         environment = pathlib.Path(f"/proc/{self.pid}/environ").read_text().split("\0")
-        for variable in filter(None, environment):
-            self.assertRegex(variable, r"^(PATH|LD_LIBRARY_PATH|(A|UB|T)SAN_OPTIONS"
-                                       r"|(SWITCHYARD|CUDA|NVIDIA)_\w*)=")
+        self.assertEqual(sorted(filter(None, environment)), sorted(
+            f"{name}={value}" for name, value in self.s.environment.items()
+            if re.fullmatch(r"PATH|LD_LIBRARY_PATH|(A|UB|T)SAN_OPTIONS|SWITCHYARD_SANDBOX"
+                            r"|SWITCHYARD_FAKE_\w+|(CUDA|NVIDIA)_\w+", name)))
 
     @ROOT_ONLY
     def test_its_descriptors_are_what_it_was_given(self):
