@@ -1,17 +1,19 @@
 """Clients that come in herds, go away, do not read, and ask for too much."""
 
 import os
+import pathlib
 import resource
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
 import bare_http2
 from chaos import DEVICE, MachineDelays, answers, check_ledger, fault, models_of, pause, together
-from harness import (VOICES, Supervisor, children, code_of, control, descriptors, fake,
+from harness import (BIN, VOICES, Supervisor, children, code_of, control, descriptors, fake,
                      first_token, forget_peak, grpc, inference, inference_pb2_grpc, peak_bytes,
                      rss_bytes, spare_descriptors, wait_for)
 
@@ -218,6 +220,90 @@ class StalledTest(unittest.TestCase):
         rounds.note(grown_mib=grown >> 20)
         self.assertLess(grown, self.READERS * (5 << 19))  # 1 MiB each, and what gRPC has of it
         self.assertLess(self.excess(measured), 0)
+
+
+class StalledBesideTest(unittest.TestCase):
+    """Readers that stall, and others that ask the same model: a real worker has only so many places."""
+    PLACES = 8   # of the model, and as many stalled readers, and others
+    ROUNDS = 3
+    CALLS = 8    # a round, of each
+    SLOWER = 1.7  # than without these readers; one place for all of the others is 3 times as slow
+    TRIES = 3    # a machine may be busier for one of the two; what readers cost, stays
+    SHAPE = ["--shape", "llama-1b", "--hidden", "1024", "--layers", "1", "--q-heads", "4",
+             "--kv-heads", "1", "--head-dim", "64", "--intermediate", "4096",
+             "--vocabulary", "1024", "--tied"]
+
+    def supervisor(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        subprocess.run([str(BIN / "switchyard-bench"), "make-model", f"{folder.name}/ck",
+                        *self.SHAPE], check=True, stdout=subprocess.DEVNULL)
+        pathlib.Path(folder.name, "alpha.textproto").write_text(
+            'name: "alpha" checkpoint: "ck" context_length: 8192 '
+            f'max_sequences: {self.PLACES}\n')
+        return Supervisor(models=folder.name, device="cpu=512MiB")
+
+    def request(self, s):
+        """What is said of its prompt alone is more than 1 MiB."""
+        return s.request("alpha", ids=inference.TokenIds(ids=[1 + i % 1000 for i in range(5500)]),
+                         tokens=500, logprobs=inference.LogprobOptions(prompt_logprobs=20))
+
+    def stall(self, s):
+        streams = []
+        for _ in range(self.PLACES):
+            channel = grpc.insecure_channel(s.address, options=[
+                ("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)])
+            self.addCleanup(channel.close)
+            stub = inference_pb2_grpc.InferenceStub(channel)
+            streams.append(stub.Generate(self.request(s)))
+        seen = [-1]
+
+        def stand_still():
+            pause(0.6)  # over a heartbeat
+            before, m = seen[0], s.model("alpha")
+            seen[0] = m.tokens
+            return before == m.tokens and m.running + m.paused == self.PLACES
+
+        wait_for(stand_still, 60, "all of them to be suspended")
+        return streams
+
+    def median(self, s):
+        """Seconds that an answer takes where there are as many who ask as there are places."""
+        seconds = []
+
+        def client():
+            for _ in range(self.CALLS):
+                start = time.monotonic()
+                s.generate("alpha", tokens=40)
+                seconds.append(time.monotonic() - start)
+
+        together([client] * self.PLACES)
+        return statistics.median(seconds)
+
+    def measure(self, s, calm):
+        measured = {"beside": [], "alone": []}
+        for _ in range(self.ROUNDS):
+            measured["beside"].append(self.median(s))
+            measured["alone"].append(self.median(calm))
+        return {name: statistics.median(each) for name, each in measured.items()}
+
+    @fault("stalled readers of the same model", 1, 1)
+    def test_beside(self, rounds):
+        with self.supervisor() as s, self.supervisor() as calm:
+            self.assertTrue(rounds.begin())
+            expected = [i for e in calm.inference.Generate(self.request(calm)) for i in e.ids]
+            self.median(calm), self.median(s)
+            streams = self.stall(s)
+            for _ in range(self.TRIES):
+                measured = self.measure(s, calm)
+                if measured["beside"] < measured["alone"] * self.SLOWER:
+                    break
+            rounds.note(**{f"{name}_ms": round(each * 1e3, 1) for name, each in measured.items()})
+            m = s.model("alpha")
+            self.assertEqual(m.running + m.paused, self.PLACES, "none of them has ended")
+            self.assertLess(measured["beside"], measured["alone"] * self.SLOWER)
+            # One that reads again has lost nothing.
+            self.assertEqual([i for e in streams[0] for i in e.ids], expected)
 
 
 class DeadlineTest(unittest.TestCase):

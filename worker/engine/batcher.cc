@@ -67,6 +67,10 @@ class Planner {
     for (const int32_t i : order) Schedule(i, /*decoding=*/false);
     // While somebody waits for blocks, nobody comes in to take more.
     if (in_.admit && !starved_ && plan_.pause.empty()) {
+      for (const int32_t i : order) {
+        const BatchItem& item = in_.running[i];
+        if (item.suspended && !item.complete) suspended_.push_back(i);  // else it ends by itself
+      }
       if (BringBackPaused()) Admit();
     }
     return std::move(plan_);
@@ -133,16 +137,25 @@ class Planner {
   KvRoom RoomForNewcomers() const {
     KvRoom room = room_;
     room.limit = std::min(room.limit, in_.admission_limit);
-    for (size_t i = 0; i < in_.running.size(); ++i) {
+    for (int32_t i = 0; i < static_cast<int32_t>(in_.running.size()); ++i) {
       if (out_[i]) continue;
-      const BatchItem& item = in_.running[i];
-      const int32_t end = NextRowsEnd(item.computed, item.length, in_.prefill_chunk);
-      const BlockCounts now =
-          scheduled_[i] ? CountsForRows(*in_.layout, item.computed, end) : item.held;
-      room.Remove(now);
-      room.Add(Larger(now, item.complete ? now : CountsWithMargin(*in_.layout, item)));
+      room.Remove(Now(i));
+      room.Add(Reserved(i));
     }
     return room;
+  }
+
+  // Blocks that a running one holds once this step is under way, and those with what it is known to
+  // need.
+  BlockCounts Now(int32_t i) const {
+    const BatchItem& item = in_.running[i];
+    if (!scheduled_[i]) return item.held;
+    const int32_t end = NextRowsEnd(item.computed, item.length, in_.prefill_chunk);
+    return CountsForRows(*in_.layout, item.computed, end);
+  }
+  BlockCounts Reserved(int32_t i) const {
+    const BatchItem& item = in_.running[i];
+    return item.complete ? Now(i) : Larger(Now(i), CountsWithMargin(*in_.layout, item));
   }
 
   static bool Fits(KvRoom room, const BlockCounts& counts) {
@@ -158,7 +171,7 @@ class Planner {
       if (item.suspended) continue;
       const int32_t end = NextRowsEnd(item.computed, item.length, in_.prefill_chunk);
       const BlockCounts most = Larger(item.held, CountsForLength(*in_.layout, item.length));
-      if (!MayEnter(room, most, item) || end - item.computed > rows_left_) return false;
+      if (end - item.computed > rows_left_ || !MayEnter(room, most, item)) return false;
       room.Add(most);
       plan_.resume.push_back(i);
       if (!item.complete) Emit(From::kPaused, i, item.computed, end);
@@ -173,38 +186,35 @@ class Planner {
       if (item.suspended) continue;
       const int32_t end = NextRowsEnd(item.computed, item.length, in_.prefill_chunk);
       const BlockCounts most = CountsForLength(*in_.layout, item.length);
-      if (!MayEnter(newcomers_, most, item) || end - item.computed > rows_left_) return;
+      if (end - item.computed > rows_left_ || !MayEnter(newcomers_, most, item)) return;
       newcomers_.Add(most);
       plan_.admit.push_back(i);
       Emit(From::kWaiting, i, item.computed, end);
     }
   }
 
-  // `most`: blocks for the tokens that it has.
+  // `most`: blocks for the tokens that it has. For a slot or blocks that it lacks, suspended
+  // sequences leave, if that is enough: who does not read must not keep others waiting. A reader
+  // that is only slow leaves no more often than once in half a MiB of what it reads (the router
+  // suspends at 1 MiB and goes on at half of that), and then only if somebody has a use for its
+  // place.
   bool MayEnter(KvRoom& room, const BlockCounts& most, const BatchItem& item) {
-    const auto taken = static_cast<int32_t>(plan_.resume.size() + plan_.admit.size());
-    const bool alone = !AnyoneGoesOn();
-    if (taken >= in_.free_slots && !(alone && PauseSuspended(room))) return false;
-    if (alone) {
-      // Nobody else will make room, and nobody is in the way but suspended sequences.
-      while (!Fits(room, most)) {
-        if (!PauseSuspended(room)) return false;
-      }
-      return true;
+    // Alone it needs no margin: nobody else will make room.
+    const BlockCounts needed =
+        AnyoneGoesOn() ? Larger(most, CountsWithMargin(*in_.layout, item)) : most;
+    int32_t slots = in_.free_slots + static_cast<int32_t>(plan_.pause.size()) -
+                    static_cast<int32_t>(plan_.resume.size() + plan_.admit.size());
+    KvRoom left = room;
+    size_t leaving = 0;  // from the end of suspended_
+    for (; slots <= 0 || !Fits(left, needed); ++leaving, ++slots) {
+      if (leaving == suspended_.size()) return false;
+      left.Remove(Reserved(suspended_[suspended_.size() - leaving - 1]));
     }
-    return Fits(room, Larger(most, CountsWithMargin(*in_.layout, item)));
-  }
-
-  bool PauseSuspended(KvRoom& room) {
-    int32_t victim = -1;
-    for (int32_t j = 0; j < static_cast<int32_t>(in_.running.size()); ++j) {
-      const BatchItem& item = in_.running[j];
-      if (out_[j] || !item.suspended || item.complete) continue;
-      if (victim < 0 || RanksBefore(in_.running[victim], item)) victim = j;
+    for (; leaving > 0; --leaving) {
+      Pause(suspended_.back());
+      suspended_.pop_back();
     }
-    if (victim < 0) return false;
-    Pause(victim);
-    room = RoomForNewcomers();
+    room = left;
     return true;
   }
 
@@ -214,6 +224,7 @@ class Planner {
   int32_t rows_left_;
   bool starved_ = false;
   std::vector<bool> out_, scheduled_;  // of running: paused by this plan; has rows in it
+  std::vector<int32_t> suspended_;     // of running, those that may leave; the last one first
   BatchPlan plan_;
 };
 

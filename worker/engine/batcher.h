@@ -8,6 +8,8 @@
 // 2. Paused sequences come back, first in first out, when what they held and need next fits.
 // 3. Waiting sequences are admitted, in the order of waiting_queue.h, when all of their prompt fits
 //    beside what the running ones are known to need. Nobody overtakes one that does not fit.
+// Who comes in, either way, takes the slots and blocks of suspended sequences where there are no
+// others: they are paused, and queue with the paused ones once their clients read again.
 // A sequence that runs alone always fits (the smallest pool holds it), so somebody always goes on.
 
 #include <cstdint>

@@ -88,7 +88,7 @@ struct LeaseTarget {
   bool pause = false;  // else sequences drain before weights or their KV go
   // Host memory granted for paused KV until this has settled, then what is held of it; beyond that
   // KV is computed again. The supervisor grants some with `pause` alone: what is paused because
-  // blocks have run out is computed again.
+  // blocks or slots have run out is computed again.
   uint64_t host_kv_bytes = 0;
 };
 

@@ -1,65 +1,10 @@
-#include "worker/engine/batcher.h"
-
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <random>
 
+#include "tests/worker/engine/batcher_fixture.h"
+
 namespace switchyard::worker {
 namespace {
-
-constexpr int32_t kChunk = 64;
-
-class BatcherTest : public testing::Test {
- protected:
-  BatcherTest() {
-    Architecture arch;
-    arch.kv_heads = 2;
-    arch.head_dim = 16;
-    arch.layers.push_back({0, 0, false});
-    layout_ = PlanKv(arch, kernels::DType::kF32, 1024, 4, kChunk, 4096);
-    SetBlocks(1000);
-  }
-
-  // Granules of one block each, so that the arithmetic of a test is plain.
-  void SetBlocks(int32_t blocks) {
-    room_.groups = {{0, 100000, 1, 1}};
-    room_.limit = blocks;
-  }
-
-  static BatchItem Item(uint64_t arrival, int32_t computed, int32_t length, int32_t held = 0) {
-    BatchItem item;
-    item.arrival = arrival;
-    item.computed = computed;
-    item.length = length;
-    item.most_length = length + 500;
-    item.held = {held};
-    return item;
-  }
-
-  BatchPlan Plan() {
-    room_.groups[0].used = 0;
-    for (const BatchItem& item : running_) room_.Add(item.held);
-    BatchInput input;
-    input.running = running_;
-    input.paused = paused_;
-    input.waiting = waiting_;
-    input.room = room_;
-    input.admission_limit = room_.limit;
-    input.admit = admit_;
-    input.free_slots = slots_;
-    input.step_rows = kChunk + 4;
-    input.prefill_chunk = kChunk;
-    input.layout = &layout_;
-    return PlanBatch(input);
-  }
-
-  KvLayout layout_;
-  KvRoom room_;
-  std::vector<BatchItem> running_, paused_, waiting_;
-  int32_t slots_ = 4;
-  bool admit_ = true;
-};
 
 TEST_F(BatcherTest, DecodeRowsComeBeforeChunks) {
   running_ = {Item(1, 0, 200), Item(2, 30, 31, 2)};
@@ -150,36 +95,6 @@ TEST_F(BatcherTest, TheYoungestWaitsWhenItIsTheOneThatLacksBlocks) {
   EXPECT_EQ(plan.rows[0].index, 0);
 }
 
-TEST_F(BatcherTest, SuspendedSequencesMakeWay) {
-  SetBlocks(6);
-  running_ = {Item(1, 48, 49, 3), Item(2, 48, 49, 3)};
-  running_[0].suspended = true;
-  const BatchPlan plan = Plan();
-  EXPECT_EQ(plan.pause, std::vector<int32_t>{0});
-  ASSERT_EQ(plan.rows.size(), 1u);
-  EXPECT_EQ(plan.rows[0].index, 1);
-}
-
-TEST_F(BatcherTest, ASuspendedSequenceIsPausedForOneThatWaits) {
-  SetBlocks(6);
-  running_ = {Item(1, 60, 61, 4)};
-  running_[0].suspended = true;
-  waiting_ = {Item(2, 0, 64)};
-  const BatchPlan plan = Plan();
-  EXPECT_EQ(plan.pause, std::vector<int32_t>{0});
-  EXPECT_EQ(plan.admit, std::vector<int32_t>{0});
-}
-
-TEST_F(BatcherTest, ASuspendedSequenceGivesUpItsSlot) {
-  slots_ = 0;
-  running_ = {Item(1, 60, 61, 4)};
-  running_[0].suspended = true;
-  waiting_ = {Item(2, 0, 64)};
-  const BatchPlan plan = Plan();
-  EXPECT_EQ(plan.pause, std::vector<int32_t>{0});
-  EXPECT_EQ(plan.admit, std::vector<int32_t>{0});
-}
-
 TEST_F(BatcherTest, PausedOnesComeBackFirst) {
   SetBlocks(9);
   paused_ = {Item(5, 60, 61, 4), Item(2, 60, 61, 4)};
@@ -188,16 +103,6 @@ TEST_F(BatcherTest, PausedOnesComeBackFirst) {
   // First in, first out; the second does not fit with its margin, and nobody overtakes it.
   EXPECT_EQ(plan.resume, std::vector<int32_t>{0});
   EXPECT_TRUE(plan.admit.empty());
-}
-
-TEST_F(BatcherTest, SuspendedNewcomersHoldUpNobody) {
-  paused_ = {Item(1, 60, 61, 4)};
-  paused_[0].suspended = true;
-  waiting_ = {Item(2, 0, 5), Item(3, 0, 5)};
-  waiting_[0].suspended = true;
-  const BatchPlan plan = Plan();
-  EXPECT_TRUE(plan.resume.empty());
-  EXPECT_EQ(plan.admit, std::vector<int32_t>{1});
 }
 
 TEST_F(BatcherTest, NobodyComesInWhileTheLeaseGoes) {

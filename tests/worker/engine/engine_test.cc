@@ -190,31 +190,6 @@ TEST_P(EngineTest, Deadlines) {
   ExpectNothingHeld();
 }
 
-TEST_P(EngineTest, ASuspendedReaderHoldsUpNobody) {
-  limits_.max_sequences = 2;
-  Build();
-  h().GrantSmallest(1 << 30);
-  Submit(Request(1, 20, 300));
-  Submit(Request(2, 20, 300));
-  h().Iterate(10);
-  engine().Suspend(1, true);
-  engine().Suspend(2, true);
-  h().Settle();
-  const size_t before = h().of(1).tokens.size();
-  // All slots are taken by sequences whose readers are slow; others run all the same.
-  for (RequestId id = 3; id <= 5; ++id) Submit(Request(id, 200, 50));
-  h().Settle();
-  for (RequestId id = 3; id <= 5; ++id) ExpectAnswer(id);
-  EXPECT_EQ(h().of(1).tokens.size(), before);
-  EXPECT_EQ(h().of(1).end, SequenceEnd::kNone);
-  engine().Suspend(1, false);
-  engine().Suspend(2, false);
-  h().Settle();
-  ExpectAnswer(1);
-  ExpectAnswer(2);
-  ExpectNothingHeld();
-}
-
 TEST_P(EngineTest, AFailedStepEndsItsSequencesOnly) {
   Build();
   h().GrantAll();
