@@ -40,6 +40,7 @@ struct RouterOptions {
   uint64_t unseen_bytes = 16 << 20;
   uint64_t sink_limit_bytes = 1 << 20;  // then the sequence is suspended
   Nanos sink_timeout = 60 * kSecond;    // and ended after this
+  size_t most_suspended = 256;          // of all models; the first of more is ended
 };
 
 // Owns all state of the supervisor: models, workers, leases, masters, requests, switches. Runs on

@@ -115,31 +115,45 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   EndRequest(request, absl::OkStatus(), false);
 }
 
-// A client that reads too slowly holds up its own sequence only, and not for ever.
+// A client that reads too slowly holds up its own sequence only, and not for ever. What waits for
+// it is kept here, so there are only so many of them.
 void Router::Impl::CheckSink(ModelRecord& model, Request& request) {
   if (request.suspended || request.sink->buffered_bytes() <= options_.sink_limit_bytes) return;
   request.suspended = true;
+  request.suspended_at = Now();
+  state_.suspended.emplace(request.suspended_at, request.id);
   v1::ToWorker message;
   message.mutable_suspend()->set_request_id(request.id);
   message.mutable_suspend()->set_suspended(true);
   Send(model, std::move(message));
   const RequestId id = request.id;
   Arm(request.sink_alarm, options_.sink_timeout, [this, id] {
-    Request* stalled = FindRequest(id);
-    if (stalled == nullptr) return;
-    EndRequest(*stalled,
-               absl::ResourceExhaustedError(absl::StrCat(
-                   "the client read nothing for ", options_.sink_timeout / kSecond, " s while ",
-                   HumanBytes(options_.sink_limit_bytes), " waited for it")),
-               true);
+    if (Request* stalled = FindRequest(id)) EndStalled(*stalled, "");
   });
+  if (state_.suspended.size() > options_.most_suspended) {
+    EndStalled(*FindRequest(state_.suspended.begin()->second),
+               absl::StrCat(", as ", options_.most_suspended, " others did"));
+  }
+}
+
+void Router::Impl::EndStalled(Request& request, const std::string& beside) {
+  EndRequest(request,
+             absl::ResourceExhaustedError(absl::StrCat(
+                 "the client read nothing for ", (Now() - request.suspended_at) / kSecond,
+                 " s while ", HumanBytes(options_.sink_limit_bytes), " waited for it", beside)),
+             true);
+}
+
+void Router::Impl::EndSuspension(Request& request) {
+  state_.suspended.erase({request.suspended_at, request.id});
+  request.suspended = false;
+  request.sink_alarm.Clear();
 }
 
 void Router::Impl::OnSinkDrained(RequestId id) {
   Request* request = FindRequest(id);
   if (request == nullptr || !request->suspended) return;
-  request->suspended = false;
-  request->sink_alarm.Clear();
+  EndSuspension(*request);
   ModelRecord& model = *Find(request->model);
   if (!Ready(model)) return;
   v1::ToWorker message;

@@ -179,6 +179,8 @@ class Router::Impl {
   void OnCallDone(ModelRecord& model, uint64_t id, int code, const std::string& message,
                   const v1::FromWorker& from);
   void CheckSink(ModelRecord& model, Request& request);
+  void EndStalled(Request& request, const std::string& beside);
+  void EndSuspension(Request& request);
 
   // router_workers.cc
   bool WantsWorker(const ModelRecord& model) const;

@@ -260,6 +260,7 @@ void Router::Impl::Forget(Request& request, bool cancel) {
     Send(model, std::move(message));
   }
   LeaveStage(model, request);
+  EndSuspension(request);
   const RequestId id = request.id;
   model.lease.outlasting.erase(id);
   model.requests.erase(id);

@@ -93,6 +93,7 @@ struct Request {
   bool has_start = false;   // the client has the prompt's part
   bool has_tokens = false;  // the client has output
   bool suspended = false;
+  Nanos suspended_at = 0;
   Alarm deadline_alarm;
   Alarm sink_alarm;
 };
@@ -445,6 +446,7 @@ struct State {
   std::vector<std::string> order;  // of the catalog, then who is on its way out
   std::map<std::string, std::unique_ptr<ModelRecord>> models;
   std::map<RequestId, std::unique_ptr<Request>> requests;
+  std::set<std::pair<Nanos, RequestId>> suspended;  // since when
   std::map<uint64_t, Call> calls;
   std::map<Incarnation, std::string> incarnations;
   std::list<SwitchOp> switches;

@@ -366,7 +366,7 @@ void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std
       BreakOff(request, absl::UnavailableError(message), false);
     } else {
       request.resubmitted = !planned;
-      request.suspended = false;
+      EndSuspension(request);
       SetStage(model, request, Stage::kUnsent);
       TellWaiting(request);
     }

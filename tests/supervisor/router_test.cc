@@ -239,6 +239,29 @@ TEST_F(RouterTest, ASlowReaderIsSuspendedThenEnded) {
   EXPECT_EQ(slow->status.code(), absl::StatusCode::kResourceExhausted);
 }
 
+TEST_F(RouterTest, OfTooManySlowReadersTheFirstIsEnded) {
+  options_.most_suspended = 2;
+  Begin(300 * kMiB);
+  Settle();
+  std::vector<std::shared_ptr<ClientView>> slow;
+  for (const char* model : {"a", "a", "b"}) {
+    slow.push_back(h_->Generate(model, 1000));
+    slow.back()->reads = false;
+    h_->RunFor(5 * kSecond);
+  }
+  ASSERT_EQ(slow[0]->finishes, 1);
+  EXPECT_EQ(slow[0]->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(slow[0]->status.message().find("as 2 others did"), std::string::npos)
+      << slow[0]->status;
+  // One that reads again makes room.
+  h_->Read(slow[1]);
+  slow.push_back(h_->Generate("b", 1000));
+  slow.back()->reads = false;
+  h_->RunFor(5 * kSecond);
+  EXPECT_EQ(slow[2]->finishes, 0);
+  for (const auto& client : slow) h_->Cancel(client);
+}
+
 // Ids are handed out in turn: one that ran a stranger's code could name another model's.
 TEST_F(RouterTest, AWorkerSpeaksOfItsOwnModelsRequestsOnly) {
   Begin(300 * kMiB);
