@@ -12,18 +12,36 @@
 namespace switchyard::cli {
 namespace {
 
+// What the supervisor takes of a request. Whatever is longer need not be read to its end, which it
+// may not have.
+constexpr size_t kMostInput = 16 << 20;
+
+absl::Status InputError() {
+  if (errno == EISDIR) {
+    return absl::InvalidArgumentError(
+        "cannot read standard input: it is a directory, and a file or a pipe is wanted");
+  }
+  if (errno == EBADF) {
+    return absl::InvalidArgumentError(
+        "cannot read standard input: it is closed, or open for writing alone");
+  }
+  return absl::UnknownError(absl::StrCat("cannot read standard input: ", std::strerror(errno)));
+}
+
 absl::StatusOr<std::string> ReadInput() {
   std::string all;
   char buffer[1 << 16];
-  for (;;) {
+  while (all.size() <= kMostInput) {
     const ssize_t length = ::read(STDIN_FILENO, buffer, sizeof(buffer));
     if (length == 0) return all;
     if (length > 0) {
       all.append(buffer, static_cast<size_t>(length));
     } else if (errno != EINTR) {
-      return absl::UnknownError(absl::StrCat("cannot read standard input: ", std::strerror(errno)));
+      return InputError();
     }
   }
+  return absl::ResourceExhaustedError(
+      "standard input has more than the 16 MiB that a request may have, send a shorter one");
 }
 
 }  // namespace

@@ -109,6 +109,16 @@ class UsageTest(unittest.TestCase):
             self.assertIn("switchyard: UNAVAILABLE: ", result.stderr)
         self.assertEqual(run("--address", "unix:/nonexistent", "status").returncode, 3)
 
+    def test_input_without_an_end(self):
+        for command in ("generate", "tokenize"):
+            result = subprocess.run(
+                f"exec '{BIN}/switchyard' {command} - < /dev/zero", shell=True,
+                stderr=subprocess.PIPE, text=True, timeout=30)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(
+                result.stderr, "switchyard: RESOURCE_EXHAUSTED: standard input has more than the "
+                               "16 MiB that a request may have, send a shorter one\n")
+
     def end_while_generating(self, end, **kwargs):
         """The exit code and complaint of a `generate` whose supervisor ends."""
         with fake(**kwargs) as s:
@@ -361,9 +371,9 @@ class FailureTest(unittest.TestCase):
 
     def test_a_request_that_is_too_large_is_told_what_to_do(self):
         with fake() as s:
-            result = s.command_line("generate", "-", input="x" * (17 << 20))
+            result = s.command_line("generate", "-", input="x" * (16 << 20))
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr, r"RESOURCE_EXHAUSTED: .*178\d+ vs\. 16777216\): the request "
+        self.assertRegex(result.stderr, r"RESOURCE_EXHAUSTED: .*167\d+ vs\. 16777216\): the request "
                                         r"has more bytes than the supervisor takes, send a shorter")
 
     def test_what_was_refused_has_no_document(self):
@@ -425,10 +435,10 @@ class OutputTest(unittest.TestCase):
         process.stderr.close()
 
     def test_input_that_cannot_be_read(self):
-        for redirection in ("<&-", "< /"):
+        for redirection, why in (("<&-", "it is closed"), ("< /", "it is a directory")):
             result = self.run_with_output(f"{redirection} > /dev/null", "tokenize", "-")
             self.assertEqual(result.returncode, 1)
-            self.assertIn("cannot read standard input", result.stderr)
+            self.assertIn(f"INVALID_ARGUMENT: cannot read standard input: {why}", result.stderr)
 
 
 class ReloadTest(unittest.TestCase):
