@@ -15,8 +15,9 @@ namespace switchyard::supervisor {
 struct ModelEntry {
   v1::Model model;  // checkpoint resolved to an absolute path, device to one of ours
   v1::Plan plan;
-  absl::Status
-      problem;  // not OK: the model is FAILED from the start (cannot be planned, never fits)
+  // Not OK: the model is FAILED from the start. INVALID_ARGUMENT: it cannot be planned, which is a
+  // matter of its own; FAILED_PRECONDITION: it can never fit, or there is no such device.
+  absl::Status problem;
   // The problem is not the model's, but its planner's, which could not tell: the next one may. Then
   // `model` names no device, unless its text does.
   bool not_planned = false;

@@ -22,8 +22,11 @@ namespace {
 absl::Status ProblemOf(const ModelEntry& entry) {
   const std::string why = Sentence(std::string(entry.problem.message()));
   if (!entry.not_planned) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(why, " Once that is mended, `switchyard reload` looks again"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        why, absl::IsInvalidArgument(entry.problem)
+                 ? " Once that is mended, `switchyard reload` looks again"
+                 : " `switchyard reload` looks again at its entry, and at the sizes of `devices` "
+                   "in the file of --config; host_memory and --device take a restart"));
   }
   return WithRetryAfter(absl::FailedPreconditionError(absl::StrCat(
                             why, " It is planned again every ", kPlanAgainEvery / (60 * kSecond),

@@ -425,7 +425,7 @@ TEST_F(RouterFailures, APrefetchEndsWhenItsModelIsReplacedByOneThatCannotBeServe
   Begin(300 * kMiB);
   Settle();
   auto bad = Catalog();
-  bad[0].problem = absl::FailedPreconditionError("no checkpoint");
+  bad[0].problem = absl::InvalidArgumentError("no checkpoint");
   const auto reply = h_->router->Reload(bad);
   ASSERT_TRUE(reply.ok()) << reply.status();
   ASSERT_EQ(reply->problems_size(), 1) << "who asked for the reload is told";
@@ -433,6 +433,18 @@ TEST_F(RouterFailures, APrefetchEndsWhenItsModelIsReplacedByOneThatCannotBeServe
   EXPECT_EQ(reply->problems(0).reason(), "no checkpoint");
   EXPECT_EQ(Prefetch("a"), absl::FailedPreconditionError("no checkpoint. Once that is mended, "
                                                          "`switchyard reload` looks again"));
+}
+
+TEST_F(RouterFailures, WhatDoesNotFitIsNotSaidToBeMendedByAReloadAlone) {
+  auto bad = Catalog();
+  bad[0].problem = absl::FailedPreconditionError("it needs more. Raise host_memory");
+  Begin(300 * kMiB, 1024 * kMiB, bad);
+  EXPECT_EQ(
+      h_->Generate("a", 1)->status,
+      absl::FailedPreconditionError(
+          "it needs more. Raise host_memory. `switchyard reload` looks again at its entry, and "
+          "at the sizes of `devices` in the file of --config; host_memory and --device take a "
+          "restart"));
 }
 
 TEST_F(RouterFailures, WhatCouldNotBePlannedIsLookedAtAgainByAReload) {

@@ -167,7 +167,7 @@ TEST_F(RouterReload, NobodyIsMadeTheDefaultWhoCannotBeServed) {
 
 TEST_F(RouterReload, WhoNamesNoModelIsToldWhichOneFailed) {
   auto catalog = Catalog();
-  catalog[1].problem = absl::FailedPreconditionError("there is no config.json");
+  catalog[1].problem = absl::InvalidArgumentError("there is no config.json");
   options_.default_model = "b";  // it stays so: somebody has said so
   Begin(300 * kMiB, 1024 * kMiB, catalog);
   const std::string why =
