@@ -93,8 +93,8 @@ absl::Status CheckHostHas(uint64_t bytes) {
 absl::Status CheckHostHas(uint64_t bytes, uint64_t available) {
   if (available >= kHostReserve && bytes <= available - kHostReserve) return absl::OkStatus();
   return HostShort(absl::StrCat(
-      "the host is short of memory: ", HumanBytes(bytes), " more are needed beside ",
-      HumanBytes(kHostReserve), " that stay free, and ", HumanBytes(available),
+      "the host is short of memory: ", HumanBytes(bytes, available), " more are needed beside ",
+      HumanBytes(kHostReserve), " that stay free, and ", HumanBytes(available, bytes),
       " are available. Others have the rest: end some of them, or lower --host-memory, or the "
       "size of cpu where that is a device"));
 }

@@ -12,6 +12,19 @@
 namespace switchyard {
 namespace {
 
+// With so many digits more than three.
+std::string WithDigits(uint64_t bytes, int more) {
+  static const char* const kNames[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 4) {
+    value /= 1024;
+    ++unit;
+  }
+  if (unit == 0) return absl::StrCat(bytes, " B");
+  return absl::StrFormat("%.*f %s", more + (value < 10 ? 2 : 1), value, kNames[unit]);
+}
+
 struct Unit {
   const char* name;
   double factor;
@@ -60,16 +73,15 @@ constexpr Unit kTimeUnits[] = {
 
 }  // namespace
 
-std::string HumanBytes(uint64_t bytes) {
-  static const char* const kNames[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
-  int unit = 0;
-  while (value >= 1024 && unit < 4) {
-    value /= 1024;
-    ++unit;
+std::string HumanBytes(uint64_t bytes) { return WithDigits(bytes, 0); }
+
+std::string HumanBytes(uint64_t bytes, uint64_t beside) {
+  constexpr int kMostDigits = 3;
+  for (int more = 0; more <= kMostDigits; ++more) {
+    std::string text = WithDigits(bytes, more);
+    if (bytes == beside || text != WithDigits(beside, more)) return text;
   }
-  if (unit == 0) return absl::StrCat(bytes, " B");
-  return absl::StrFormat("%.*f %s", value < 10 ? 2 : 1, value, kNames[unit]);
+  return absl::StrCat(bytes, " bytes");
 }
 
 absl::StatusOr<uint64_t> ParseBytes(const std::string& text) {

@@ -9,6 +9,9 @@ namespace switchyard {
 
 // 1536 -> "1.5 KiB", for people.
 std::string HumanBytes(uint64_t bytes);
+// The same beside another size, from which it can be told: with more digits, or in bytes, if both
+// would look alike.
+std::string HumanBytes(uint64_t bytes, uint64_t beside);
 
 // "12", "512KiB", "1.5 GiB", "80G" (= GiB), "2GB" (= 10^9): bytes. INVALID_ARGUMENT says what is
 // understood.

@@ -21,20 +21,21 @@ std::string HelpfulQuantization(const v1::Plan& plan, uint64_t bytes) {
 
 }  // namespace
 
-std::string SmallestLeaseText(const Needs& needs) {
-  return absl::StrCat(HumanBytes(needs.Smallest().total()), " (fixed ", HumanBytes(needs.fixed),
-                      " + weights ", HumanBytes(needs.image), " + smallest KV pool ",
-                      HumanBytes(needs.kv_smallest), ")");
+std::string SmallestLeaseText(const Needs& needs, uint64_t beside) {
+  return absl::StrCat(HumanBytes(needs.Smallest().total(), beside), " (fixed ",
+                      HumanBytes(needs.fixed), " + weights ", HumanBytes(needs.image),
+                      " + smallest KV pool ", HumanBytes(needs.kv_smallest), ")");
 }
 
 uint64_t Usable(const Device& device) {
   return device.capacity_bytes - std::min(device.reserve_bytes, device.capacity_bytes);
 }
 
-std::string UsableText(const Device& device) {
-  return absl::StrCat(device.name, " has ", HumanBytes(device.capacity_bytes), ", of which ",
-                      HumanBytes(device.reserve_bytes),
-                      " are kept in reserve: ", HumanBytes(Usable(device)), " can be leased");
+std::string UsableText(const Device& device, uint64_t beside) {
+  return absl::StrCat(device.name, " has ", HumanBytes(device.capacity_bytes, beside),
+                      ", of which ", HumanBytes(device.reserve_bytes),
+                      " are kept in reserve: ", HumanBytes(Usable(device), beside),
+                      " can be leased");
 }
 
 // 1. The fixed bytes alone do not fit: nothing about the model can be made smaller than that.

@@ -297,15 +297,16 @@ absl::Status CheckFits(const v1::Plan& plan, const Device& device, uint64_t host
   if (__builtin_add_overflow(needs.fixed, needs.image, &smallest) ||
       __builtin_add_overflow(smallest, needs.kv_smallest, &smallest) || smallest > usable) {
     return absl::FailedPreconditionError(
-        absl::StrCat(plan.model(), " needs ", SmallestLeaseText(needs), ", but ",
-                     UsableText(device), ". ", DeviceAdvice(plan, usable)));
+        absl::StrCat(plan.model(), " needs ", SmallestLeaseText(needs, usable), ", but ",
+                     UsableText(device, smallest), ". ", DeviceAdvice(plan, usable)));
   }
   if (!HostShareOf(needs.image, host_budget)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        plan.model(), " needs ", HumanBytes(needs.image),
-        " of host memory for its master, or a budget of ", HumanBytes(LeastHostBudget()),
-        " to be read from the disk each time, but the host budget is ", HumanBytes(host_budget),
-        ". Raise host_memory"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(plan.model(), " needs ", HumanBytes(needs.image),
+                     " of host memory for its master, or a budget of ",
+                     HumanBytes(LeastHostBudget(), host_budget),
+                     " to be read from the disk each time, but the host budget is ",
+                     HumanBytes(host_budget, LeastHostBudget()), ". Raise host_memory"));
   }
   return absl::OkStatus();
 }

@@ -19,29 +19,35 @@ absl::StatusOr<Budget> ConfiguredBudget(const v1::SupervisorConfig& config) {
                               config.host_memory(), reserve));
   for (const Device& device : budget.devices) {
     if (device.reserve_bytes <= device.capacity_bytes) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "device ", device.name, ": a reserve of ", HumanBytes(device.reserve_bytes),
-        " (reserve_bytes) is more than its capacity of ", HumanBytes(device.capacity_bytes)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("device ", device.name, ": a reserve of ",
+                     HumanBytes(device.reserve_bytes, device.capacity_bytes),
+                     " (reserve_bytes) is more than its capacity of ",
+                     HumanBytes(device.capacity_bytes, device.reserve_bytes)));
   }
   return budget;
 }
 
 absl::Status CheckMemory(const Budget& budget, uint64_t memory_bytes) {
-  const std::string has = absl::StrCat(" is more than the ", HumanBytes(memory_bytes),
-                                       " of memory that this machine has");
+  const auto has = [&](uint64_t beside) {
+    return absl::StrCat(" is more than the ", HumanBytes(memory_bytes, beside),
+                        " of memory that this machine has");
+  };
   uint64_t cpu = 0;
   for (const Device& device : budget.devices) {
     if (device.name == "cpu") cpu = device.capacity_bytes;
   }
   if (cpu > memory_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("device cpu: ", HumanBytes(cpu), has, "; give it less, as --device cpu=SIZE"));
+    return absl::InvalidArgumentError(absl::StrCat("device cpu: ", HumanBytes(cpu, memory_bytes),
+                                                   has(cpu),
+                                                   "; give it less, as --device cpu=SIZE"));
   }
   if (budget.host_bytes > memory_bytes - cpu) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        HumanBytes(budget.host_bytes), " (host_memory)",
-        cpu > 0 ? absl::StrCat(" beside the ", HumanBytes(cpu), " of cpu") : "", has,
-        "; give less, as --host-memory SIZE", cpu > 0 ? " and --device cpu=SIZE" : ""));
+    return absl::InvalidArgumentError(
+        absl::StrCat(HumanBytes(budget.host_bytes, memory_bytes), " (host_memory)",
+                     cpu > 0 ? absl::StrCat(" beside the ", HumanBytes(cpu), " of cpu") : "",
+                     has(budget.host_bytes), "; give less, as --host-memory SIZE",
+                     cpu > 0 ? " and --device cpu=SIZE" : ""));
   }
   return absl::OkStatus();
 }

@@ -75,9 +75,10 @@ std::string Arithmetic(const SchedulerDevice& device, const Holders& all,
     }
   }
   return absl::StrCat(
-      name, " needs ", SmallestLeaseText(self.tenant.needs), ", but ", device.name, " has ",
-      HumanBytes(device.capacity), ": ", HumanBytes(device.reserve), " reserve, ",
-      HumanBytes(device.foreign), " used by other programs",
+      name, " needs ", SmallestLeaseText(self.tenant.needs, device.capacity), ", but ", device.name,
+      " has ", HumanBytes(device.capacity, self.tenant.needs.Smallest().total()), ": ",
+      HumanBytes(device.reserve), " reserve, ", HumanBytes(device.foreign),
+      " used by other programs",
       holders.empty() ? "" : absl::StrCat(", kept by ", absl::StrJoin(holders, ", ")),
       pinned.empty() ? "" : absl::StrCat(". Unpin ", absl::StrJoin(pinned, " or ")));
 }

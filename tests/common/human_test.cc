@@ -51,5 +51,16 @@ TEST(HumanBytes, IsShort) {
   EXPECT_EQ(HumanBytes(80ull << 30), "80.0 GiB");
 }
 
+TEST(HumanBytes, CanBeToldFromWhatItIsComparedWith) {
+  constexpr uint64_t kMiB = 1 << 20;
+  EXPECT_EQ(HumanBytes(13 * kMiB, 12 * kMiB), "13.0 MiB");
+  EXPECT_EQ(HumanBytes(13 * kMiB, 13 * kMiB), "13.0 MiB");
+  EXPECT_EQ(HumanBytes(13 * kMiB + 4096, 13 * kMiB), "13.004 MiB");
+  EXPECT_EQ(HumanBytes(13 * kMiB, 13 * kMiB + 4096), "13.000 MiB");
+  EXPECT_EQ(HumanBytes(13 * kMiB + 1, 13 * kMiB), "13631489 bytes");
+  EXPECT_EQ(HumanBytes(13 * kMiB, 13 * kMiB + 1), "13631488 bytes");
+  EXPECT_EQ(HumanBytes(kMiB, kMiB - 1), "1.00 MiB") << "which is 1024.0 KiB";
+}
+
 }  // namespace
 }  // namespace switchyard
