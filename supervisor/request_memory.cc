@@ -31,17 +31,22 @@ absl::Status RequestMemory::Charge::Resize(uint64_t bytes) {
     bytes_ = bytes;
     return absl::OkStatus();
   }
-  const std::string what = absl::StrCat("this request takes ", HumanBytes(bytes), " of memory; ");
+  const std::string what =
+      absl::StrCat("this request takes ", HumanBytes(bytes, bound), " of memory; ");
   if (bytes > bound) {  // later is no better
     return absl::ResourceExhaustedError(
         absl::StrCat(what, "all that take more than ", HumanBytes(kSmall), " may have ",
-                     HumanBytes(bound), " together, of the ", HumanBytes(limit),
+                     HumanBytes(bound, bytes), " together, of the ", HumanBytes(limit),
                      " of --request-memory: send less, or start the supervisor with more"));
   }
-  return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(
-                            what, "requests that wait have taken ", HumanBytes(memory_->used_),
-                            " of ", HumanBytes(bound), ": try again later")),
-                        kRetry);
+  const uint64_t used = memory_->used_;
+  const std::string whose =
+      bytes <= kSmall ? "has" : absl::StrCat("leaves for those of more than ", HumanBytes(kSmall));
+  return WithRetryAfter(
+      absl::ResourceExhaustedError(absl::StrCat(
+          what, "requests that wait have taken ", HumanBytes(used, bound), " of the ",
+          HumanBytes(bound, used), " that --request-memory ", whose, ": try again later")),
+      kRetry);
 }
 
 void RequestMemory::Charge::Release() {
@@ -52,7 +57,8 @@ void RequestMemory::Charge::Release() {
 absl::Status CheckRequestMemory(uint64_t bytes) {
   if (bytes >= RequestMemory::kLeast) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "request_memory: ", HumanBytes(bytes), " is less than ", HumanBytes(RequestMemory::kLeast),
+      "request_memory: ", HumanBytes(bytes, RequestMemory::kLeast), " is less than ",
+      HumanBytes(RequestMemory::kLeast, bytes),
       ": a quarter of it is kept for requests of at most ", HumanBytes(RequestMemory::kSmall),
       ", and has to hold one. Give more, as --request-memory SIZE"));
 }

@@ -48,6 +48,16 @@ TEST(RequestMemory, WhatNeverHasRoomIsNotToldToComeLater) {
             "with more");
 }
 
+TEST(RequestMemory, WhoComesTooSoonIsToldOfTheOption) {
+  auto memory = std::make_shared<RequestMemory>(8 * kMiB);
+  RequestMemory::Charge first(memory), second(memory);
+  ASSERT_TRUE(first.Resize(6 * kMiB - 4096).ok());
+  EXPECT_EQ(
+      second.Resize(kMiB).message(),
+      "this request takes 1.00 MiB of memory; requests that wait have taken 5.996 MiB of the "
+      "6.000 MiB that --request-memory leaves for those of more than 64.0 KiB: try again later");
+}
+
 TEST(RequestMemory, LargeRequestsLeaveRoomForSmallOnes) {
   auto memory = std::make_shared<RequestMemory>(8 * kMiB);
   RequestMemory::Charge large(memory), small(memory);
