@@ -38,17 +38,18 @@ std::string UsableText(const Device& device, uint64_t beside) {
                       " can be leased");
 }
 
-// 1. The fixed bytes alone do not fit: nothing about the model can be made smaller than that.
-// 2. Fixed bytes and weights fit: it is the context that is too long.
-// 3. Else weights have to shrink, and still leave room for the smallest pool.
+// 1. The context is too long: of the shorter ones the longest that fits.
+// 2. Weights have to shrink, and still leave room for the fixed bytes and the smallest pool.
 std::string DeviceAdvice(const v1::Plan& plan, uint64_t usable) {
   std::string advice = "Use a larger device";
-  if (plan.fixed_bytes() >= usable) return advice;  // 1
-  const uint64_t left = usable - plan.fixed_bytes();
-  if (plan.image_bytes() < left) {  // 2
-    absl::StrAppend(&advice, " or a context_length below ", plan.context_length());
+  for (const v1::Plan::Context& shorter : plan.shorter()) {  // 1
+    if (plan.image_bytes() > usable || shorter.bytes() > usable - plan.image_bytes()) continue;
+    absl::StrAppend(&advice, " or a context_length of ", shorter.context_length());
+    break;
   }
-  if (plan.kv_smallest_bytes() < left) {  // 3
+  if (plan.fixed_bytes() >= usable) return advice;
+  const uint64_t left = usable - plan.fixed_bytes();
+  if (plan.kv_smallest_bytes() < left) {  // 2
     const std::string quantize = HelpfulQuantization(plan, left - plan.kv_smallest_bytes());
     if (!quantize.empty()) absl::StrAppend(&advice, " or ", quantize);
   }

@@ -70,6 +70,30 @@ absl::Status CheckOptions(const v1::Model& model, const DeviceTraits& device) {
   return absl::OkStatus();
 }
 
+// No chunk is longer than a context; every chunk costs activations and KV of the smallest pool.
+int32_t ChunkOf(const v1::Model& model, const DeviceTraits& device, int32_t context_length) {
+  if (model.prefill_chunk() != 0) return static_cast<int32_t>(model.prefill_chunk());
+  return device.is_cpu ? 256 : std::min(8192, context_length);
+}
+
+// On `cpu` the host's side of a buffer takes from the same memory as the device's.
+uint64_t FixedBytes(const Architecture& arch, const EngineLimits& limits,
+                    const DeviceTraits& device, const kernels::Ops& ops, uint64_t tokenizer_bytes) {
+  const EngineBytes engine = FixedBytesOf(arch, ops, limits);
+  uint64_t fixed = engine.device + device.process_bytes;
+  if (device.is_cpu) {
+    fixed += engine.host + kTokenizerBytesPerByte * tokenizer_bytes;
+  } else {
+    fixed += GraphBytes(arch, limits.max_sequences);
+  }
+  return RoundUp(fixed, device.page_bytes);
+}
+
+KvLayout KvOf(const Architecture& arch, const EngineLimits& limits, const DeviceTraits& device) {
+  return PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
+                limits.prefill_chunk, device.page_bytes);
+}
+
 absl::Status Above(const char* field, uint32_t value, uint32_t bound, const char* why) {
   if (value <= bound) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, ", at most ", bound, why));
@@ -125,10 +149,7 @@ absl::StatusOr<EngineLimits> ResolveLimits(const v1::Model& model, const Archite
   };
   limits.context_length = or_default(model.context_length(), positions);
   limits.max_sequences = or_default(model.max_sequences(), 8);
-  // No chunk is longer than a context; every chunk costs activations and KV of the smallest pool.
-  limits.prefill_chunk = or_default(
-      model.prefill_chunk(),
-      device.is_cpu ? 256u : std::min(8192u, static_cast<uint32_t>(limits.context_length)));
+  limits.prefill_chunk = ChunkOf(model, device, limits.context_length);
   // On the CPU a step has finished when its launch returns: there is nothing to keep busy.
   limits.launch_ahead = device.is_cpu ? 0 : 1;
   return limits;
@@ -137,8 +158,7 @@ absl::StatusOr<EngineLimits> ResolveLimits(const v1::Model& model, const Archite
 v1::Plan MakePlan(const v1::Model& model, const Architecture& arch, const ImageLayout& image,
                   const EngineLimits& limits, const DeviceTraits& device, const kernels::Ops& ops,
                   uint64_t tokenizer_bytes) {
-  const KvLayout kv = PlanKv(arch, limits.kv_dtype, limits.context_length, limits.max_sequences,
-                             limits.prefill_chunk, device.page_bytes);
+  const KvLayout kv = KvOf(arch, limits, device);
   v1::Plan plan;
   plan.set_model(model.name());
   plan.set_family(arch.family);
@@ -147,15 +167,7 @@ v1::Plan MakePlan(const v1::Model& model, const Architecture& arch, const ImageL
   plan.set_image_bytes(image.bytes);
   plan.set_chunk_bytes(image.chunk_bytes);
   plan.set_chunks(image.chunks);
-  // On `cpu` the host's side of a buffer takes from the same memory as the device's.
-  const EngineBytes engine = FixedBytesOf(arch, ops, limits);
-  uint64_t fixed = engine.device + device.process_bytes;
-  if (device.is_cpu) {
-    fixed += engine.host + kTokenizerBytesPerByte * tokenizer_bytes;
-  } else {
-    fixed += GraphBytes(arch, limits.max_sequences);
-  }
-  plan.set_fixed_bytes(RoundUp(fixed, device.page_bytes));
+  plan.set_fixed_bytes(FixedBytes(arch, limits, device, ops, tokenizer_bytes));
   plan.set_kv_bytes_per_token(kv.bytes_per_token);
   plan.set_kv_window_bytes(kv.window_bytes);
   plan.set_kv_smallest_bytes(kv.smallest_bytes);
@@ -169,6 +181,15 @@ v1::Plan MakePlan(const v1::Model& model, const Architecture& arch, const ImageL
   plan.set_vocabulary(static_cast<uint32_t>(arch.vocabulary));
   plan.set_image_key(image.key);
   for (const std::string& note : image.notes) plan.add_notes(note);
+  EngineLimits shorter = limits;
+  for (uint32_t length = std::bit_floor(plan.context_length() - 1); length >= 2; length /= 2) {
+    shorter.context_length = static_cast<int32_t>(length);
+    shorter.prefill_chunk = ChunkOf(model, device, shorter.context_length);
+    v1::Plan::Context& context = *plan.add_shorter();
+    context.set_context_length(length);
+    context.set_bytes(FixedBytes(arch, shorter, device, ops, tokenizer_bytes) +
+                      KvOf(arch, shorter, device).smallest_bytes);
+  }
   return plan;
 }
 

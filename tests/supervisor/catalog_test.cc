@@ -158,6 +158,12 @@ absl::StatusOr<v1::Plan> PlanOf100(const v1::Model& model, const std::string& de
   plan.set_chunk_bytes(8 * kMiB);
   plan.set_kv_smallest_bytes(10 * kMiB);
   plan.set_context_length(4096);
+  // As if a token took 2 KiB of KV, and a chunk of prompt as much as 1024 tokens.
+  for (uint32_t length = 2048; length >= 2; length /= 2) {
+    v1::Plan::Context& shorter = *plan.add_shorter();
+    shorter.set_context_length(length);
+    shorter.set_bytes(12 * kMiB + 2048 * length);
+  }
   return plan;
 }
 
@@ -224,7 +230,7 @@ TEST(PlanCatalog, ShowsTheArithmetic) {
       std::string(entries[0].problem.message()),
       "a needs 100.0 MiB (fixed 10.0 MiB + weights 80.0 MiB + smallest KV pool 10.0 MiB), but "
       "cpu has 100.0 MiB, of which 4.00 MiB are kept in reserve: 96.0 MiB can be leased. Use a "
-      "larger device or a context_length below 4096");
+      "larger device or a context_length of 2048");
   EXPECT_TRUE(
       PlanCatalog({Named("a")}, {{"cpu", 200 << 20, 0}}, 70 << 20, PlanOf100)[0].problem.ok())
       << "it is streamed";
@@ -248,8 +254,10 @@ std::string Advice(uint64_t device) {
 
 TEST(PlanCatalog, AdvisesWhatHelps) {
   EXPECT_EQ(Advice(9 << 20), "Use a larger device");  // the fixed bytes alone do not fit
-  EXPECT_EQ(Advice(95 << 20),
-            "Use a larger device or a context_length below 4096 or `quantize: FP8`");
+  EXPECT_EQ(Advice(96 << 20), "Use a larger device or a context_length of 2048 or `quantize: FP8`");
+  EXPECT_EQ(Advice((92 << 20) + 5000),
+            "Use a larger device or a context_length of 2 or `quantize: FP8`");
+  EXPECT_EQ(Advice(92 << 20), "Use a larger device or `quantize: FP8`");  // not even that of 2
   EXPECT_EQ(Advice(80 << 20), "Use a larger device or `quantize: FP8`");
   EXPECT_EQ(Advice(45 << 20), "Use a larger device or `quantize: INT4`");
   EXPECT_EQ(Advice(30 << 20), "Use a larger device");

@@ -48,6 +48,23 @@ TEST_F(PlanTest, EveryGoldenModel) {
   }
 }
 
+TEST_F(PlanTest, ShorterContextsAreWhatTheyWouldBe) {
+  v1::Model model = GoldenEntry("llama_defaults");
+  model.set_context_length(100);
+  auto opened = OpenModel(model, "cpu", *ops_);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  std::vector<uint32_t> lengths;
+  for (const v1::Plan::Context& shorter : (*opened)->plan.shorter()) {
+    lengths.push_back(shorter.context_length());
+    model.set_context_length(shorter.context_length());
+    const v1::Plan plan = (*OpenModel(model, "cpu", *ops_))->plan;
+    EXPECT_EQ(shorter.bytes(), plan.fixed_bytes() + plan.kv_smallest_bytes()) << lengths.back();
+  }
+  EXPECT_THAT(lengths, ::testing::ElementsAre(64, 32, 16, 8, 4, 2));
+  model.set_context_length(2);
+  EXPECT_EQ((*OpenModel(model, "cpu", *ops_))->plan.shorter_size(), 0);
+}
+
 TEST_F(PlanTest, DefaultsAreResolved) {
   v1::Model model = GoldenEntry("llama_defaults");
   model.clear_context_length();
