@@ -212,6 +212,33 @@ void Router::Impl::TellProblems(v1::ReloadConfigReply& reply) const {
   }
 }
 
+// Pins that have no room beside others': those of models that are there, then in the order of the
+// files.
+void Router::Impl::TellPinsWithoutRoom(v1::ReloadConfigReply& reply) const {
+  std::map<size_t, std::vector<PinnedModel>> pinned_on;
+  for (const bool there : {true, false}) {
+    for (const std::string& name : state_.order) {
+      const ModelRecord& model = *Find(name);
+      if (model.leave == Leave::kRemove) continue;
+      const ModelEntry& entry = model.replacement ? *model.replacement : model.entry;
+      const bool pinned = model.replacement ? entry.model.pinned() : model.pinned;
+      const bool stays = Resident(model) && !model.replacement;
+      if (!pinned || stays != there || !entry.problem.ok() || !model.misfit.ok()) continue;
+      const size_t device = IndexOf(entry.model.device());
+      PinnedModel more{name, model.replacement ? NeedsOf(entry.plan) : model.needs};
+      const absl::Status room =
+          CheckPins(state_.devices[device]->ledger.device(), pinned_on[device], more);
+      if (room.ok()) {
+        pinned_on[device].push_back(std::move(more));
+        continue;
+      }
+      v1::ReloadConfigReply::Problem& problem = *reply.add_problems();
+      problem.set_model(name);
+      problem.set_reason(std::string(room.message()));
+    }
+  }
+}
+
 // What made them fail may be mended, and is nothing that an entry tells: a file that was away.
 std::vector<std::string> Router::Impl::TryFailedAgain() {
   std::vector<std::string> names;
@@ -279,6 +306,7 @@ absl::StatusOr<v1::ReloadConfigReply> Router::Impl::Reload(std::vector<ModelEntr
     if (model->leave == Leave::kNo) NoteFit(*model);
   }
   TellProblems(reply);
+  TellPinsWithoutRoom(reply);
   const std::string default_before = state_.default_model;
   ChooseDefault();
   reply.set_default_model(state_.default_model);

@@ -70,6 +70,7 @@ class Router::Impl {
   void NoteReload(const absl::Status& ended);
   std::vector<std::string> TryFailedAgain();
   void TellProblems(v1::ReloadConfigReply& reply) const;
+  void TellPinsWithoutRoom(v1::ReloadConfigReply& reply) const;
   OurBytes OursOn(const std::string& device) const;
   std::vector<Standing> Standings() const;
 

@@ -52,6 +52,23 @@ TEST_F(RouterPins, APinnedModelThatCannotBeServedTakesNoRoom) {
   EXPECT_EQ(h_->router->Pin("b", true), absl::OkStatus());
 }
 
+TEST_F(RouterPins, AReloadNamesThePinsThatHaveNoRoomBesideOthers) {
+  Begin(250 * kMiB);
+  ASSERT_EQ(h_->router->Pin("c", true), absl::OkStatus());  // an operator's counts too
+  ASSERT_TRUE(h_->RunUntil([&] { return Resident("c"); }));
+  auto catalog = Catalog();
+  catalog[0].model.set_pinned(true);
+  EXPECT_EQ(h_->router->Reload(catalog)->problems_size(), 0);
+  catalog[1].model.set_pinned(true);
+  const auto reply = h_->router->Reload(catalog);
+  ASSERT_EQ(reply->problems_size(), 1);
+  EXPECT_EQ(reply->problems(0).model(), "b");
+  EXPECT_EQ(reply->problems(0).reason().find("b cannot be pinned: it needs 100.0 MiB"), 0u)
+      << reply->problems(0).reason();
+  catalog[1].model.set_pinned(false);
+  EXPECT_EQ(h_->router->Reload(catalog)->problems_size(), 0);
+}
+
 TEST_F(RouterPins, WhoIsUnpinnedIsNotLoadedForThePin) {
   Begin(150 * kMiB);
   ASSERT_TRUE(Done(h_->Switch("b")));
