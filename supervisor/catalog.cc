@@ -158,6 +158,12 @@ std::string ResolvedAgainst(const std::string& path, const std::string& file) {
   return resolved.lexically_normal().string();
 }
 
+// As a shell reads *.textproto: what is hidden is an editor's, a lock that is a link to nowhere
+// say.
+bool IsModelFile(const fs::path& path) {
+  return path.extension() == ".textproto" && path.filename().string().front() != '.';
+}
+
 // Where one model goes, and why not elsewhere.
 ModelEntry PlanModel(const v1::Model& model, const std::vector<Device>& devices,
                      uint64_t host_budget, const Planner& planner) {
@@ -228,7 +234,7 @@ absl::StatusOr<std::vector<v1::Model>> LoadModels(const std::string& directory) 
   std::error_code error;
   std::vector<std::string> paths;
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
-    if (it->path().extension() == ".textproto") paths.push_back(it->path().string());
+    if (IsModelFile(it->path())) paths.push_back(it->path().string());
   }
   if (error) {
     return absl::NotFoundError(absl::StrCat("cannot read ", directory, ": ", error.message()));

@@ -27,8 +27,8 @@ struct ModelEntry {
 // over all models, comes near to what a clock can count (292 years).
 constexpr Nanos kLongestDuration = Nanos{30} * 24 * 3600 * kSecond;
 
-// Reads every *.textproto of `directory`, in the order of the file names. INVALID_ARGUMENT names
-// file:line:column; nothing is returned unless all of it is good.
+// Reads every *.textproto of `directory` that is not hidden, in the order of the file names.
+// INVALID_ARGUMENT names file:line:column; nothing is returned unless all of it is good.
 absl::StatusOr<std::vector<v1::Model>> LoadModels(const std::string& directory);
 
 // One models.d entry from text. `path` opens messages and is what `checkpoint` is relative to.

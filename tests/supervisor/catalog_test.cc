@@ -127,6 +127,15 @@ TEST_F(LoadModelsTest, ReadsTextprotosInOrder) {
   EXPECT_EQ((*models)[0].checkpoint(), (directory_ / "f").string());
 }
 
+TEST_F(LoadModelsTest, WhatIsHiddenIsAnEditors) {
+  File("1.textproto", "name: \"first\" checkpoint: \"f\"");
+  File(".2.textproto", "name: \"first\" checkpoint: \"f\"");
+  std::filesystem::create_symlink("somebody@somewhere.1", directory_ / ".#1.textproto");
+  auto models = LoadModels(directory_.string());
+  ASSERT_TRUE(models.ok()) << models.status();
+  EXPECT_EQ(models->size(), 1u);
+}
+
 TEST_F(LoadModelsTest, TwoOfOneNameAreRefusedNamingBothFiles) {
   File("1.textproto", "name: \"a\" checkpoint: \"f\"");
   File("2.textproto", "name: \"a\" checkpoint: \"g\"");
