@@ -31,6 +31,17 @@ TEST(WaitStatus, WhoWasKilledDidNotSayWhy) {
             "ended with exit status 0\nits last lines:\ninfo: told to end");
 }
 
+TEST(WaitStatus, WhatWasWellIsNoReason) {
+  const std::string confined = "2026-01-31 12:00:00.000 info worker a: sandbox: confined";
+  const std::string slow = "2026-01-31 12:00:00.001 warning worker a: the disk is slow";
+  EXPECT_EQ(DescribeEnd(SIGKILL, {confined}), "ended with signal 9 (Killed)");
+  EXPECT_EQ(
+      DescribeEnd(SIGABRT, {slow, "terminate called", confined}),
+      "ended with signal 6 (Aborted): terminate called\nits last lines before that:\n" + slow);
+  EXPECT_EQ(DescribeEnd(SIGSEGV, {confined, "info: of no log", slow}),
+            "ended with signal 11 (Segmentation fault)\nits last lines:\ninfo: of no log\n" + slow);
+}
+
 TEST(WaitStatus, SilenceIsNoReason) {
   EXPECT_EQ(DescribeEnd(Exit(3), {}), "ended with exit status 3");
   EXPECT_EQ(DescribeEnd(Exit(3), {"", " "}), "ended with exit status 3");
