@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/backoff.h"
 #include "supervisor/probe.h"
+#include "supervisor/retry_after.h"
 #include "supervisor/router_impl.h"
 #include "supervisor/signs_of_life.h"
 #include "supervisor/wait_status.h"
@@ -363,7 +364,8 @@ void Router::Impl::RequestsAfterLoss(ModelRecord& model, bool planned, const std
     if (request.stage == Stage::kUnsent) continue;
     if (request.has_tokens || request.has_start || request.resubmitted ||
         request.request.model().empty()) {
-      BreakOff(request, absl::UnavailableError(message), false);
+      const absl::Status why = absl::UnavailableError(message);
+      BreakOff(request, planned ? why : WithRetryAfter(why, kLeastRetry), false);
     } else {
       request.resubmitted = !planned;
       EndSuspension(request);
@@ -386,7 +388,9 @@ void Router::Impl::CallsAfterLoss(ModelRecord& model) {
     auto reply = std::move(call.reply);
     state_.calls.erase(id);
     model.calls.erase(id);
-    reply(absl::UnavailableError(absl::StrCat("the worker of ", model.name(), " was lost")),
+    reply(WithRetryAfter(absl::UnavailableError(
+                             absl::StrCat("the worker of ", model.name(), " was lost, ask again")),
+                         kLeastRetry),
           nullptr);
   }
 }

@@ -144,6 +144,26 @@ TEST_F(RouterFailures, ARequestThatLostNothingIsResubmittedOnce) {
   EXPECT_TRUE(waits->status.ok()) << waits->status;
 }
 
+TEST_F(RouterFailures, WhoseSecondWorkerIsLostIsToldWhenToAskAgain) {
+  Begin(150 * kMiB);
+  Settle();
+  auto busy = h_->Generate("a", 100'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 3; }));
+  auto waits = h_->Generate("b", 3);
+  for (uint32_t lost = 0; lost < 2; ++lost) {
+    ASSERT_TRUE(h_->RunUntil([&] {
+      FakeWorker* const worker = h_->world.WorkerOf("b");
+      return h_->StatusOf("b").restarts() == lost && worker && worker->sequences() == 1;
+    }));
+    EXPECT_EQ(waits->finishes, 0);
+    h_->world.WorkerOf("b")->Die("test");
+  }
+  ASSERT_TRUE(Done(waits));
+  EXPECT_EQ(waits->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(waits->status.message().find("the worker of b was lost, ask again"), std::string::npos);
+  EXPECT_EQ(RetryAfter(waits->status), kLeastRetry);
+}
+
 TEST_F(RouterFailures, FiveFailuresInARowAndAnOperatorRevives) {
   Begin(300 * kMiB);
   Settle();
