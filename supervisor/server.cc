@@ -97,7 +97,8 @@ class Server::Impl {
     service_.memory = std::make_shared<RequestMemory>(options.request_memory);
     ServerCall::Methods* const methods = &service_.methods;
     AddInference(parts.loop, parts.router, options.sink_limit_bytes, methods);
-    AddControl(parts.loop, parts.router, std::move(parts.reload), options.control, methods);
+    AddControl(parts.loop, parts.router, std::move(parts.reload), options.control, options.socket,
+               methods);
     AddHealth(parts.loop, parts.health, methods);
     AddReflection(methods);
     ServerCall::Accept(queue_.get(), &service_);

@@ -22,6 +22,7 @@ class Server {
     v1::SupervisorConfig::ControlAccess control = v1::SupervisorConfig::LOOPBACK;
     uint64_t sink_limit_bytes = 1 << 20;   // the router's
     uint64_t request_memory = UINT64_MAX;  // bytes: see RequestMemory
+    std::string socket;                    // the path of the Unix socket, for messages
   };
   struct Parts {
     EventLoop* loop;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "supervisor/peer.h"
 #include "supervisor/server_methods.h"
 #include "switchyard/v1/control.pb.h"
@@ -39,23 +40,26 @@ ServerCall::Method SwitchMethod(EventLoop* loop, Router* router, bool make_defau
   };
 }
 
-absl::Status CheckAccess(v1::SupervisorConfig::ControlAccess access, const std::string& peer) {
+absl::Status CheckAccess(v1::SupervisorConfig::ControlAccess access, const std::string& socket,
+                         const std::string& peer) {
   if (IsUnixPeer(peer)) return absl::OkStatus();
   if (access == v1::SupervisorConfig::UNIX_ONLY) {
-    return absl::PermissionDeniedError(
-        "Control is served on the Unix socket alone (control: UNIX_ONLY)");
+    return absl::PermissionDeniedError(absl::StrCat(
+        "Control is served on the Unix socket alone (control: UNIX_ONLY)",
+        IsLocalPeer(peer) ? absl::StrCat(": --address unix:", socket) : ", on its own machine"));
   }
   if (access == v1::SupervisorConfig::ANYWHERE || IsLocalPeer(peer)) return absl::OkStatus();
   return absl::PermissionDeniedError(
-      "Control is served to clients on its own machine; `control: ANYWHERE` in the file of "
-      "--config serves it to others");
+      "Control is served over loopback (127.0.0.1) or the Unix socket, on its own machine; "
+      "`control: ANYWHERE` in the file of --config serves it to others");
 }
 
-ServerCall::Method Guarded(v1::SupervisorConfig::ControlAccess access, ServerCall::Method method) {
-  return [access, method = std::move(method)](
+ServerCall::Method Guarded(v1::SupervisorConfig::ControlAccess access, const std::string& socket,
+                           ServerCall::Method method) {
+  return [access, socket, method = std::move(method)](
              std::shared_ptr<ServerCall> call,
              const grpc::ByteBuffer& bytes) -> std::shared_ptr<ServerCall::Handler> {
-    const absl::Status allowed = CheckAccess(access, call->context().peer());
+    const absl::Status allowed = CheckAccess(access, socket, call->context().peer());
     if (allowed.ok()) return method(std::move(call), bytes);
     call->Finish(ToGrpc(allowed));
     return nullptr;
@@ -65,9 +69,10 @@ ServerCall::Method Guarded(v1::SupervisorConfig::ControlAccess access, ServerCal
 }  // namespace
 
 void AddControl(EventLoop* loop, Router* router, ReloadFunction reload,
-                v1::SupervisorConfig::ControlAccess access, ServerCall::Methods* methods) {
+                v1::SupervisorConfig::ControlAccess access, const std::string& socket,
+                ServerCall::Methods* methods) {
   const auto add = [&](const std::string& name, ServerCall::Method method) {
-    (*methods)["/switchyard.v1.Control/" + name] = Guarded(access, std::move(method));
+    (*methods)["/switchyard.v1.Control/" + name] = Guarded(access, socket, std::move(method));
   };
   add("Switch", SwitchMethod<v1::SwitchRequest>(loop, router, /*make_default=*/true));
   add("Load", SwitchMethod<v1::LoadRequest>(loop, router, /*make_default=*/false));

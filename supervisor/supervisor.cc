@@ -172,7 +172,7 @@ void Supervisor::Serve() {
        [this](Reply<v1::ReloadConfigReply> reply) { reloader_->Reload(std::move(reply)); },
        [this](const std::string& peer) { connections_->Proved(peer); }},
       {options_.config.control(), RouterOptions().sink_limit_bytes,
-       ParseBytes(options_.config.request_memory()).value_or(0)});
+       ParseBytes(options_.config.request_memory()).value_or(0), state_dir_->socket_path()});
   AcceptLoop::Options tcp, unix_socket;
   tcp.max_connections = unix_socket.max_connections = MostConnections();
   if (options_.credentials.given()) tcp.proves_within = kProvesWithin;

@@ -399,6 +399,8 @@ class ConnectionTest(unittest.TestCase):
         with fake(config="control: UNIX_ONLY") as s:
             self.assertEqual(code_of(s.status), Code.PERMISSION_DENIED)
             self.assertEqual(code_of(lambda: s.switch("alpha")), Code.PERMISSION_DENIED)
+            self.assertIn(f"--address unix:{s.state_dir}/switchyard.sock\n",
+                          s.command_line("status").stderr)
             self.assertEqual(len(s.generate("alpha")[1]), 8)
             s.address = "unix:" + os.path.join(s.state_dir, "switchyard.sock")
             self.assertIn("devices", s.command_json("status"))
