@@ -21,7 +21,8 @@ constexpr bool kWorkersDriveGpus = false;
 #endif
 
 constexpr uint64_t kGpuReserve = uint64_t{512} << 20;
-constexpr int kLeastCapability = 80;  // bf16 on tensor cores
+constexpr uint64_t kLeastSize = uint64_t{1} << 20;  // below that a unit was forgotten
+constexpr int kLeastCapability = 80;                // bf16 on tensor cores
 
 std::vector<Gpu> FindGpus() {
   if (!kWorkersDriveGpus) return {};
@@ -64,7 +65,11 @@ absl::StatusOr<Device> ParseDevice(const std::string& text, const std::vector<Gp
   }
   if (equals == std::string::npos) return device;
   ASSIGN_OR_RETURN(const uint64_t size, ParseBytes(text.substr(equals + 1)));
-  if (size == 0) return absl::InvalidArgumentError(absl::StrCat("--device ", text, ": size 0"));
+  if (size < kLeastSize) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device ", text, ": ", size, " bytes are less than ", HumanBytes(kLeastSize),
+                     "; a size has a unit, as --device ", name, "=64GiB"));
+  }
   if (name != "cpu" && size > device.capacity_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("--device ", text, ": the GPU has ", HumanBytes(device.capacity_bytes)));

@@ -25,6 +25,15 @@ TEST(ConfigCheck, WhatCannotBeIsWrongUsage) {
   }
 }
 
+TEST(ConfigCheck, ASizeWithoutItsUnitIsNoDevice) {
+  EXPECT_EQ(Check({"cpu=68"}), absl::InvalidArgumentError(
+                                   "--device cpu=68: 68 bytes are less than 1.00 MiB; a size has "
+                                   "a unit, as --device cpu=64GiB"));
+  EXPECT_THAT(std::string(Check({"cpu=0"}).message()), HasSubstr("0 bytes are less than 1.00 MiB"));
+  EXPECT_EQ(Check({"cpu=1MiB"}), absl::OkStatus());
+  EXPECT_EQ(Check({"cpu=68000000"}), absl::OkStatus());
+}
+
 TEST(ConfigCheck, BothFiguresAreShown) {
   constexpr uint64_t kGiB = uint64_t{1} << 30;
   EXPECT_THAT(std::string(CheckMemory({{{"cpu", 25 * kGiB, 0}}, kGiB}, 24 * kGiB).message()),
