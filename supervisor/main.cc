@@ -29,8 +29,8 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
 
-int Fail(const absl::Status& status, int code = kFailed) {
-  PrintError(absl::StrCat("switchyard-supervisor: ", status.message()));
+int Fail(const absl::Status& status, bool check, int code = kFailed) {
+  PrintError(absl::StrCat(Signature(check), status.message()));
   return code;
 }
 
@@ -39,23 +39,23 @@ int CodeOf(const absl::Status& status) {
 }
 
 // Output that was cut off, by a full disk say, must not look like success.
-int Print(const std::string& text, int code) {
+int Print(const std::string& text, bool check) {
   const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-  return written ? code : Fail(absl::DataLossError("the output cannot be written"));
+  return written ? 0 : Fail(absl::DataLossError("the output cannot be written"), check);
 }
 
 int Check(const Options& options, const Budget& budget) {
   auto catalog = ReadCatalog(options.models_dir, budget, PlanFor::kCheck, /*stop_fd=*/-1);
-  if (!catalog.ok()) return Fail(catalog.status());
+  if (!catalog.ok()) return Fail(catalog.status(), true);
   FindPinsWithoutRoom(budget.devices, *catalog);
   const std::string text =
       options.json ? CheckJson(budget, *catalog) : CheckTable(budget, *catalog);
-  if (const int failed = Print(text, 0); failed != 0) return failed;
+  if (const int failed = Print(text, true); failed != 0) return failed;
   for (const ModelEntry& entry : *catalog) {
     if (!entry.problem.ok()) return kFailed;
   }
   const absl::Status known = CheckDefaultModel(options.config.default_model(), *catalog);
-  return known.ok() ? 0 : Fail(known);
+  return known.ok() ? 0 : Fail(known, true);
 }
 
 // Connections and masters are descriptors; the soft limit is often 1,024.
@@ -79,7 +79,7 @@ int Main(int argc, char** argv) {
   Options options;
   EarlyExit early;
   if (!ParseOptions(argc, argv, &options, &early)) {
-    if (early.code == 0) return Print(early.text, 0);
+    if (early.code == 0) return Print(early.text, false);
     std::fputs(early.text.c_str(), stderr);
     return early.code;
   }
@@ -99,9 +99,9 @@ int Main(int argc, char** argv) {
     log.emplace();
   }
   const auto budget = ConfiguredBudget(options.config);
-  if (!budget.ok()) return Fail(budget.status(), CodeOf(budget.status()));
+  if (!budget.ok()) return Fail(budget.status(), options.check, CodeOf(budget.status()));
   const absl::Status room = options.other_machine ? absl::OkStatus() : CheckMemory(*budget);
-  if (!room.ok()) return Fail(room, CodeOf(room));
+  if (!room.ok()) return Fail(room, options.check, CodeOf(room));
   if (options.check) return Check(options, *budget);
 
   RaiseDescriptorLimit();
@@ -112,7 +112,7 @@ int Main(int argc, char** argv) {
     LogInfo(std::string(supervisor.status().message()));
     return 0;
   }
-  if (!supervisor.ok()) return Fail(supervisor.status());
+  if (!supervisor.ok()) return Fail(supervisor.status(), false);
   std::printf("serving %s\n", FormatHostPort((*supervisor)->address()).c_str());
   std::fflush(stdout);
   (*supervisor)->Run();

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "common/printable.h"
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "supervisor/state_dir.h"
@@ -113,6 +114,8 @@ absl::StatusOr<Options> Resolve(const Flags& flags) {
 
 }  // namespace
 
+const char* Signature(bool check) { return check ? "switchyard: " : "switchyard-supervisor: "; }
+
 bool ParseOptions(int argc, char** argv, Options* options, EarlyExit* exit) {
   CLI::App app("Switchyard's supervisor: many models on one device, one address",
                "switchyard-supervisor");
@@ -122,14 +125,18 @@ bool ParseOptions(int argc, char** argv, Options* options, EarlyExit* exit) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     std::ostringstream text;
-    app.exit(error, text, text);
-    *exit = {error.get_exit_code() == 0 ? 0 : kWrongUsage, text.str()};
+    if (error.get_exit_code() == 0) {  // --help and --version
+      app.exit(error, text, text);
+      *exit = {0, text.str()};
+    } else {
+      *exit = {kWrongUsage, absl::StrCat(Signature(flags.check), Printable(error.what(), kLines),
+                                         "\nTry: switchyard-supervisor --help\n")};
+    }
     return false;
   }
   absl::StatusOr<Options> resolved = Resolve(flags);
   if (!resolved.ok()) {
-    *exit = {kWrongUsage,
-             absl::StrCat("switchyard-supervisor: ", resolved.status().message(), "\n")};
+    *exit = {kWrongUsage, absl::StrCat(Signature(flags.check), resolved.status().message(), "\n")};
     return false;
   }
   *options = *std::move(resolved);

@@ -27,6 +27,9 @@ struct EarlyExit {
   std::string text;
 };
 
+// How a message begins: whoever asked `switchyard check` is answered by that.
+const char* Signature(bool check);
+
 // True if `options` is filled in; false if `exit` is.
 bool ParseOptions(int argc, char** argv, Options* options, EarlyExit* exit);
 

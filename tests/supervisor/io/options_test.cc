@@ -47,6 +47,16 @@ TEST(Options, RequestMemoryIsASize) {
   EXPECT_EQ(Parse({"--models-dir", "m", "--request-memory", "much"}).exit.code, 2);
 }
 
+TEST(Options, WrongUsageIsSignedByWhoWasAsked) {
+  const Parsed unknown = Parse({"--models-dir", "m", "--foo"});
+  EXPECT_EQ(unknown.exit.code, 2);
+  EXPECT_EQ(unknown.exit.text.find("switchyard-supervisor: "), 0u) << unknown.exit.text;
+  EXPECT_NE(unknown.exit.text.find("--foo\nTry: switchyard-supervisor --help\n"), std::string::npos)
+      << unknown.exit.text;
+  const Parsed check = Parse({"--check", "--models-dir", "m", "--host-memory", "much"});
+  EXPECT_EQ(check.exit.text.find("switchyard: host_memory: "), 0u) << check.exit.text;
+}
+
 TEST(Options, RequestMemoryHasRoomForARequest) {
   testing::TempDir directory;
   const std::string file = directory / "config.textproto";
@@ -56,8 +66,7 @@ TEST(Options, RequestMemoryHasRoomForARequest) {
                                Parse({"--models-dir", "m", "--request-memory", "262143"}),
                                Parse({"--models-dir", "m", "--config", file})}) {
     EXPECT_EQ(parsed.exit.code, 2);
-    EXPECT_NE(parsed.exit.text.find("is less than 256.0"), std::string::npos)
-        << parsed.exit.text;
+    EXPECT_NE(parsed.exit.text.find("is less than 256.0"), std::string::npos) << parsed.exit.text;
   }
   EXPECT_TRUE(Parse({"--models-dir", "m", "--request-memory", "256KiB"}).ok);
   EXPECT_TRUE(Parse({"--models-dir", "m", "--config", file, "--request-memory", "1MiB"}).ok);
