@@ -29,15 +29,26 @@ namespace {
 constexpr std::chrono::seconds kConnectTimeout{5};
 
 // Waits until the channel is ready or has failed once: retrying would only hide that nobody
-// listens.
-bool WaitForConnection(grpc::Channel* channel) {
+// listens. Another state: it was on its way there for too long.
+grpc_connectivity_state WaitForConnection(grpc::Channel* channel) {
   const auto deadline = std::chrono::system_clock::now() + kConnectTimeout;
   for (;;) {
     const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
-    if (state == GRPC_CHANNEL_READY) return true;
-    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) return false;
-    if (!channel->WaitForStateChange(state, deadline)) return false;
+    if (state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_TRANSIENT_FAILURE ||
+        state == GRPC_CHANNEL_SHUTDOWN || !channel->WaitForStateChange(state, deadline)) {
+      return state;
+    }
   }
+}
+
+// What gRPC knows of a channel that has failed: it tells whoever calls.
+std::string WhyFailed(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kConnectTimeout);
+  v1::ListModelsReply reply;
+  return v1::Inference::NewStub(channel)
+      ->ListModels(&context, v1::ListModelsRequest(), &reply)
+      .error_message();
 }
 
 // gRPC takes whatever it is given, and then says in lines of its own that it cannot use it.
@@ -51,6 +62,8 @@ absl::Status CheckCertificates(const std::string& path, const std::string& pem) 
   return absl::InvalidArgumentError(absl::StrCat(path, ": holds no certificate in PEM"));
 }
 
+bool Has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
 // Where nobody answers: what may be amiss though somebody is there.
 std::string Hint(const Endpoint& server) {
   if (IsUnixAddress(server.address)) return "";
@@ -59,6 +72,31 @@ std::string Hint(const Endpoint& server) {
   }
   return absl::StrCat(" If it is: does ", server.tls_ca,
                       " vouch for its certificate, and for this address?");
+}
+
+// Why there is no connection, as far as it can be told.
+std::string NoConnection(const Endpoint& server, grpc_connectivity_state state,
+                         const std::shared_ptr<grpc::Channel>& channel) {
+  const std::string& address = server.address;
+  if (state == GRPC_CHANNEL_CONNECTING) {
+    return absl::StrCat(address, " does not answer within ", kConnectTimeout.count(),
+                        " s: what listens there may be stopped, or be no supervisor",
+                        IsUnixAddress(address)
+                            ? ""
+                            : ", or the network loses what is sent to it, or to a name server",
+                        Hint(server).empty() ? "" : ".", Hint(server));
+  }
+  const std::string why = WhyFailed(channel);
+  if (Has(why, "Permission denied")) {
+    return absl::StrCat(address, ": permission denied; its socket, and the directory that it is ",
+                        "in, are for the supervisor's own user and group");
+  }
+  if (Has(why, "DNS resolution failed") || Has(why, "Domain name not found")) {
+    return absl::StrCat("the name of the host in ", address, " cannot be resolved (", why, ")");
+  }
+  const bool nobody = Has(why, "Connection refused") || Has(why, "No such file or directory");
+  return absl::StrCat("no supervisor answers at ", address,
+                      nobody ? "" : absl::StrCat(" (", why, ")"), "; is it running?", Hint(server));
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsFor(const Endpoint& server) {
@@ -90,10 +128,11 @@ bool TooLarge(const grpc::Status& status) {
 
 class Client::Impl {
  public:
-  Impl(const std::shared_ptr<grpc::Channel>& channel, const std::string& where)
+  Impl(const std::shared_ptr<grpc::Channel>& channel, const Endpoint& server)
       : inference(v1::Inference::NewStub(channel)),
         control(v1::Control::NewStub(channel)),
-        address(where) {}
+        address(server.address),
+        brings_token(!server.token_file.empty()) {}
 
   // One reply: `method` is one of a stub's.
   template <typename Stub, typename Request, typename Reply>
@@ -131,13 +170,18 @@ class Client::Impl {
           status.error_message(),
           ": the request has more bytes than the supervisor takes, send a shorter one"));
     }
-    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+    const bool needs_token =
+        status.error_code() == grpc::StatusCode::UNAUTHENTICATED && !brings_token;
+    return absl::Status(
+        static_cast<absl::StatusCode>(status.error_code()),
+        absl::StrCat(status.error_message(), needs_token ? ", as --token-file FILE does" : ""));
   }
 
   std::unique_ptr<v1::Inference::Stub> inference;
   std::unique_ptr<v1::Control::Stub> control;
   grpc::ClientContext generate;  // one Generate a client
   const std::string address;
+  const bool brings_token;
   bool lost = false;  // the connection
 };
 
@@ -158,16 +202,15 @@ Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const Endpoint& server) {
   ASSIGN_OR_RETURN(const auto credentials, CredentialsFor(server));
-  const std::string& address = server.address;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  auto channel = grpc::CreateCustomChannel(address, credentials, arguments);
-  if (!WaitForConnection(channel.get())) {
-    return absl::UnavailableError(
-        absl::StrCat("no supervisor answers at ", address, "; is it running?", Hint(server)));
+  auto channel = grpc::CreateCustomChannel(server.address, credentials, arguments);
+  const grpc_connectivity_state state = WaitForConnection(channel.get());
+  if (state != GRPC_CHANNEL_READY) {
+    return absl::UnavailableError(NoConnection(server, state, channel));
   }
-  return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel, address)));
+  return std::unique_ptr<Client>(new Client(std::make_unique<Impl>(channel, server)));
 }
 
 bool Client::connection_lost() const { return impl_->lost; }

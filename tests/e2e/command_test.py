@@ -109,6 +109,19 @@ class UsageTest(unittest.TestCase):
             self.assertIn("switchyard: UNAVAILABLE: ", result.stderr)
         self.assertEqual(run("--address", "unix:/nonexistent", "status").returncode, 3)
 
+    def test_what_keeps_it_from_connecting(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel takes connections for it
+            for address, why in (
+                    ("127.0.0.1:1", r"no supervisor answers at 127\.0\.0\.1:1; is it running\?"),
+                    ("unix:/nonexistent", r"no supervisor answers at unix:/nonexistent; is it"),
+                    (f"unix:{BIN}/switchyard", r"no supervisor answers at .*; is it"),
+                    ("no..name:7411", r"the name of the host in no\.\.name:7411 cannot be resolved"),
+                    (f"127.0.0.1:{silent.getsockname()[1]}",
+                     r"does not answer within 5 s: what listens there may be stopped")):
+                result = run("--address", address, "status")
+                self.assertEqual(result.returncode, 3, address)
+                self.assertRegex(result.stderr, r"\Aswitchyard: UNAVAILABLE: (\S+ )?" + why)
+
     def test_input_without_an_end(self):
         for command in ("generate", "tokenize"):
             result = subprocess.run(
@@ -195,7 +208,10 @@ class UsageTest(unittest.TestCase):
     def test_check_of_a_bad_directory(self):
         result = run("check", "--models-dir", "/nonexistent")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("/nonexistent", result.stderr)
+        self.assertRegex(result.stderr, r"\Aswitchyard: .*/nonexistent")
+        result = run("check", "--models-dir", "/nonexistent", "--device", "cpu=68")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stderr, r"\Aswitchyard: --device cpu=68: 68 bytes are less than")
 
 
 class ContractTest(unittest.TestCase):

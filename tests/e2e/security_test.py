@@ -374,6 +374,9 @@ class CommandTest(unittest.TestCase):
         env = {"SWITCHYARD_TLS_CA": self.tls.path, "SWITCHYARD_TOKEN_FILE": self.tls.token_file}
         result = self.run_command("generate", "--model", "alpha", "x", "--max-tokens", "3", env=env)
         self.assertEqual(result.returncode, 0, result.stderr)
+        # Who brings none is told how.
+        result = self.run_command("models", "--tls-ca", self.tls.path)
+        self.assertRegex(result.stderr, r"UNAUTHENTICATED: the token is missing .* --token-file FILE")
         # A flag wins over it.
         wrong = self.tls.write("wrong", "0" * 32)
         result = self.run_command("models", "--token-file", wrong, env=env)
@@ -443,6 +446,9 @@ class PeerTest(unittest.TestCase):
         skip_unless_nobody_can(self, BIN / "switchyard")
         with fake() as s:
             path = os.path.join(s.state_dir, "switchyard.sock")
+            refused = self.ask_as(s, 65534, 65534)  # by the state directory
+            self.assertEqual(refused.returncode, 3)
+            self.assertIn("switchyard.sock: permission denied", refused.stderr)
             # Only the supervisor's own look is left to refuse them.
             os.chmod(s.directory, 0o755)
             os.chmod(s.state_dir, 0o755)
