@@ -242,8 +242,8 @@ int ParseAndRun(int argc, char** argv, const std::vector<Command>& commands) {
   DefineCommon(&app, &args);
   app.footer(
       "Exit codes: 0 done, 1 the server said no, or the input could not be read or the output\n"
-      "written (why is on standard error), 2 wrong usage, 3 no connection, or it was lost, 130 "
-      "Ctrl-C.");
+      "written (why is on standard error), 2 wrong usage, 3 no connection, or it was lost,\n"
+      "130 Ctrl-C, 141 the reader of its output went away (SIGPIPE).");
   std::map<const CLI::App*, const Command*> by_app;
   for (const Command& command : commands) {
     CLI::App* sub = app.add_subcommand(command.name, command.help);

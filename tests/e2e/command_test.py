@@ -4,10 +4,12 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 import unittest
@@ -20,6 +22,7 @@ MODEL_KEYS = ["name", "family", "state", "default", "pinned", "fixed_bytes", "we
               "queued", "paused", "worker_pid", "requests", "tokens", "restarts", "idle_s",
               "last_failure", "last_failure_age_s", "prompt_tokens", "joules", "joules_per_token",
               "kv_blocks_used", "kv_blocks_total", "loads", "streamed", "notes"]
+README = (SOURCE / "README.md").read_text()
 PHASES = {"queued", "draining", "releasing", "loading", "ready", "failed"}
 
 
@@ -170,6 +173,8 @@ class UsageTest(unittest.TestCase):
             self.assertTrue(m["fits"])
             self.assertEqual(m["smallest_bytes"],
                              m["fixed_bytes"] + m["weight_bytes"] + m["kv_smallest_bytes"])
+        described = re.search(r"^\| `check` .*", README, re.MULTILINE).group()
+        self.assertEqual([key for key in document["models"][0] if f"`{key}`" not in described], [])
         self.assertEqual(document["devices"][0]["capacity_bytes"], 64 << 20)
 
     def test_check_before_a_download(self):
@@ -223,6 +228,18 @@ class ContractTest(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         cls.s.__exit__(None, None, None)
+
+    def test_the_client_of_the_readme(self):
+        script = re.search(r"^mkdir -p stubs.*?^END$", README, re.MULTILINE | re.DOTALL).group()
+        script = script.replace("127.0.0.1:7411", self.s.address)
+        script = script.replace(" python3 ", f" {sys.executable} ")
+        with tempfile.TemporaryDirectory() as folder:
+            os.symlink(SOURCE / "proto", pathlib.Path(folder, "proto"))
+            result = subprocess.run(["sh", "-ec", script], cwd=folder, capture_output=True,
+                                    text=True, timeout=60,
+                                    env=dict(os.environ, no_proxy="127.0.0.1"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertGreater(len(result.stdout), 60)
 
     def test_generate(self):
         document = self.s.command_json("generate", "--model", "austen", "It was", "--max-tokens",
