@@ -83,8 +83,7 @@ std::string NoConnection(const Endpoint& server, grpc_connectivity_state state,
                         " s: what listens there may be stopped, or be no supervisor",
                         IsUnixAddress(address)
                             ? ""
-                            : ", or the network loses what is sent to it, or to a name server",
-                        Hint(server).empty() ? "" : ".", Hint(server));
+                            : ", or the network loses what is sent to it, or to a name server");
   }
   const std::string why = WhyFailed(channel);
   if (Has(why, "Permission denied")) {
