@@ -50,8 +50,8 @@ std::string DescribeEnd(int wait_status, const std::vector<std::string>& last_li
   std::string text = absl::StrCat("ended with ", DescribeWaitStatus(wait_status));
   std::vector<std::string> lines;
   for (const std::string& line : last_lines) {
-    if (!absl::StripAsciiWhitespace(line).empty() && !TellsNothingWrong(line))
-      lines.push_back(line);
+    if (absl::StripAsciiWhitespace(line).empty() || TellsNothingWrong(line)) continue;
+    lines.push_back(line);
   }
   const bool said_why = SaidWhy(wait_status) && !lines.empty();
   if (said_why) {
