@@ -60,6 +60,7 @@ void EngineHost::Grow(const v1::SetLease& command) {
   target.weight_bytes = command.lease().weight_bytes();
   target.kv_bytes = command.lease().kv_bytes();
   target.pause = command.in_flight() == v1::SetLease::PAUSE;
+  target.finish = command.in_flight() == v1::SetLease::FINISH;
   target.host_kv_bytes = command.host_kv_bytes();
   engine_->SetLease(target);
 }

@@ -66,12 +66,12 @@ class Planner {
     for (const int32_t i : order) Schedule(i, /*decoding=*/true);
     for (const int32_t i : order) Schedule(i, /*decoding=*/false);
     // While somebody waits for blocks, nobody comes in to take more.
-    if (in_.admit && !starved_ && plan_.pause.empty()) {
+    if (in_.resume && !starved_ && plan_.pause.empty()) {
       for (const int32_t i : order) {
         const BatchItem& item = in_.running[i];
         if (item.suspended && !item.complete) suspended_.push_back(i);  // else it ends by itself
       }
-      if (BringBackPaused()) Admit();
+      if (BringBackPaused() && in_.admit) Admit();
     }
     return std::move(plan_);
   }

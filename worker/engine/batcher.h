@@ -39,7 +39,8 @@ struct BatchInput {
   std::span<const BatchItem> waiting;  // in order of admission
   KvRoom room;                         // with what running sequences hold counted as used
   uint64_t admission_limit = 0;  // bytes of KV that newcomers may count on; at most room.limit
-  bool admit = true;             // false: no sequence comes in
+  bool resume = true;            // false: no sequence comes in
+  bool admit = true;             // false: no waiting one does
   int32_t free_slots = 0;
   int32_t step_rows = 0;  // at least prefill_chunk + max_sequences
   int32_t prefill_chunk = 0;

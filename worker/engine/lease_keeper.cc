@@ -37,8 +37,8 @@ bool LeaseKeeper::may_step() const {
          cache_.limit() >= layout_.smallest_bytes;
 }
 
-bool LeaseKeeper::WouldShrink(bool anyone_runs) const {
-  if (!known_ || !may_shrink(anyone_runs)) return false;
+bool LeaseKeeper::WouldShrink(bool anyone_left) const {
+  if (!known_ || !may_shrink(anyone_left)) return false;
   // What a growth under way has not committed yet may be there when it is cut short.
   if (weights_pending_ && target_.weight_bytes < residency_.target_bytes()) return true;
   if (!over_target() || kv_stuck_) return false;
@@ -48,8 +48,8 @@ bool LeaseKeeper::WouldShrink(bool anyone_runs) const {
          cache_.Room().Bytes() < cache_.committed_bytes();
 }
 
-void LeaseKeeper::Work(bool anyone_runs) {
-  if (!known_ || !may_shrink(anyone_runs)) return;
+void LeaseKeeper::Work(bool anyone_left) {
+  if (!known_ || !may_shrink(anyone_left)) return;
   if (weights_pending_) WorkOnWeights();
   WorkOnKv();
 }

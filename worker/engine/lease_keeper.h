@@ -23,7 +23,7 @@ struct SequenceCounts {
 //  1. A target that holds the whole image and the smallest pool: weights and KV grow at once, steps
 //     may run while weights are on their way. KV above the target goes as it falls free.
 //  2. Any other target: nobody comes in. Running sequences are paused by the engine, or finish
-//     first; then weights and KV shrink to the target.
+//     first, with `finish` the paused ones as well; then weights and KV shrink to the target.
 // KV that may be used counts as held, whether its granules are committed yet or not: granting it
 // cost the ledger that much.
 class LeaseKeeper {
@@ -38,17 +38,22 @@ class LeaseKeeper {
 
   bool holds_model() const;  // case 1: newcomers may come in
   bool may_step() const;     // every weight is here or on its way, and the smallest pool is held
+  // Case 2 with `finish`: paused sequences come back. Whoever cannot go on for its reader's sake
+  // is waited for, since the lease does not outlive it; for how long, the supervisor decides.
+  bool must_finish() const { return known_ && !holds_model() && target_.finish && may_step(); }
   // Running sequences must be paused, all of them: case 2 with `pause`, or when they cannot finish.
   bool must_pause_all(bool they_can_finish) const {
+    if (must_finish()) return false;
     return known_ && !holds_model() && (target_.pause || !they_can_finish || !may_step());
   }
   // Running sequences must be paused until the rest fits into the target: case 1 with `pause`.
   bool must_pause_some() const { return holds_model() && target_.pause && over_target(); }
 
   // True if Work would take memory away that steps under way may be using.
-  bool WouldShrink(bool anyone_runs) const;
+  // `anyone_left`: runs, or is paused and must finish.
+  bool WouldShrink(bool anyone_left) const;
   // Does what can be done now. If it takes memory away, steps under way have been read.
-  void Work(bool anyone_runs);
+  void Work(bool anyone_left);
   // A granule could not be committed: the pool stays as large as it is.
   void KvCommitFailed(const absl::Status& why);
 
@@ -57,7 +62,7 @@ class LeaseKeeper {
 
  private:
   bool over_target() const { return cache_.limit() > target_.kv_bytes; }
-  bool may_shrink(bool anyone_runs) const { return holds_model() || !anyone_runs; }
+  bool may_shrink(bool anyone_left) const { return holds_model() || !anyone_left; }
   void WorkOnWeights();
   void WorkOnKv();
   LeaseReport Current(const SequenceCounts& counts) const;

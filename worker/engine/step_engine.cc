@@ -165,8 +165,12 @@ BatchPlan StepEngine::Plan(const Picture& picture) const {
   input.paused = picture.paused_items;
   input.waiting = picture.waiting_items;
   input.room = cache_->Room();
-  input.admission_limit = std::min(cache_->limit(), lease_->target().kv_bytes);
   input.admit = lease_->holds_model();
+  input.resume = lease_->holds_model() || lease_->must_finish();
+  // Until all have finished nothing of the pool goes.
+  input.admission_limit = lease_->must_finish()
+                              ? cache_->limit()
+                              : std::min(cache_->limit(), lease_->target().kv_bytes);
   input.free_slots = sequences_.free_slots();
   input.step_rows = limits_.step_rows;
   input.prefill_chunk = limits_.prefill_chunk;

@@ -16,8 +16,10 @@ namespace switchyard::worker {
 // True if it changed something.
 bool StepEngine::TendLease() {
   PauseForLease();
-  const auto anyone_runs = [this] { return !sequences_.running().empty(); };
-  const bool shrinks = lease_->WouldShrink(anyone_runs());
+  const auto anyone_left = [this] {
+    return !sequences_.running().empty() || (lease_->must_finish() && !sequences_.paused().empty());
+  };
+  const bool shrinks = lease_->WouldShrink(anyone_left());
   if (shrinks) {
     // No step may be touching what goes.
     ReadAll();
@@ -25,7 +27,7 @@ bool StepEngine::TendLease() {
       LogError("the device failed: ", status.ToString());
     }
   }
-  lease_->Work(anyone_runs());
+  lease_->Work(anyone_left());
   return shrinks;
 }
 

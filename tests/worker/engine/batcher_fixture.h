@@ -47,6 +47,7 @@ class BatcherTest : public testing::Test {
     input.waiting = waiting_;
     input.room = room_;
     input.admission_limit = room_.limit;
+    input.resume = resume_;
     input.admit = admit_;
     input.free_slots = slots_;
     input.step_rows = kChunk + 4;
@@ -59,6 +60,7 @@ class BatcherTest : public testing::Test {
   KvRoom room_;
   std::vector<BatchItem> running_, paused_, waiting_;
   int32_t slots_ = 4;
+  bool resume_ = true;
   bool admit_ = true;
 };
 

@@ -106,13 +106,24 @@ TEST_F(BatcherTest, PausedOnesComeBackFirst) {
 }
 
 TEST_F(BatcherTest, NobodyComesInWhileTheLeaseGoes) {
-  admit_ = false;
+  resume_ = admit_ = false;
   running_ = {Item(1, 60, 61, 4)};
   paused_ = {Item(2, 60, 61, 4)};
   waiting_ = {Item(3, 0, 5)};
   const BatchPlan plan = Plan();
   EXPECT_TRUE(plan.resume.empty() && plan.admit.empty());
   EXPECT_EQ(plan.rows.size(), 1u);
+}
+
+TEST_F(BatcherTest, WhereAllFinishOnlyThosePausedComeBack) {
+  admit_ = false;
+  running_ = {Item(1, 60, 61, 4)};
+  paused_ = {Item(2, 60, 61, 4)};
+  waiting_ = {Item(3, 0, 5)};
+  const BatchPlan plan = Plan();
+  EXPECT_EQ(plan.resume, std::vector<int32_t>{0});
+  EXPECT_TRUE(plan.admit.empty());
+  EXPECT_EQ(plan.rows.size(), 2u);
 }
 
 TEST_F(BatcherTest, ChooseToPauseTakesTheLowest) {

@@ -87,6 +87,9 @@ class EngineHarness final : public EngineSink {
     Grant(0, 0, pause, host_kv_bytes);
   }
 
+  // Nothing, once all that have begun have finished.
+  void TakeAllFinished() { engine_->SetLease({.epoch = ++epoch_, .finish = true}); }
+
   // Iterates until there is nothing to do and the last lease is settled.
   void Settle();
   void Iterate(int times);

@@ -407,6 +407,7 @@ TEST_P(LeaseTest, EpochsOvertakeEachOther) {
   std::mt19937 random(static_cast<uint32_t>(GetParam()));
   for (int round = 0; round < 200; ++round) {
     if (round % 10 == 0) Submit(1000 + round, 50, 30);
+    if (random() % 8 == 0) h().TakeAllFinished();
     h().Grant(random() % (2 * image()), random() % (2 * h().kv().smallest_bytes), random() % 2,
               random() % 2 ? kHost : 0);
     h().Iterate(random() % 3);
