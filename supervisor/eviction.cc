@@ -121,7 +121,8 @@ Eviction ChooseVictims(std::vector<Tenant> tenants, uint64_t needed, Nanos now) 
   // 4. Fixed bytes.
   for (const Tenant& tenant : tenants) {
     if (Missing(eviction, needed) == 0) break;
-    const bool stays = tenant.paused || tenant.worker_stays || tenant.stays;
+    const bool pauses = tenant.paused && !tenant.needs.Whole(tenant.lease);
+    const bool stays = pauses || tenant.worker_stays || tenant.stays;
     if (tenant.pinned || tenant.taboo || stays || tenant.lease.fixed == 0) continue;
     TakeFixed(tenant, eviction);
   }

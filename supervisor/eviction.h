@@ -20,7 +20,8 @@ struct Tenant {
   uint64_t kv_used = 0;  // bytes of the pool that sequences are in
   bool pinned = false;
   bool active = false;  // has sequences on the device
-  bool paused = false;  // has sequences in host memory: its worker must not end
+  bool paused = false;  // has sequences that are paused: its worker must not end before they come
+                        // back, which those of a whole lease do while it drains
   // Has sequences that outlasted a drain, and could not be paused. Until they have ended,
   bool worker_stays = false;  // its worker must not end;
   bool stays = false;         // nor may it cease to be whole.
@@ -50,7 +51,7 @@ struct Eviction {
 //      smallest pool if that is enough, else the whole pool (without its weights a model cannot use
 //      it), then as many chunks as needed from the end of the image.
 //   4. The fixed bytes of models that have given everything else, by ending their workers. What is
-//      paused would be lost with its worker, so active ones must drain to their end for that.
+//      paused would be lost with its worker, so all that have begun must finish for that.
 //
 // What a byte is worth: what it costs to bring it back, times how likely that is soon, for which
 // stands 1 / (now - last use): cost / age. Among models of equal cost the least recently used

@@ -75,7 +75,7 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   if (only_waits) {
     if (event.waiting().paused() && request.stage == Stage::kRunning) {
       SetStage(model, request, Stage::kPaused);
-    } else if (event.waiting().paused()) {
+    } else if (event.waiting().paused() && !model.lease.outlast_worker) {
       model.lease.outlasting.erase(request.id);  // in the middle of its prompt
     }
     request.told_waiting = true;
@@ -93,7 +93,9 @@ void Router::Impl::OnEvent(ModelRecord& model, Request& request, const v1::Gener
   }
   request.has_start |= event.has_start();
   request.has_tokens |= event.ids_size() > 0 || !event.text().empty();
-  model.tokens += static_cast<uint64_t>(event.ids_size());
+  const auto tokens = static_cast<uint64_t>(event.ids_size());
+  model.tokens += tokens;
+  request.tokens_left -= std::min(tokens, request.tokens_left);
   if (event.ids_size() > 0) NoteProof(model);
   status_changed_ = true;
   if (!event.has_finish()) {

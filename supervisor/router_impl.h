@@ -230,7 +230,6 @@ class Router::Impl {
   void ArmDrain(ModelRecord& model, Nanos delay);
   void TryPause(ModelRecord& model);
   size_t Running(const ModelRecord& model) const;
-  std::set<RequestId> WhatRuns(const ModelRecord& model) const;
   bool GetsOn(const ModelRecord& model) const;
   void GiveUpDrain(ModelRecord& model);
   void GiveBack(ModelRecord& victim);
@@ -242,6 +241,12 @@ class Router::Impl {
   void NoteRate(ModelRecord& model);
   void OnGrown(ModelRecord& model, const std::string& error);
   void Sleep(ModelRecord& model);
+
+  // router_drains.cc
+  size_t Unfinished(const ModelRecord& model) const;
+  std::set<RequestId> WhatDrains(const ModelRecord& model) const;
+  Nanos MoreTime(const ModelRecord& model) const;
+  Nanos TimeToFinish(const ModelRecord& model) const;
 
   // router_turns.cc
   SchedulerDevice DeviceView(size_t device) const;

@@ -21,6 +21,12 @@ constexpr Nanos kLeaseStuck = 60 * kSecond;  // a motion without progress
 // What a worker said.
 std::string Reason(const std::string& error) { return error.empty() ? "no reason given" : error; }
 
+// Paused sequences would end with their worker.
+std::string CannotPause(const ModelRecord& model) {
+  return absl::StrCat(model.name(), " cannot pause, since its worker would have to end for the ",
+                      HumanBytes(model.needs.fixed), " that it takes itself");
+}
+
 }  // namespace
 
 LeaseEntry Router::Impl::LeaseOf(const ModelRecord& model) const {
@@ -39,6 +45,7 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
   if (lease.motion == Motion::kRest || Opens(model)) {
     lease.before = LeaseOf(model).granted;
     lease.since = Now();
+    lease.tokens_before = model.tokens;
   }
   const bool copying = lease.motion == Motion::kGrow && lease.brings_weights;
   lease.brings_weights =
@@ -57,7 +64,9 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
   set.mutable_lease()->set_fixed_bytes(target.fixed);
   set.mutable_lease()->set_weight_bytes(target.weights);
   set.mutable_lease()->set_kv_bytes(target.kv);
-  set.set_in_flight(pause ? v1::SetLease::PAUSE : v1::SetLease::DRAIN);
+  set.set_in_flight(pause               ? v1::SetLease::PAUSE
+                    : lease.ends_worker ? v1::SetLease::FINISH
+                                        : v1::SetLease::DRAIN);
   set.set_host_kv_bytes(host_kv);
   Send(model, std::move(message));
   WatchLease(model);
@@ -68,8 +77,8 @@ void Router::Impl::SetLease(ModelRecord& model, const Bytes& target, Motion moti
 // is kept for them from now on, if there is any.
 void Router::Impl::ShrinkTo(ModelRecord& model, const Bytes& target, bool end_worker, Nanos drain) {
   if (!model.needs.Whole(target) && !end_worker && Running(model) > 0) ReserveForPause(model);
-  SetLease(model, target, Motion::kShrink);
   model.lease.ends_worker = end_worker;
+  SetLease(model, target, Motion::kShrink);
   model.lease.drain_until = Now() + drain;
   ArmDrain(model, drain);
 }
@@ -84,21 +93,6 @@ void Router::Impl::ArmDrain(ModelRecord& model, Nanos delay) {
 size_t Router::Impl::Running(const ModelRecord& model) const {
   const size_t may_run = model.running + model.waiting.size() - model.paused;
   return std::max<size_t>(model.running, std::min<size_t>(model.worker.running, may_run));
-}
-
-// Which they are. Those in their prompts are the first of the accepted ones, as the worker takes
-// them.
-std::set<RequestId> Router::Impl::WhatRuns(const ModelRecord& model) const {
-  std::set<RequestId> ids;
-  for (const RequestId id : model.requests) {
-    if (state_.requests.at(id)->stage == Stage::kRunning) ids.insert(id);
-  }
-  const size_t running = Running(model);
-  for (const auto& [priority, since, id] : model.waiting) {
-    if (ids.size() == running) break;
-    if (state_.requests.at(id)->stage == Stage::kAccepted) ids.insert(id);
-  }
-  return ids;
 }
 
 // Not settling is being stuck, unless sequences are draining and get on, or a growth follows a
@@ -182,8 +176,9 @@ void Router::Impl::TryPause(ModelRecord& model) {
   if (lease.pause_wanted && !waited) return ArmDrain(model, std::max(left, kSecond));
   // Who stays whole need not stop. Who stands still is stuck, and the lease's watch will say so;
   // and what has been cancelled is about to end.
-  if (whole || !GetsOn(model) || Running(model) == 0) return ArmDrain(model, kSecond);
+  if (whole || !GetsOn(model) || Unfinished(model) == 0) return ArmDrain(model, kSecond);
   if (left > 0) return ArmDrain(model, left);
+  if (const Nanos more = MoreTime(model); more > 0) return ArmDrain(model, more);
   lease.pause_wanted = false;
   GiveUpDrain(model);
 }
@@ -200,14 +195,12 @@ bool Router::Impl::GetsOn(const ModelRecord& model) const {
 // on. Whoever it was to give way to is told, or waits for another chance until its bound is over.
 void Router::Impl::GiveUpDrain(ModelRecord& model) {
   LeaseSlot& lease = model.lease;
-  lease.outlasting.merge(WhatRuns(model));
+  lease.outlasting.merge(WhatDrains(model));
   lease.outlast_worker = lease.ends_worker;
-  lease.outlast_why =
-      lease.ends_worker
-          ? absl::StrCat(model.name(), " cannot pause, since its worker would have to end for the ",
-                         HumanBytes(model.needs.fixed), " that it takes itself")
-          : absl::StrCat(model.name(), " needs ", HumanBytes(lease.reserve_wanted),
-                         " of host memory to pause");
+  lease.outlast_why = lease.ends_worker
+                          ? CannotPause(model)
+                          : absl::StrCat(model.name(), " needs ", HumanBytes(lease.reserve_wanted),
+                                         " of host memory to pause");
   LogInfo("the sequences of ", model.name(), " go on: they have not finished within ",
           options_.drain_timeout / kMillisecond, " ms, and ", lease.outlast_why);
   DeviceSlot& device = DeviceOf(model);
@@ -233,12 +226,16 @@ void Router::Impl::GiveBack(ModelRecord& victim) {
   SetLease(victim, before, Motion::kGrow);
 }
 
-// Of models on the device whose sequences have outlasted a drain.
+// Of models on the device whose sequences have outlasted a drain, or are waited for now.
 std::vector<std::string> Router::Impl::WhyNotPaused(size_t device) const {
   std::vector<std::string> reasons;
   for (const auto& [name, model] : state_.models) {
-    if (model->device != device || model->lease.outlasting.empty()) continue;
-    reasons.push_back(model->lease.outlast_why);
+    if (model->device != device) continue;
+    if (!model->lease.outlasting.empty()) {
+      reasons.push_back(model->lease.outlast_why);
+    } else if (model->lease.ends_worker && Drains(*model)) {
+      reasons.push_back(CannotPause(*model));
+    }
   }
   return reasons;
 }

@@ -47,6 +47,11 @@ RequestId Router::Impl::Generate(v1::GenerateRequest generate, Nanos deadline,
   request->request = std::move(generate);
   request->request.set_model(model.name());
   request->priority = std::clamp(request->request.priority(), -100, 100);
+  request->tokens_left = request->request.stop().max_tokens();
+  const uint64_t context = model.plan.context_length();
+  if (request->tokens_left == 0 || (context > 0 && request->tokens_left > context)) {
+    request->tokens_left = context;
+  }
   request->deadline = deadline;
   request->arrived = Now();
   request->meter_at = model.clock.meter.Reading(Now());
@@ -205,7 +210,10 @@ void Router::Impl::EnterStage(ModelRecord& model, Request& request, Stage stage)
     ++model.running;
     return;
   }
-  model.lease.outlasting.erase(request.id);
+  // What is paused does not outlast its worker either.
+  if (stage != Stage::kPaused || !model.lease.outlast_worker) {
+    model.lease.outlasting.erase(request.id);
+  }
   // A paused sequence queues anew: by its age it would drive out at once who drove it out.
   request.waiting_since = stage == Stage::kPaused ? Now() : request.arrived;
   if (stage == Stage::kPaused) request.meter_at = model.clock.meter.Reading(Now());

@@ -88,6 +88,7 @@ struct Request {
   Nanos waiting_since = 0;  // when this wait began: its arrival, or when it was paused
   Nanos meter_at = 0;       // where its model's WaitMeter stood then
   int32_t priority = 0;
+  uint64_t tokens_left = 0;  // that it may still get, at most
   bool resubmitted = false;  // one lost worker is forgiven
   bool told_waiting = false;
   bool has_start = false;   // the client has the prompt's part
@@ -247,11 +248,12 @@ struct LeaseSlot {
 
   Motion motion = Motion::kRest;
   uint64_t epoch = 0;
-  Bytes before;              // the lease before this motion
-  Nanos since = 0;           // when it began
+  Bytes before;                 // the lease before this motion
+  Nanos since = 0;              // when it began
+  uint64_t tokens_before = 0;   // that the model had made by then
   bool brings_weights = false;  // this growth: a step may wait for them
   Nanos weights_at = 0;         // when the last that did settled
-  uint64_t copies_from = 0;  // the master that this growth follows
+  uint64_t copies_from = 0;     // the master that this growth follows
   // That failed, or of which a growth did: one takes the other with it, and either may be heard of
   // first. Until the next growth.
   std::optional<uint64_t> failed_master;
@@ -271,8 +273,8 @@ struct LeaseSlot {
   Nanos pool_failed_at = 0;  // the last one
   Nanos pool_not_before = 0;  // of the next growth
 
-  // Sequences that outlasted a drain and could not be paused. As long as any of them runs, nobody
-  // waits for them again.
+  // Sequences that outlasted a drain and could not be paused. As long as any of them runs, or is
+  // paused by its worker's own choice, nobody waits for them again.
   std::set<RequestId> outlasting;
   bool outlast_worker = false;  // they could have been paused, but not without their worker
   std::string outlast_why;

@@ -23,7 +23,7 @@ v1::ModelState Router::Impl::StateOf(const ModelRecord& model) const {
   }
   const bool drains = lease.motion == Motion::kShrink &&
                       !model.needs.Whole(LeaseOf(model).granted) &&
-                      std::max<size_t>(model.running, model.worker.running) > 0;
+                      (std::max<size_t>(model.running, model.worker.running) > 0 || Drains(model));
   if (drains || (model.leave != Leave::kNo && model.running > 0)) return v1::DRAINING;
   if (Resident(model) && !ComesIn(model)) return v1::RESIDENT;
   if (lease.motion == Motion::kGrow) return v1::LOADING;

@@ -235,10 +235,12 @@ void Router::Impl::ApplyShrinks(const std::vector<Shrink>& shrinks, Nanos drain)
   }
 }
 
-// Whether sequences of the model still run that must finish or pause before its lease shrinks.
+// Whether sequences of the model are left that must finish or pause before its lease shrinks.
 bool Router::Impl::Drains(const ModelRecord& model) const {
-  return model.lease.motion == Motion::kShrink && !model.lease.pausing &&
-         std::max<size_t>(model.running, model.worker.running) > 0;
+  if (model.lease.motion != Motion::kShrink || model.lease.pausing) return false;
+  const bool paused = model.paused > 0 || model.worker.paused > 0;
+  return std::max<size_t>(model.running, model.worker.running) > 0 ||
+         (model.lease.ends_worker && paused);
 }
 
 // Whether there was room for the model, and its lease grows.

@@ -370,12 +370,15 @@ void Router::Impl::RefuseOverdue(ModelRecord& model, Nanos retry) {
       model.without_room
           ? NoRoomReason(DeviceView(model.device), ModelViews(model.device), ModelView(model))
           : absl::StrJoin(WhyNotPaused(model.device), ", ");
+  const char* advice = why.empty() || model.without_room
+                           ? ""
+                           : ". Ask again when what runs there is done, or unload its model";
   for (const RequestId id : overdue) {
     Request& request = *FindRequest(id);
     const std::string message = absl::StrCat(
         model.name(), " did not get its turn on ", DeviceOf(model).ledger.device().name, " within ",
         Seconds(meter.BoundOf(request.meter_at)), " s, longer than which no request waits",
-        why.empty() ? "" : ": ", why);
+        why.empty() ? "" : ": ", why, advice);
     const absl::Status status =
         Ready(model) ? absl::ResourceExhaustedError(message) : absl::UnavailableError(message);
     BreakOff(request, WithRetryAfter(status, std::max(retry, kLeastRetry)), true);

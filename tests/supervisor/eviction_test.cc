@@ -153,10 +153,14 @@ TEST(Eviction, FixedBytesAreTheLastResort) {
   ASSERT_EQ(e.shrinks.size(), 2u);
   EXPECT_TRUE(e.shrinks[0].end_worker);
   EXPECT_FALSE(e.shrinks[1].end_worker);
+  // What is paused finishes first, for which it needs all of the model.
   Tenant paused = Resident("a", 1);
   paused.paused = true;
-  EXPECT_FALSE(ChooseVictims({paused}, 240, kNow).enough);
-  EXPECT_TRUE(ChooseVictims({paused}, 230, kNow).enough);
+  EXPECT_TRUE(ChooseVictims({paused}, 240, kNow).enough);
+  paused.lease.weights -= paused.needs.chunk;
+  const uint64_t all = paused.lease.total();
+  EXPECT_FALSE(ChooseVictims({paused}, all, kNow).enough);
+  EXPECT_TRUE(ChooseVictims({paused}, all - paused.lease.fixed, kNow).enough);
 }
 
 TEST(Eviction, AnUnusedDeviceGoesBeforeAnythingOfUseIfItIsEnough) {

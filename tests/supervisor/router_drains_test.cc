@@ -21,6 +21,35 @@ class RouterDrains : public RouterFixture {
     return busy;
   }
   Nanos Now() const { return h_->world.timers.Now(); }
+
+  // So many ask the model again and again that its pool does not hold them: they give up their KV.
+  void Crowd(const std::string& model, uint32_t clients, uint32_t tokens) {
+    h_->world.rules.faults.lacks_blocks = 0.5;
+    crowd_ = {model, tokens, {}};
+    for (uint32_t i = 0; i < clients; ++i) crowd_.clients.push_back(h_->Generate(model, tokens));
+  }
+  // True when `done`, while they go on asking.
+  bool RunAmid(const std::function<bool()>& done, Nanos most) {
+    return h_->RunUntil(
+        [&] {
+          for (auto& client : crowd_.clients) {
+            if (client->finishes == 0) continue;
+            EXPECT_EQ(client->status, absl::OkStatus());
+            client = h_->Generate(crowd_.model, crowd_.tokens);
+          }
+          return done();
+        },
+        most);
+  }
+  void EndCrowd() {
+    for (const auto& client : crowd_.clients) h_->Cancel(client);
+  }
+
+  struct {
+    std::string model;
+    uint32_t tokens = 0;
+    std::vector<std::shared_ptr<ClientView>> clients;
+  } crowd_;
 };
 
 TEST_F(RouterDrains, ASwitchThatNeedsTheWorkerOfABusyModelIsGivenUpAndSaysWhy) {
@@ -92,6 +121,82 @@ TEST_F(RouterDrains, RequestsWaitForTheNextChanceUntilTheirBoundIsOver) {
   h_->Cancel(busy);
   ASSERT_TRUE(h_->RunUntil([&] { return waits->finishes > 0; }, 2 * kSecond));
   EXPECT_EQ(waits->status, absl::OkStatus());
+}
+
+// What gave up its KV would be lost with the worker: it runs on before that ends.
+TEST_F(RouterDrains, WhoWaitsForACrowdsMemoryGetsItsTurn) {
+  Begin(kOneAlone);
+  Settle();
+  Crowd("a", 6, 100);
+  const auto crowded = [&] { return h_->StatusOf("a").paused() >= 2; };
+  ASSERT_TRUE(RunAmid(crowded, 3 * kSecond));
+  const uint64_t loads = h_->StatusOf("a").loads();
+  for (int i = 0; i < 3; ++i) {
+    auto newcomer = h_->Generate("b", 2);
+    ASSERT_TRUE(RunAmid([&] { return newcomer->finishes > 0; }, 12 * kSecond));
+    EXPECT_EQ(newcomer->status, absl::OkStatus());
+    ASSERT_TRUE(RunAmid(crowded, 3 * kSecond));
+  }
+  EXPECT_EQ(h_->StatusOf("b").loads(), 3u);
+  EXPECT_EQ(h_->StatusOf("a").loads(), loads + 3);
+  EndCrowd();
+}
+
+// About 15 s: it is seen in time that giving up would be for nothing.
+TEST_F(RouterDrains, WhatWillHaveFinishedBeforeAnyBoundIsWaitedForLonger) {
+  Begin(kOneAlone);
+  Settle();
+  auto busy = h_->Generate("a", 3'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  const Nanos then = Now();
+  auto newcomer = h_->Generate("b", 2);
+  ASSERT_TRUE(Done(newcomer));
+  EXPECT_EQ(newcomer->status, absl::OkStatus());
+  EXPECT_EQ(busy->tokens, 3'000u);
+  EXPECT_GT(Now() - then, 12 * kSecond);
+  EXPECT_EQ(h_->StatusOf("a").loads(), 1u);
+}
+
+TEST_F(RouterDrains, ButNotWhereItsOwnModelsNewcomersWouldBeLate) {
+  auto catalog = Catalog();
+  catalog[0].model.mutable_max_wait()->set_seconds(12);
+  Begin(kOneAlone, 1024 * kMiB, catalog);
+  Settle();
+  auto busy = h_->Generate("a", 3'000);
+  ASSERT_TRUE(h_->RunUntil([&] { return busy->tokens > 0; }));
+  const Nanos then = Now();
+  auto newcomer = h_->Generate("b", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  auto late = h_->Generate("a", 2);
+  ASSERT_TRUE(Done(late));
+  EXPECT_EQ(late->status, absl::OkStatus());
+  EXPECT_NEAR(static_cast<double>(Now() - then) / kSecond, 10, 0.5);
+  ASSERT_TRUE(Done(newcomer));
+  EXPECT_EQ(newcomer->status, absl::OkStatus()) << "when that has finished";
+}
+
+// They have output, and too much to do: drained once, and not again while any of them goes on.
+TEST_F(RouterDrains, ACrowdThatDoesNotFinishIsDrainedOnce) {
+  Begin(kOneAlone);
+  Settle();
+  Crowd("a", 3, 1'000'000);
+  RunAmid([] { return false; }, 3 * kSecond);
+  auto newcomer = h_->Generate("b", 2);
+  ASSERT_TRUE(h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::DRAINING; }));
+  ASSERT_TRUE(
+      h_->RunUntil([&] { return h_->StatusOf("a").state() == v1::RESIDENT; }, 11 * kSecond));
+  while (newcomer->finishes == 0) {
+    EXPECT_EQ(h_->StatusOf("a").state(), v1::RESIDENT);
+    h_->RunFor(kSecond);
+  }
+  EXPECT_EQ(h_->StatusOf("a").loads(), 1u) << "it has lost nothing";
+  EXPECT_EQ(newcomer->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(newcomer->status.message().find(
+                "a cannot pause, since its worker would have to end for the 10.0 MiB that it takes "
+                "itself. Ask again when what runs there is done, or unload its model"),
+            std::string::npos)
+      << newcomer->status;
+  EndCrowd();
 }
 
 TEST_F(RouterDrains, WithoutHostMemoryToPauseIntoASwitchIsGivenUpToo) {

@@ -125,6 +125,7 @@ class FakeWorker {
   void UseMaster(const v1::UseMaster& use);
   void Fill(uint64_t id, uint64_t done);
   bool FillFails(uint64_t done);
+  bool Finishes() const;
   bool GrowthFails();
   void SendMaster(uint64_t id, v1::MasterStatus::State state, uint64_t done, const char* error);
   void SetLease(const v1::SetLease& set);

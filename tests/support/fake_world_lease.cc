@@ -44,9 +44,10 @@ void FakeWorker::Follow() {
     following_ = false;
     if (settled_) return;
     if (!Whole(target_) && Count(Sequence::State::kRunning) > 0) {
-      if (lease_.in_flight() == v1::SetLease::DRAIN) return;  // Step() comes back to it
+      if (lease_.in_flight() != v1::SetLease::PAUSE) return;  // Step() comes back to it
       PauseAll();
     }
+    if (Finishes() && Count(Sequence::State::kPaused) > 0) return Wake();
     const bool grows = !held_.Covers(target_);
     const bool starves = target_.weights > held_.weights && master_ == 0;
     if (grows && (starves || GrowthFails())) {
@@ -69,6 +70,11 @@ void FakeWorker::Follow() {
     // A growth that waits for the master goes on when that was filled further.
     if (!settled_ && (piece > 0 || held_.weights == target_.weights)) Follow();
   });
+}
+
+// It is about to end, and who is paused comes back before that.
+bool FakeWorker::Finishes() const {
+  return lease_.in_flight() == v1::SetLease::FINISH && !Whole(target_) && Whole(held_);
 }
 
 void FakeWorker::LoseKv(uint64_t left) {

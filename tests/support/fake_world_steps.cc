@@ -92,7 +92,9 @@ void FakeWorker::Step(Nanos took) {
       auto& [id, sequence] = *it;
       if (sequence.state != Sequence::State::kRunning) {
         // A lease that goes away starts nothing.
-        if (!Whole(target_) || running >= world_->rules.max_sequences) {
+        const bool comes =
+            Whole(target_) || (Finishes() && sequence.state == Sequence::State::kPaused);
+        if (!comes || running >= world_->rules.max_sequences) {
           ++it;
           continue;
         }
