@@ -12,6 +12,7 @@ namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kAtOnce = 2 * kSecond;  // a few messages, the slowest of them
+constexpr uint32_t kCrowdTokens = 8;
 
 }  // namespace
 
@@ -59,7 +60,62 @@ std::string RandomLife::Run() {
   if (!all && h.violation().empty()) return absl::StrCat(Open(), " wait for ever; ", Waiting());
   if (!h.violation().empty()) return h.violation();
   if (std::string wrong = AllServe(); !wrong.empty()) return wrong;
+  if (std::string wrong = CrowdsGiveWay(); !wrong.empty()) return wrong;
   return Finish();
+}
+
+// In peace, a model is asked by so many that its pool does not hold them. "" or why another one's
+// request is not served, where pins leave room for both.
+std::string RandomLife::CrowdsGiveWay() {
+  RouterHarness& h = *harness_;
+  h.world.rules.faults.lacks_blocks = 0.5;
+  const ModelEntry& crowded = catalog_[choice_.Below(catalog_.size())];
+  const ModelEntry& other = catalog_[choice_.Below(catalog_.size())];
+  // Where bytes move slowly, a turn outweighs the waiting of one request until its bound is all but
+  // over, and too little of that is left for a drain.
+  if (&crowded == &other || h.world.rules.bytes_per_second > 0) return "";
+  // Who may wait for a second only may be refused rightly.
+  for (const ModelEntry* entry : {&crowded, &other}) {
+    const v1::Model& model = entry->model;
+    if (model.has_max_wait() && model.max_wait().seconds() < 30) return "";
+    if (h.StatusOf(model.name()).state() == v1::FAILED) return "";
+  }
+  Crowd crowd{crowded.model.name(), {}, absl::OkStatus()};
+  // As many as the smallest queue takes.
+  for (int i = 0; i < 3; ++i) crowd.clients.push_back(h.Generate(crowd.model, kCrowdTokens));
+  RunAmid(
+      crowd, [&] { return !crowd.refused.ok(); }, 5 * kSecond);
+  std::string wrong = crowd.refused.ok() ? NewcomerIsServed(other, crowd) : "";  // for pins' sake
+  if (!h.violation().empty()) wrong = h.violation();
+  for (const auto& client : crowd.clients) h.Cancel(client);
+  return wrong;
+}
+
+// True when `done`, while they go on asking.
+bool RandomLife::RunAmid(Crowd& crowd, const std::function<bool()>& done, Nanos most) {
+  return harness_->RunUntil(
+      [&] {
+        for (auto& client : crowd.clients) {
+          if (client->finishes == 0 || !crowd.refused.ok()) continue;
+          crowd.refused = client->status;
+          client = harness_->Generate(crowd.model, kCrowdTokens);
+        }
+        return done();
+      },
+      most);
+}
+
+std::string RandomLife::NewcomerIsServed(const ModelEntry& entry, Crowd& crowd) {
+  const Nanos asked = harness_->world.timers.Now();
+  auto client = harness_->Generate(entry.model.name(), 2);
+  const bool ended = RunAmid(
+      crowd, [&] { return client->finishes > 0; }, 120 * kSecond);
+  const Nanos took = harness_->world.timers.Now() - asked;
+  if (!harness_->violation().empty()) return "";
+  if (!ended) return absl::StrCat("no answer beside a crowd; ", Waiting());
+  if (client->status.ok() || RightlyRefused(entry, client->status, took)) return "";
+  return absl::StrCat("beside a crowd of ", crowd.model, ", after ", took / kMillisecond,
+                      " ms: ", client->status.ToString(), "; ", Waiting());
 }
 
 std::string RandomLife::EndStorm() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -54,6 +55,13 @@ class RandomLife {
   void Reload(const std::vector<ModelEntry>& entries, const Device& device);
   std::string AnyModel();
 
+  // Clients that ask one model again and again.
+  struct Crowd {
+    std::string model;
+    std::vector<std::shared_ptr<ClientView>> clients;
+    absl::Status refused;  // the first of them that was not served
+  };
+
   // A supervisor before has left masters.
   void Inherit();
   // No step takes longer than was predicted, whatever the clock does in between.
@@ -65,6 +73,9 @@ class RandomLife {
   std::string PinsAreKept();
   std::string Serves(const ModelEntry& entry);
   std::string AllServe();
+  std::string CrowdsGiveWay();
+  bool RunAmid(Crowd& crowd, const std::function<bool()>& done, Nanos most);
+  std::string NewcomerIsServed(const ModelEntry& entry, Crowd& crowd);
   std::string Finish();
 
   int Open() const;
