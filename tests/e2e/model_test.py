@@ -2,11 +2,15 @@
 
 import math
 import os
+import shutil
 import signal
+import tempfile
+import threading
 import time
 import unittest
+from concurrent import futures
 
-from harness import (VOICES, Supervisor, alive, code_of, control, descriptors, first_token, grpc,
+from harness import (MODELS, VOICES, Supervisor, alive, code_of, control, descriptors, first_token, grpc,
                      inference, model, rss_bytes, wait_for)
 
 Code = grpc.StatusCode
@@ -276,6 +280,38 @@ class HundredSwitchesTest(unittest.TestCase):
             status = s.status()
             self.assertLessEqual(status.devices[0].leased_bytes, DEVICE)
             self.assertLessEqual(status.host.used_bytes, status.host.budget_bytes)
+
+
+class CrowdTest(unittest.TestCase):
+    """Any of three models fits, but not beside another's fixed bytes; and six ask one of them for so
+    much, again and again, that its pool does not hold them."""
+
+    def ask(self, s, over):
+        while not over.is_set():
+            try:
+                s.generate("melville", tokens=1000, timeout=60)
+            except grpc.RpcError:
+                if not over.is_set():
+                    raise
+
+    def test_another_model_gets_its_turn(self):
+        with tempfile.TemporaryDirectory() as models:
+            for name in ["austen", "joyce", "melville"]:
+                shutil.copy(MODELS / f"{name}.textproto", models)
+            os.symlink(MODELS / "demo", os.path.join(models, "demo"))
+            with Supervisor(models=models, device="cpu=17MiB") as s, \
+                    futures.ThreadPoolExecutor(6) as pool:
+                over = threading.Event()
+                crowd = [pool.submit(self.ask, s, over) for _ in range(6)]
+                try:
+                    for _ in range(2):
+                        wait_for(lambda: s.model("melville").paused >= 2, 30, "a crowd")
+                        finish = s.generate("austen", tokens=3, timeout=60)[2]
+                        self.assertEqual(finish.reason, inference.LENGTH)
+                finally:
+                    over.set()
+                for each in crowd:
+                    each.result(60)
 
 
 class EvictionTest(unittest.TestCase):
