@@ -122,7 +122,7 @@ class StreamedTest(unittest.TestCase):
         with Supervisor(models=self.path, device=f"cpu={self.device}", host=str(HOST - 1)) as s:
             failed = s.model("copied")
             self.assertEqual(failed.state, model.FAILED)
-            self.assertIn("a budget of 16.0 MiB to be read from the disk each time", failed.error)
+            self.assertIn("a budget of 16777216 bytes to be read from the disk each time", failed.error)
 
 
 if __name__ == "__main__":

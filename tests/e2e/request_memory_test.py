@@ -8,6 +8,7 @@ from harness import Supervisor, fake, grpc, inference, peak_bytes, wait_for
 Code = grpc.StatusCode
 MIB = 1 << 20
 BUDGET = 64 * MIB
+ARRIVING = 512 * MIB  # kMaxArrivingBytes
 
 
 class Herd:
@@ -94,8 +95,9 @@ class RequestMemoryTest(unittest.TestCase):
             self.assertEqual(s.model("austen").restarts, 0)
             grown = [peak_bytes(pid) - was for pid, was in zip((s.process.pid, worker), before)]
             print(f"grown: {[g // MIB for g in grown]} MiB, {herd.codes}", flush=True)
-            for each in grown:
-                self.assertLess(each, 6 * BUDGET)
+            # What has not arrived whole is gRPC's, of which it may have so much at a time.
+            self.assertLess(grown[0], ARRIVING + 2 * BUDGET)
+            self.assertLess(grown[1], 6 * BUDGET)
             self.assertEqual(s.generate("austen")[1], expected)
 
 

@@ -72,8 +72,10 @@ std::string RandomLife::CrowdsGiveWay() {
   const ModelEntry& crowded = catalog_[choice_.Below(catalog_.size())];
   const ModelEntry& other = catalog_[choice_.Below(catalog_.size())];
   // Where bytes move slowly, a turn outweighs the waiting of one request until its bound is all but
-  // over, and too little of that is left for a drain.
-  if (&crowded == &other || h.world.rules.bytes_per_second > 0) return "";
+  // over, and too little of that is left for a drain. Nor do workers come in time that take a
+  // minute to start.
+  const WorldRules& rules = h.world.rules;
+  if (&crowded == &other || rules.bytes_per_second > 0 || rules.start > kSecond) return "";
   // Who may wait for a second only may be refused rightly.
   for (const ModelEntry* entry : {&crowded, &other}) {
     const v1::Model& model = entry->model;
