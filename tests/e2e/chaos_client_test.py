@@ -293,8 +293,12 @@ class StalledBesideTest(unittest.TestCase):
                    for _ in range(self.PLACES)]
         for each in streams:
             first_token(each)
-        m = s.model("alpha")
-        self.assertEqual((m.running, m.paused), (self.PLACES, self.PLACES))
+
+        def all_run():
+            m = s.model("alpha")
+            return (m.running, m.paused) == (self.PLACES, self.PLACES)
+
+        wait_for(all_run, 5, "all others to run, and those that stall to be paused")
         for each in streams:
             each.cancel()
 
