@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "supervisor/probe.h"
 #include "supervisor/router_impl.h"
 #include "supervisor/signs_of_life.h"
 
@@ -292,11 +293,12 @@ void RouterHarness::CheckSilence() {
   }
 }
 
-// Nor does one stay that beats, and looks at nothing that it is sent.
+// Nor does one stay that beats, and looks at nothing that it is sent. A probe at which it stuck has
+// the time of a step, and what came meanwhile its own from then on.
 void RouterHarness::CheckDeafness() {
   if (frozen_) return;
   const Nanos heard = world.timers.Now() - thawed_at_;
-  const Nanos most = kLongestLook + world.rules.latency + kEndPatience;
+  const Nanos most = LongestStep(0) + kLongestLook + world.rules.latency + kEndPatience;
   for (const auto& [id, worker] : world.workers) {
     if (std::min(worker->deafness(), heard) <= most) continue;
     Violate(absl::StrCat("the worker of ", worker->model(), " has not looked at something for ",
