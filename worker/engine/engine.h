@@ -90,8 +90,8 @@ struct LeaseTarget {
   // KV is computed again. The supervisor grants some with `pause` alone: what is paused because
   // blocks or slots have run out is computed again.
   uint64_t host_kv_bytes = 0;
-  bool finish =
-      false;  // who is paused drains, too: he comes back, since the worker is about to end
+  // Who is paused drains, too: it comes back, since the worker is about to end.
+  bool finish = false;
 };
 
 struct LeaseReport {
