@@ -25,26 +25,33 @@ struct CopyBarrier {
   __device__ void ArriveWhenCopied() const {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at) : "memory");
   }
-  // Returns when the phase of that parity has ended.
+  // Whether the phase of that parity has ended.
+  __device__ bool HasEnded(uint32_t parity) const {
+    uint32_t ended;
+    asm volatile(
+        "{ .reg .pred ended; mbarrier.test_wait.parity.shared.b64 ended, [%1], %2; "
+        "selp.u32 %0, 1, 0, ended; }"
+        : "=r"(ended)
+        : "r"(at), "r"(parity)
+        : "memory");
+    return ended != 0;
+  }
+  // Returns when it has.
   __device__ void Wait(uint32_t parity) const {
+#if __CUDA_ARCH__ >= 900
     uint32_t done;
     do {
-#if __CUDA_ARCH__ >= 900
       asm volatile(
           "{ .reg .pred ended; mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2; "
           "selp.u32 %0, 1, 0, ended; }"
           : "=r"(done)
           : "r"(at), "r"(parity)
           : "memory");
-#else
-      asm volatile(
-          "{ .reg .pred ended; mbarrier.test_wait.parity.shared.b64 ended, [%1], %2; "
-          "selp.u32 %0, 1, 0, ended; }"
-          : "=r"(done)
-          : "r"(at), "r"(parity)
-          : "memory");
-#endif
     } while (done == 0);
+#else
+    while (!HasEnded(parity)) {
+    }
+#endif
   }
 };
 

@@ -30,15 +30,15 @@ __device__ inline uint4 LoadFresh(const uint4* at) {
 
 // One row of x on its way into shared memory, by so many threads of the block; or, with kSeveral,
 // rows one after the other, each with zeros behind it.
-template <bool kSeveral>
+template <bool kSeveral, class Meanwhile>
 struct StagedRows {
   const uint4* x;
   const float4* norm;  // or null; of one row
   int pieces, padded;  // of eight elements of a row; of all with zeros behind, a multiple of 32
   int thread, threads;
-  CopyBarrier asked;  // arrived at by every warp once its first loads are under way
   uint4* to;
-  int padded_row = 0;  // of several
+  const Meanwhile& meanwhile;  // called once, when the first loads are under way
+  int padded_row = 0;          // of several
 
   // process(i, piece) for every piece of the thread's; all of a warp's lanes call it together.
   template <class Process>
@@ -50,7 +50,7 @@ struct StagedRows {
       uint4 v[kAhead];
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) v[j] = Load(first + j * threads);
-      if (is_first && threadIdx.x % kWarp == 0) asked.Arrive();
+      if (is_first) meanwhile();
       is_first = false;
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {
@@ -81,7 +81,7 @@ struct StagedRows {
         v[j][0] = Load(at[j][0]);
         v[j][1] = Load(at[j][1]);
       }
-      if (is_first && threadIdx.x % kWarp == 0) asked.Arrive();
+      if (is_first) meanwhile();
       is_first = false;
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {

@@ -93,22 +93,34 @@ __device__ inline int32_t PiecesOf(const char* from, int32_t bytes) {
   return static_cast<int32_t>((reinterpret_cast<uint64_t>(from) & 15) + bytes + 15) / 16;
 }
 
+// The last warps that multiply make a block's barriers, and those that copy wait for that.
+constexpr int kStreamMakers = 5;
+__device__ inline int BarriersThreads(int teams) {
+  return (kStreamMakers + teams * kStreamCopiers) * kWarp;
+}
+__device__ inline void BarriersMade(int teams) {
+  __threadfence_block();
+  asm volatile("bar.arrive 4, %0;" ::"r"(BarriersThreads(teams)) : "memory");
+}
+__device__ inline void BarriersSync(int teams) {
+  asm volatile("bar.sync 4, %0;" ::"r"(BarriersThreads(teams)) : "memory");
+}
+
 // A warp that copies the upper (half 0) or lower eight rows of each tile.
 template <class Format, Output kOutput, bool kMany>
 class StreamCopier {
  public:
   __device__ StreamCopier(const StreamArgs& s, int half, const StreamTeam& team,
-                          CopyBarrier x_asked, int32_t expert)
+                          CopyBarrier x_staged, int32_t expert)
       : s_(s),
         team_(team),
-        x_asked_(x_asked),
         passes_(s.plan, team.index, expert),
+        x_staged_(x_staged),
         half_(half),
         lane_(threadIdx.x % kWarp) {}
 
   __device__ void Run() {
     const StreamPlan& p = s_.plan;
-    early_ = p.early;
     for (int32_t tile = team_.first_tile; tile < p.tiles; tile += team_.stride) {
       const TileRows rows = RowsOfTile<kOutput>(s_.m, tile, lane_ % 8);
       const int64_t row = max(half_ == 0 ? rows.low : rows.high, 0);
@@ -117,6 +129,7 @@ class StreamCopier {
       }
       ++of_batch_;
     }
+    AwaitBarriers();
     LookUpFirst();
     asm volatile("cp.async.wait_all;" ::: "memory");
   }
@@ -129,23 +142,48 @@ class StreamCopier {
     const StreamPlan& p = s_.plan;
     FindRows(expert, row);
     for (int32_t at = 0; at < p.row_bytes; at += p.segment) {
-      if (refill_ || early_ == 0) LookUpFirst();
+      AwaitOldest();
       if (refill_) team_.Empty(stage_.stage).Wait(stage_.parity ^ 1);
       // The batch before the last one is stored: the ring holds no more tiles than a batch.
       if (of_batch_ == kStreamBatch) LookUp(tile), of_batch_ = 0;
-      if (early_-- == 0) x_asked_.Wait(0);
-      if (Format::kWords > 0 && at == 0) CopyScales(expert, row, slot_);
       const int32_t bytes = min(p.segment, p.row_bytes - at);
       if (bytes == kStreamSegment) {
         CopyRows<true>(at, bytes);
       } else {
         CopyRows<false>(at, bytes);
       }
+      if (Format::kWords > 0 && at == 0) CopyScales(expert, row, slot_);
+      AwaitBarriers();
       team_.Full(stage_.stage).ArriveWhenCopied();
       stage_.Next(p.stages);
       refill_ |= stage_.stage == 0;
     }
     slot_ = slot_ + 1 < p.slots ? slot_ + 1 : 0;
+  }
+
+  // No more stages are on their way than the plan has.
+  __device__ void AwaitOldest() {
+    const StreamPlan& p = s_.plan;
+    while (in_flight_ > 0 && in_flight_ >= MostInFlight()) {
+      LookUpFirst();
+      team_.Full(oldest_.stage).Wait(oldest_.parity);
+      oldest_.Next(p.stages);
+      --in_flight_;
+    }
+    ++in_flight_;
+  }
+
+  __device__ int32_t MostInFlight() {
+    if (!staged_) staged_ = x_staged_.HasEnded(0);
+    return staged_ ? s_.plan.in_flight : s_.plan.early_in_flight;
+  }
+
+  // The first copies are under way before the block's barriers are there.
+  __device__ void AwaitBarriers() {
+    if (met_) return;
+    met_ = true;
+    __syncwarp();  // each lane has copied as many scales as it had to
+    BarriersSync(s_.plan.teams);
   }
 
   // Where the results of a batch go: the warps that multiply would wait for what is read on the
@@ -219,13 +257,13 @@ class StreamCopier {
 
   const StreamArgs& s_;
   const StreamTeam& team_;
-  const CopyBarrier x_asked_;
   const StreamPasses<kOutput> passes_;
+  const CopyBarrier x_staged_;
   const int half_, lane_;
   const char* from_[8 / kAtOnce];
-  StreamStage stage_;
-  bool refill_ = false;
-  int32_t slot_ = 0, early_ = 0, of_batch_ = 0;
+  StreamStage stage_, oldest_;
+  bool refill_ = false, met_ = false, staged_ = false;
+  int32_t slot_ = 0, in_flight_ = 0, of_batch_ = 0;
   uint32_t batch_ = 0;  // the next one to be looked up
 };
 

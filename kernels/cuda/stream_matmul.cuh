@@ -13,12 +13,16 @@
 // own row of x, and their sums are added up as the row weighs them: no kernel behind has to.
 //
 // The warps that copy never wait for the kernel in front. What they ask for delays x, which the
-// others ask for once that kernel has ended: a ring is not filled further than `early` before.
+// others ask for once that kernel has ended: no more of a ring is on its way at a time than keeps
+// the memory busy (StreamPlan::in_flight).
 //
-// A short product is a chain of delays, whatever its weights (o in int4, on an H200: 4.9 us): the
-// kernel in front is seen to have ended (0.8 us), x arrives (0.6 to 1.2), is staged (0.8), is
-// multiplied with the ring's tiles (1.2), sums meet and are stored (0.3). What counts in it is
-// instructions, with five warps a scheduler.
+// A short product is a chain of delays, whatever its weights (o in int4, on an H200, of 4.9 us):
+// its block begins 0.5 us after the one that had the multiprocessor before, asks for its first
+// weights 1.0 later, and for x 0.8 to 1.2 later; x arrives and is staged in 1.4, is multiplied with
+// the ring's tiles in 1.3, sums meet and are stored in 0.2. So what a warp does before it asks for
+// anything counts most, and there every instruction takes eight cycles: code that runs once. Who
+// multiplies asks for x first, and looks up where results go while it comes; who copies does not
+// wait for barriers; the last warps make these.
 //
 // Tried: two blocks a multiprocessor, each with x of its own (staging twice: int4 1501 us for the
 // 129 products of an 8B step, with teams 1420); all of it once more on what was there, before the
@@ -39,18 +43,34 @@ namespace switchyard::kernels::cuda {
 struct StreamBarriers {
   uint64_t full[kStreamTeams][kStreamStages], empty[kStreamTeams][kStreamStages];
   uint64_t targets_ready[kStreamTeams][2];
-  uint64_t x_asked;
+  uint64_t x_staged;
 };
 
-__device__ inline void Init(StreamBarriers& b, const StreamPlan& p) {
-  for (int team = 0; team < p.teams; ++team) {
-    for (int i = 0; i < p.stages; ++i) {
-      CopyBarrier(b.full[team][i]).Init(kStreamCopiers * kWarp);
-      CopyBarrier(b.empty[team][i]).Init(kStreamWarps);
+// By a few warps side by side, the last ones, which have the least of x to stage: one thread took
+// 0.7 us for all. Branches tell them apart, since the instruction takes no address that differs by
+// lane.
+__device__ inline void MakeBarriers(StreamBarriers& b, int warp, int teams) {
+  const auto init = [](uint64_t(&stages)[kStreamStages], int arrivals) {
+#pragma unroll
+    for (uint64_t& each : stages) CopyBarrier(each).Init(arrivals);
+  };
+  static_assert(kStreamTeams == 2 && kStreamMakers == 5);
+  if (warp < 0) return;
+  if (threadIdx.x % kWarp == 0) {
+    if (warp == 0) init(b.full[0], kStreamCopiers * kWarp);
+    if (warp == 1) init(b.full[1], kStreamCopiers * kWarp);
+    if (warp == 2) init(b.empty[0], kStreamWarps);
+    if (warp == 3) init(b.empty[1], kStreamWarps);
+    if (warp == 4) {
+      CopyBarrier(b.x_staged).Init(1);
+#pragma unroll
+      for (auto& team : b.targets_ready) {
+        for (uint64_t& each : team) CopyBarrier(each).Init(kStreamCopiers * kWarp);
+      }
     }
-    for (uint64_t& ready : b.targets_ready[team]) CopyBarrier(ready).Init(kStreamCopiers * kWarp);
   }
-  CopyBarrier(b.x_asked).Init(p.teams * kStreamWarps);
+  __syncwarp();
+  BarriersMade(teams);
 }
 
 // kMany: x has several rows.
@@ -63,8 +83,7 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   __shared__ float squares[kStreamTeams * kStreamWarps];
   const MatmulArgs& a = s.m;
   const StreamPlan& p = s.plan;
-  if (threadIdx.x == 0) Init(barriers, p);
-  __syncthreads();
+  const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
   // A product of experts lets the next kernel begin only when its own wait is over: that one may
   // then read the choice of experts before its own.
   constexpr bool kChosen = kOutput == Output::kChosen;
@@ -79,7 +98,6 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   if (experts) expert = ExpertOf(a, row);
   if (kChosen && lane < a.rows) expert = ExpertOf(a, lane);
 
-  const int warp = threadIdx.x / kWarp, copier = warp - p.teams * kStreamWarps;
   const int index = copier >= 0 ? copier / kStreamCopiers : warp / kStreamWarps;
   const bool split = kChosen && p.split;
   const StreamTeam team = {index,
@@ -92,24 +110,26 @@ __global__ __launch_bounds__(kStreamTeams* kStreamTeamThreads,
   if (copier >= 0) {  // reads nothing that the kernel in front writes
     GridTrigger();
     StreamCopier<Format, kOutput, kMany>(s, copier % kStreamCopiers, team,
-                                         CopyBarrier(barriers.x_asked), expert)
+                                         CopyBarrier(barriers.x_staged), expert)
         .Run();
     return;
   }
   if (!experts) GridTrigger();
+  const int threads = p.teams * kStreamWarps * kWarp;
   if (a.norm != nullptr) {
-    for (int i = threadIdx.x * 32; i < a.k; i += p.teams * kStreamWarps * kWarp * 32) {
-      Touch(a.norm + i);
-    }
+    for (int i = (threads - 1 - threadIdx.x) * 32; i < a.k; i += threads * 32) Touch(a.norm + i);
   }
-  StreamResult<kOutput, kMany> result;
-  result.LookUp(s, expert, index, team.first_tile, team.stride);
+  MakeBarriers(barriers, warp - (threads / kWarp - kStreamMakers), p.teams);
   GridWait();
   if (experts) GridTrigger();
-  result.LoadBefore(a, kMany ? result.Column() : row);
   StreamMultiplier<Format, kOutput, kMany> multiplier(s, reinterpret_cast<char*>(shared), team,
                                                       expert);
-  const float factor = multiplier.Stage(row, CopyBarrier(barriers.x_asked), squares);
+  StreamResult<kOutput, kMany> result;
+  const float factor = multiplier.Stage(row, squares, [&] {
+    result.LookUp(s, expert, index, team.first_tile, team.stride);
+    result.LoadBefore(a, kMany ? result.Column() : row);
+  });
+  if (threadIdx.x == 0) CopyBarrier(barriers.x_staged).Arrive();
   multiplier.Run(row, factor, result);
 }
 

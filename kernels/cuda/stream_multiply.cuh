@@ -79,38 +79,38 @@ class StreamMultiplier {
                         warp_ * 64 * kPieces + g_ % 2 * Format::kPlaneBytes + t_ * 16))),
         chunks_{Kept(ChunkAddress(kMany ? t_ * 2 / Format::kColumns : 0)),
                 kMany ? Kept(ChunkAddress((t_ * 2 + 1) / Format::kColumns)) : 0},
-        weight_(kOutput == Output::kChosen ? WeightOf(s.m, threadIdx.x % kWarp) : 0),
         full_(Kept(team.full)),
         empty_(Kept(team.empty)) {}
 
   // x into shared memory, by all teams, of several rows each by its part of the threads; what the
-  // thread's results are multiplied by.
-  __device__ float Stage(int32_t row, CopyBarrier x_asked, float* squares) {
+  // thread's results are multiplied by. meanwhile() is called while x is on its way.
+  template <class Meanwhile>
+  __device__ float Stage(int32_t row, float* squares, const Meanwhile& meanwhile) {
     const MatmulArgs& a = s_.m;
     const StreamPlan& p = s_.plan;
     const int threads = p.teams * kStreamWarps * kWarp;
     if constexpr (kOutput == Output::kChosen) {
-      StageChosen(threads, x_asked);
+      StageChosen(threads, meanwhile);
       return Format::kResult;
     }
     const int each = threads / (!kMany ? 1 : a.rows > 4 ? 8 : a.rows > 2 ? 4 : 2);
     const int of_part = kMany ? static_cast<int>(threadIdx.x) / each : 0;
     if (!kMany || of_part < a.rows) {
       const int64_t from = InputRow(a, kMany ? of_part : row);
-      const StagedRows<false> staged = {
+      const StagedRows<false, Meanwhile> staged = {
           reinterpret_cast<const uint4*>(a.x + from * a.k),
           reinterpret_cast<const float4*>(a.norm),
           static_cast<int>(a.k / 8),
           p.x_pieces,
           static_cast<int>(threadIdx.x) - of_part * each,
           each,
-          x_asked,
-          reinterpret_cast<uint4*>(shared_ + p.x_at + of_part * p.x_stride)};
+          reinterpret_cast<uint4*>(shared_ + p.x_at + of_part * p.x_stride),
+          meanwhile};
       const float own = WarpSum(Format::Stage(
           staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at + of_part * p.chunks_stride)));
       if (threadIdx.x % kWarp == 0) squares[threadIdx.x / kWarp] = own;
-    } else if (threadIdx.x % kWarp == 0) {
-      x_asked.Arrive();
+    } else {
+      meanwhile();
     }
     MultipliersSync(threads);
     float factor = Format::kResult;
@@ -166,18 +166,20 @@ class StreamMultiplier {
     }
   }
 
-  __device__ void StageChosen(int threads, CopyBarrier x_asked) {
+  template <class Meanwhile>
+  __device__ void StageChosen(int threads, const Meanwhile& meanwhile) {
     const StreamPlan& p = s_.plan;
-    const StagedRows<true> staged = {reinterpret_cast<const uint4*>(s_.m.x),
-                                     nullptr,
-                                     static_cast<int>(s_.m.k / 8),
-                                     p.passes * p.x_pieces,
-                                     static_cast<int>(threadIdx.x),
-                                     threads,
-                                     x_asked,
-                                     reinterpret_cast<uint4*>(shared_ + p.x_at),
-                                     p.x_pieces};
+    const StagedRows<true, Meanwhile> staged = {reinterpret_cast<const uint4*>(s_.m.x),
+                                                nullptr,
+                                                static_cast<int>(s_.m.k / 8),
+                                                p.passes * p.x_pieces,
+                                                static_cast<int>(threadIdx.x),
+                                                threads,
+                                                reinterpret_cast<uint4*>(shared_ + p.x_at),
+                                                meanwhile,
+                                                p.x_pieces};
     (void)Format::Stage(staged, reinterpret_cast<ChunkOfX*>(shared_ + p.chunks_at));
+    weight_ = WeightOf(s_.m, threadIdx.x % kWarp);
     MultipliersSync(threads);
   }
 
@@ -285,7 +287,7 @@ class StreamMultiplier {
   char* const shared_;
   const StreamTeam& team_;
   const StreamPasses<kOutput> passes_;
-  const float weight_;  // of the lane's pass, with kChosen
+  float weight_ = 0;  // of the lane's pass, with kChosen
   const int warp_, g_, t_;
   const uint32_t row_;         // the lane's first piece of the first stage
   const uint32_t x_;           // what it multiplies

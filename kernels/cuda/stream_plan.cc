@@ -10,7 +10,6 @@ namespace {
 constexpr int64_t kPieceBytes = 16, kLanes = 32;
 // A block has two teams, and x several rows, where there is room for so many stages of each.
 constexpr int kEnoughStages = 3;
-constexpr int kEarlyStages = 4, kHurriedStages = 2;
 constexpr int64_t kChunkOfX = 16;
 constexpr int64_t kAligned = 128;
 constexpr int64_t kStatic = 1 << 10;
@@ -98,6 +97,13 @@ void ShareOut(StreamPlan& p, int64_t entries, int multiprocessors) {
   p.blocks = static_cast<int32_t>(std::clamp<int64_t>(multiprocessors, entries, entries * most));
 }
 
+// What is on its way beyond what keeps the memory busy waits there, and x waits behind it. bf16
+// needs more of it; so does qkv, whose rows are found by a division for each tile.
+void SetInFlight(StreamPlan& p, bool bf16, bool targets) {
+  p.early_in_flight = std::min(bf16 ? 2 : targets ? 4 : 1, p.stages);
+  p.in_flight = std::min(bf16 || targets ? kStreamStages : 2, p.stages);
+}
+
 }  // namespace
 
 int64_t StreamShared(int capability) { return SharedLimit(capability) - kStatic; }
@@ -118,10 +124,7 @@ StreamPlan PlanStream(const Matrix& w, int64_t rows, bool targets, int64_t entri
   p.whole_scales = Whole(w.scales, p.scale_bytes) && Whole(w.zeros, p.zero_bytes);
   FitShared(p, w, rows, targets, StreamShared(capability));
   ShareOut(p, entries, multiprocessors);
-  // What is on its way before x delays x; where a team has one tile, nothing makes up for that.
-  const bool hurried =
-      passes == 1 && p.tiles <= p.blocks / entries * p.teams && w.dtype != DType::kBF16;
-  p.early = std::min(p.stages, hurried ? kHurriedStages : kEarlyStages);
+  SetInFlight(p, w.dtype == DType::kBF16, targets);
   return p;
 }
 

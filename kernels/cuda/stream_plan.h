@@ -29,15 +29,15 @@ struct StreamPlan {
   int32_t passes = 1;             // experts of which each tile is the sum
   bool split = false;  // a block's teams share its tiles: team t takes passes t + teams, ...
   int32_t row_bytes = 0;
-  int32_t segment = 0, segments = 0;          // of a row; the last may be shorter
-  int32_t stages = 0, stage_bytes = 0;        // of each team's ring
-  int32_t early = 0;                          // of them are filled before x has been asked for
-  int32_t x_pieces = 0;                       // of 16 bytes, with zeros behind a pass's row
-  int32_t x_stride = 0, chunks_stride = 0;    // bytes of a row of x, or of a pass's; what is known
-  int32_t scale_bytes = 0, zero_bytes = 0;    // of a row
-  int32_t scale_stride = 0, zero_stride = 0;  // of a row in shared memory
-  bool whole_scales = false;                  // every row's begin at a multiple of 16 bytes
-  int32_t slots = 0;                          // of tiles' scales and zeros
+  int32_t segment = 0, segments = 0;           // of a row; the last may be shorter
+  int32_t stages = 0, stage_bytes = 0;         // of each team's ring
+  int32_t early_in_flight = 0, in_flight = 0;  // of them are on their way, until x is there; then
+  int32_t x_pieces = 0;                        // of 16 bytes, with zeros behind a pass's row
+  int32_t x_stride = 0, chunks_stride = 0;     // bytes of a row of x, or of a pass's; what is known
+  int32_t scale_bytes = 0, zero_bytes = 0;     // of a row
+  int32_t scale_stride = 0, zero_stride = 0;   // of a row in shared memory
+  bool whole_scales = false;                   // every row's begin at a multiple of 16 bytes
+  int32_t slots = 0;                           // of tiles' scales and zeros
   // Offsets in shared memory, and its size. x is the block's; a team's part, of team_bytes, begins
   // with its ring.
   int32_t x_at = 0, chunks_at = 0;

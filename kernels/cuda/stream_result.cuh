@@ -34,6 +34,10 @@ struct StreamResult {
     const int pair = TeamThread() % kPairs;
     const int64_t tile = first + int64_t{pair / 8} * stride;
     rows = {-1, -1};
+    if constexpr (kOutput == Output::kQkv && !kMany) {
+      if (Column() == 0) rows = {0, 0};  // which these are, and whether any, the target says
+      return;
+    }
     if (kOutput == Output::kChosen && s.plan.split && team > 0) return;
     if (Column() >= (kMany ? s.m.rows : 1) || tile >= s.plan.tiles) return;
     rows = RowsOfTile<kOutput>(s.m, static_cast<int32_t>(tile), pair % 8);
