@@ -216,6 +216,30 @@ TEST_F(GpuDeviceTest, AMasterRegisteredBeforeThereIsAContextArrivesWhole) {
   ExpectSame((*residency)->base(), master.data(), bytes);
 }
 
+// As a pause does it: what the KV of several sequences goes to is made ready while that of the one
+// before is copied. The time is a figure only.
+TEST_F(GpuDeviceTest, SequencesGoToFreshHostMemoryWhole) {
+  constexpr uint64_t kEach = 480 * kMiB, kCount = 8;
+  auto kv = device_->Allocate(kEach);
+  ASSERT_TRUE(kv.ok()) << kv.status();
+  std::vector<std::byte> pattern(kEach);
+  for (uint64_t i = 0; i < kEach; i += 64) pattern[i] = std::byte(i / 64 * 7 + i / kMiB);
+  ASSERT_EQ(cudaMemcpy((*kv)->data(), pattern.data(), kEach, cudaMemcpyHostToDevice), cudaSuccess);
+  std::vector<std::unique_ptr<HostBuffer>> saved;
+  const double start = Now();
+  for (uint64_t i = 0; i < kCount; ++i) {
+    auto host = HostBuffer::Create(*device_, kEach);
+    ASSERT_TRUE(host.ok()) << host.status();
+    saved.push_back(*std::move(host));
+    ASSERT_TRUE(
+        device_->Download(saved.back()->data(), (*kv)->data(), kEach, device_->compute_stream())
+            .ok());
+  }
+  ASSERT_TRUE(device_->Synchronize(device_->compute_stream()).ok());
+  std::printf("to fresh host memory: %.1f GB/s\n", kCount * kEach / (Now() - start) / 1e9);
+  for (const auto& each : saved) EXPECT_EQ(std::memcmp(each->data(), pattern.data(), kEach), 0);
+}
+
 // What decides the size of a chunk; figures only.
 TEST_F(GpuDeviceTest, TimesOfHandles) {
   constexpr uint64_t kTotal = 32768 * kMiB;
