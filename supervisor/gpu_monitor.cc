@@ -3,12 +3,26 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/log.h"
 
 namespace switchyard::supervisor {
 namespace {
 
 constexpr Nanos kInterval = kSecond / 2;
+
+std::string WhyNot(const absl::StatusOr<std::vector<Gpu>>& gpus, const std::string& device) {
+  if (!gpus.ok()) return std::string(gpus.status().message());
+  std::string text = absl::StrCat("the driver does not name it among ", gpus->size());
+  // One that does not answer may not even say its name.
+  for (size_t i = 0; i < gpus->size(); ++i) {
+    const Gpu& gpu = (*gpus)[i];
+    if (gpu.failure.ok()) continue;
+    if (gpu.uuid == device) return std::string(gpu.failure.message());
+    absl::StrAppend(&text, "; GPU ", i, ": ", gpu.failure.message());
+  }
+  return text;
+}
 
 }  // namespace
 
@@ -26,6 +40,7 @@ GpuMonitor::GpuMonitor(EventLoop* loop, std::unique_ptr<Nvml> nvml, std::vector<
       devices_(std::move(devices)),
       listener_(std::move(listener)),
       alive_(std::make_shared<GpuMonitor*>(this)),
+      silent_(devices_.size()),
       thread_([this] { Sample(); }) {}
 
 GpuMonitor::~GpuMonitor() {
@@ -63,33 +78,48 @@ void GpuMonitor::Ask() {
 
 void GpuMonitor::Sample() {
   std::unique_lock lock(mu_);
-  bool told = false;
   while (true) {
     asked_.wait(lock, [this] { return stop_ || request_.has_value(); });
     if (stop_) return;
     Ours before = *std::exchange(request_, std::nullopt);
     lock.unlock();
     absl::StatusOr<std::vector<Gpu>> gpus = nvml_->Gpus();
-    if (!gpus.ok() && !std::exchange(told, true)) {
-      LogWarning("what others use of the GPUs is not known: ", gpus.status().message());
-    }
     loop_->Post([alive = alive_, before = std::move(before), gpus = std::move(gpus),
                  samples = nvml_->Samples()]() mutable {
       if (*alive == nullptr) return;
-      if (gpus.ok()) (*alive)->OnMemory(before, *gpus);
+      (*alive)->OnMemory(before, gpus);
       (*alive)->OnSamples(std::move(samples));
     });
     lock.lock();
   }
 }
 
-void GpuMonitor::OnMemory(const Ours& before, const std::vector<Gpu>& gpus) {
+const Gpu* GpuMonitor::Answer(size_t device, const absl::StatusOr<std::vector<Gpu>>& gpus) {
+  const std::string& name = devices_[device].name;
+  const Gpu* answer = nullptr;
+  if (gpus.ok()) {
+    const auto gpu = std::find_if(gpus->begin(), gpus->end(), [&](const Gpu& each) {
+      return each.uuid == name && each.failure.ok();
+    });
+    if (gpu != gpus->end()) answer = &*gpu;
+  }
+  const bool was_silent = silent_[device];
+  silent_[device] = answer == nullptr;
+  if (answer == nullptr && !was_silent) {
+    LogWarning("device ", name, ": what others use of it is not known, and counts as it was last: ",
+               WhyNot(gpus, name));
+  } else if (answer != nullptr && was_silent) {
+    LogInfo("device ", name, ": what others use of it is known again");
+  }
+  return answer;
+}
+
+void GpuMonitor::OnMemory(const Ours& before, const absl::StatusOr<std::vector<Gpu>>& gpus) {
   const Ours now = OursNow();
   for (size_t i = 0; i < devices_.size(); ++i) {
     const std::string& name = devices_[i].name;
-    const auto gpu =
-        std::find_if(gpus.begin(), gpus.end(), [&](const Gpu& each) { return each.uuid == name; });
-    if (gpu == gpus.end()) continue;
+    const Gpu* gpu = name == "cpu" ? nullptr : Answer(i, gpus);
+    if (gpu == nullptr) continue;
     const OurBytes& was = before[i];
     const OurBytes& is = now[i];
     if (was.settled && is.settled && was.held == is.held) {

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "supervisor/event_loop.h"
 #include "supervisor/nvml.h"
 #include "supervisor/ports.h"
@@ -46,7 +47,9 @@ class GpuMonitor {
   Ours OursNow() const;
   void Ask();
   void Sample();  // the thread
-  void OnMemory(const Ours& before, const std::vector<Gpu>& gpus);
+  void OnMemory(const Ours& before, const absl::StatusOr<std::vector<Gpu>>& gpus);
+  // Null if `device` does not answer. Says in the log when that begins, and when it ends.
+  const Gpu* Answer(size_t device, const absl::StatusOr<std::vector<Gpu>>& gpus);
   void OnSamples(std::vector<DeviceSample> samples);
 
   EventLoop* const loop_;
@@ -55,6 +58,7 @@ class GpuMonitor {
   const Listener listener_;
   std::shared_ptr<GpuMonitor*> alive_;  // what is posted may come after our end
   std::optional<Timers::Id> timer_;
+  std::vector<bool> silent_;  // of devices_
 
   std::mutex mu_;
   std::condition_variable asked_;

@@ -32,9 +32,15 @@ constexpr unsigned long long kNotAvailable = ~0ull;
 constexpr int kSensorOfGpu = 0;
 constexpr unsigned int kMostProcesses = 1 << 16;
 
-absl::Status Check(NvmlResult result, const char* what) {
-  if (result == 0) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(what, " failed with NVML error ", result));
+// Why `library` could not be loaded. Not there at all, it is no fault: most machines have no GPU.
+absl::Status WhyNotLoaded(const char* library) {
+  const char* said = ::dlerror();
+  const std::string why = said == nullptr ? "" : said;
+  if (why.rfind(absl::StrCat(library, ": "), 0) == 0 &&
+      why.find("No such file or directory") != std::string::npos) {
+    return absl::NotFoundError("there is no NVIDIA driver here");
+  }
+  return absl::UnavailableError(absl::StrCat("the driver's library cannot be loaded: ", why));
 }
 
 }  // namespace
@@ -49,6 +55,7 @@ struct Nvml::Library {
   NvmlResult (*name)(NvmlDevice, char*, unsigned int) = nullptr;
   NvmlResult (*memory)(NvmlDevice, MemoryV2*) = nullptr;
   // These may be missing.
+  const char* (*error_string)(NvmlResult) = nullptr;
   NvmlResult (*capability)(NvmlDevice, int*, int*) = nullptr;
   NvmlResult (*utilization)(NvmlDevice, Utilization*) = nullptr;
   NvmlResult (*power)(NvmlDevice, unsigned int*) = nullptr;  // milliwatts
@@ -62,6 +69,7 @@ struct Nvml::Library {
     return *function != nullptr;
   }
   bool LoadAll() {
+    Load(&error_string, "nvmlErrorString");
     Load(&capability, "nvmlDeviceGetCudaComputeCapability");
     Load(&utilization, "nvmlDeviceGetUtilizationRates");
     Load(&power, "nvmlDeviceGetPowerUsage");
@@ -77,9 +85,17 @@ struct Nvml::Library {
            Load(&name, "nvmlDeviceGetName") && Load(&memory, "nvmlDeviceGetMemoryInfo_v2");
   }
 
+  absl::Status Check(NvmlResult result, const char* what) const;
   DeviceSample Sample(NvmlDevice device) const;
   std::optional<std::vector<DeviceSample::Process>> Processes(NvmlDevice device) const;
 };
+
+absl::Status Nvml::Library::Check(NvmlResult result, const char* what) const {
+  if (result == 0) return absl::OkStatus();
+  const char* meaning = error_string == nullptr ? nullptr : error_string(result);
+  return absl::UnavailableError(absl::StrCat(
+      what, " failed: ", meaning == nullptr ? "no text" : meaning, " (NVML error ", result, ")"));
+}
 
 DeviceSample Nvml::Library::Sample(NvmlDevice device) const {
   DeviceSample sample;
@@ -125,10 +141,10 @@ std::optional<std::vector<DeviceSample::Process>> Nvml::Library::Processes(
 absl::StatusOr<std::unique_ptr<Nvml>> Nvml::Open(const char* library_name) {
   auto library = std::make_unique<Library>();
   library->handle = ::dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
-  if (library->handle == nullptr) return absl::NotFoundError("there is no NVIDIA driver here");
+  if (library->handle == nullptr) return WhyNotLoaded(library_name);
   // The handle is never closed: the library keeps threads and state of its own.
   if (!library->LoadAll()) return absl::UnavailableError(absl::StrCat(library_name, " is too old"));
-  RETURN_IF_ERROR(Check(library->init(), "nvmlInit"));
+  RETURN_IF_ERROR(library->Check(library->init(), "nvmlInit"));
   return std::unique_ptr<Nvml>(new Nvml(std::move(library)));
 }
 
@@ -137,24 +153,35 @@ Nvml::~Nvml() { library_->shutdown(); }
 
 absl::StatusOr<std::vector<Gpu>> Nvml::Gpus() const {
   unsigned int count = 0;
-  RETURN_IF_ERROR(Check(library_->count(&count), "counting GPUs"));
+  RETURN_IF_ERROR(library_->Check(library_->count(&count), "counting GPUs"));
   std::vector<Gpu> gpus;
-  for (unsigned int i = 0; i < count; ++i) {
-    NvmlDevice device = nullptr;
-    char uuid[96] = {}, name[96] = {};
-    MemoryV2 memory{kMemoryV2, 0, 0, 0, 0};
-    RETURN_IF_ERROR(Check(library_->by_index(i, &device), "opening a GPU"));
-    RETURN_IF_ERROR(Check(library_->uuid(device, uuid, sizeof(uuid)), "reading a GPU's UUID"));
-    RETURN_IF_ERROR(Check(library_->name(device, name, sizeof(name)), "reading a GPU's name"));
-    RETURN_IF_ERROR(Check(library_->memory(device, &memory), "reading a GPU's memory"));
-    int major = 0, minor = 0;
-    if (library_->capability != nullptr && library_->capability(device, &major, &minor) != 0) {
-      major = minor = 0;
-    }
-    // In this version `used` is without what the driver reserves.
-    gpus.push_back({uuid, name, memory.total, memory.reserved, memory.used, major * 10 + minor});
-  }
+  for (unsigned int i = 0; i < count; ++i) gpus.push_back(AskGpu(i));
   return gpus;
+}
+
+Gpu Nvml::AskGpu(unsigned int index) const {
+  Gpu gpu;
+  NvmlDevice device = nullptr;
+  char uuid[96] = {}, name[96] = {};
+  MemoryV2 memory{kMemoryV2, 0, 0, 0, 0};
+  const auto answers = [&](NvmlResult result, const char* what) {
+    gpu.failure = library_->Check(result, what);
+    return gpu.failure.ok();
+  };
+  if (!answers(library_->by_index(index, &device), "opening it")) return gpu;
+  if (!answers(library_->uuid(device, uuid, sizeof(uuid)), "reading its UUID")) return gpu;
+  gpu.uuid = uuid;
+  if (!answers(library_->name(device, name, sizeof(name)), "reading its name")) return gpu;
+  gpu.name = name;
+  if (!answers(library_->memory(device, &memory), "reading its memory")) return gpu;
+  gpu.total_bytes = memory.total;
+  gpu.driver_bytes = memory.reserved;
+  gpu.used_bytes = memory.used;  // in this version without what the driver reserves
+  int major = 0, minor = 0;
+  if (library_->capability != nullptr && library_->capability(device, &major, &minor) == 0) {
+    gpu.capability = major * 10 + minor;
+  }
+  return gpu;
 }
 
 std::vector<DeviceSample> Nvml::Samples() const {

@@ -796,6 +796,10 @@ class GpuTest(unittest.TestCase):
             self.assertIsNone(document["devices"][0][key], key)
         self.assertIsNone(document["models"][0]["joules"])
 
+    def test_a_driver_that_does_not_open_says_why(self):
+        with self.assertRaisesRegex(AssertionError, "Driver/library version mismatch"):
+            self.start(FAKE_NVML_INIT="18")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -1,5 +1,8 @@
 // What the driver's management library would say of one GPU of 8 GiB, of which the driver reserves
 // 1 GiB, from variables of the environment:
+//   FAKE_NVML_INIT       what nvmlInit returns
+//   FAKE_NVML_GPUS       how many of them there are: GPU-fake, GPU-fake-1, ...
+//   FAKE_NVML_DENIED     the index of one that may not be opened
 //   FAKE_NVML_USED       bytes used; without it the GPU is lost to this question
 //   FAKE_NVML_ENERGY     millijoules of its counter
 //   FAKE_NVML_REFUSES    names of the functions that it does not support, each with a comma after
@@ -8,6 +11,7 @@
 //                        not say
 // Built with WITHOUT_..., it is a driver that does not know the function.
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -29,6 +33,7 @@ struct ProcessV2 {
 constexpr unsigned long long kGiB = 1ull << 30;
 constexpr unsigned long long kMiB = 1ull << 20;
 constexpr int kNotSupported = 3;
+constexpr int kNoPermission = 4;
 constexpr int kInsufficientSize = 7;
 
 int Say(const char* text, char* to, unsigned int size) {
@@ -41,6 +46,11 @@ const char* Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+unsigned int Number(const char* name, unsigned int otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : static_cast<unsigned int>(std::strtoul(value, nullptr, 10));
+}
+
 [[maybe_unused]] bool Refuses(const char* function) {
   return std::strstr(Variable("FAKE_NVML_REFUSES"), (std::string(function) + ",").c_str()) !=
          nullptr;
@@ -48,7 +58,7 @@ const char* Variable(const char* name) {
 
 [[maybe_unused]] int Processes(unsigned int* count, ProcessV2* to) {
   const unsigned int room = *count;
-  *count = static_cast<unsigned int>(std::strtoul(Variable("FAKE_NVML_PROCESSES"), nullptr, 10));
+  *count = Number("FAKE_NVML_PROCESSES", 0);
   if (*count > room) return kInsufficientSize;
   for (unsigned int i = 0; i < *count; ++i) {
     const unsigned int pid = 100 + i;
@@ -60,17 +70,28 @@ const char* Variable(const char* name) {
 }  // namespace
 
 extern "C" {
-int nvmlInit_v2() { return 0; }
+int nvmlInit_v2() { return static_cast<int>(Number("FAKE_NVML_INIT", 0)); }
 int nvmlShutdown() { return 0; }
-int nvmlDeviceGetCount_v2(unsigned int* count) {
-  *count = 1;
-  return 0;
+const char* nvmlErrorString(int result) {
+  if (result == kNoPermission) return "Insufficient Permissions";
+  if (result == 15) return "GPU is lost";
+  return result == 18 ? "Driver/library version mismatch" : "Unknown Error";
 }
-int nvmlDeviceGetHandleByIndex_v2(unsigned int, void** device) {
-  *device = nullptr;
+int nvmlDeviceGetCount_v2(unsigned int* count) {
+  *count = Number("FAKE_NVML_GPUS", 1);
+  return Refuses("count") ? kNotSupported : 0;
+}
+// A handle is the index.
+int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void** device) {
+  *device = reinterpret_cast<void*>(static_cast<uintptr_t>(index));
+  if (index == Number("FAKE_NVML_DENIED", ~0u)) return kNoPermission;
   return Refuses("handle") ? kNotSupported : 0;
 }
-int nvmlDeviceGetUUID(void*, char* to, unsigned int size) { return Say("GPU-fake", to, size); }
+int nvmlDeviceGetUUID(void* device, char* to, unsigned int size) {
+  const auto index = reinterpret_cast<uintptr_t>(device);
+  const std::string uuid = index == 0 ? "GPU-fake" : "GPU-fake-" + std::to_string(index);
+  return Say(uuid.c_str(), to, size);
+}
 int nvmlDeviceGetName(void*, char* to, unsigned int size) { return Say("Fake 8 GiB", to, size); }
 int nvmlDeviceGetMemoryInfo_v2(void*, MemoryV2* memory) {
   if (memory->version != (sizeof(MemoryV2) | (2u << 24))) return 25;  // argument version mismatch

@@ -1,11 +1,14 @@
 #include "supervisor/gpu_monitor.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "common/log.h"
 
 namespace switchyard::supervisor {
 namespace {
@@ -49,6 +52,12 @@ class GpuMonitorTest : public ::testing::Test {
     monitor_ = &monitor;
     monitor.Start();
     loop_.Run();
+  }
+  std::string LogOfRun() {
+    InitLog("test");
+    ::testing::internal::CaptureStderr();
+    Run();
+    return ::testing::internal::GetCapturedStderr();
   }
   EventLoop loop_;
   GpuMonitor* monitor_ = nullptr;
@@ -142,6 +151,39 @@ TEST_F(GpuMonitorTest, AGpuThatDoesNotAnswerIsToldAsOneThatSaysNothing) {
   ASSERT_EQ(samples_.size(), 1u);
   EXPECT_FALSE(samples_[0].celsius || samples_[0].milliwatts || samples_[0].millijoules ||
                samples_[0].utilization_percent || samples_[0].processes);
+}
+
+// Lost for two samples, and told once; found again, and told once. `cpu` is nothing to ask of.
+TEST_F(GpuMonitorTest, SaysWhenSamplesBeginToFailAndWhenTheyWorkAgain) {
+  ::unsetenv("FAKE_NVML_USED");
+  on_sample = [this] {
+    if (samples_.size() == 2) SetUsed(3 * kGiB);
+    if (heard_.size() < 2) monitor_->AskNow();
+  };
+  on_heard = [this] {
+    if (heard_.size() == 2) loop_.Stop();
+  };
+  const std::string log = LogOfRun();
+  const auto times = [&](const std::string& text) {
+    size_t count = 0;
+    for (size_t at = 0; (at = log.find(text, at)) != std::string::npos; ++at) ++count;
+    return count;
+  };
+  EXPECT_EQ(times("device GPU-fake: what others use of it is not known, and counts as it was last: "
+                  "reading its memory failed: GPU is lost (NVML error 15)"),
+            1u)
+      << log;
+  EXPECT_EQ(times("device GPU-fake: what others use of it is known again"), 1u) << log;
+  EXPECT_EQ(times("what others use of it"), 2u) << log;
+}
+
+TEST_F(GpuMonitorTest, OneThatMayNotBeOpenedIsToldByItsIndex) {
+  SetUsed(3 * kGiB);
+  ::setenv("FAKE_NVML_DENIED", "0", 1);
+  on_sample = [this] { loop_.Stop(); };
+  EXPECT_THAT(LogOfRun(),
+              ::testing::HasSubstr("GPU 0: opening it failed: Insufficient Permissions"));
+  ::unsetenv("FAKE_NVML_DENIED");
 }
 
 }  // namespace

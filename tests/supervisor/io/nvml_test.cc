@@ -23,7 +23,7 @@ class NvmlTest : public ::testing::Test {
     ::setenv("FAKE_NVML_PROCESSES", "2", 1);
   }
   void TearDown() override {
-    for (const char* name : {"USED", "ENERGY", "PROCESSES", "REFUSES"}) {
+    for (const char* name : {"USED", "ENERGY", "PROCESSES", "REFUSES", "INIT", "GPUS", "DENIED"}) {
       ::unsetenv((std::string("FAKE_NVML_") + name).c_str());
     }
   }
@@ -78,9 +78,35 @@ TEST_F(NvmlTest, ReadsWhatTheDriverSays) {
   EXPECT_EQ((*gpus)[0].capability, 120);
   ExpectAllBut(SampleOf(**nvml), "");
   ::unsetenv("FAKE_NVML_USED");
-  EXPECT_FALSE((*nvml)->Gpus().ok());
+  gpus = (*nvml)->Gpus();
+  ASSERT_TRUE(gpus.ok() && gpus->size() == 1) << gpus.status();
+  EXPECT_EQ((*gpus)[0].failure,
+            absl::UnavailableError("reading its memory failed: GPU is lost (NVML error 15)"));
   EXPECT_EQ((*nvml)->Samples().size(), 1u) << "the rest is still told";
   EXPECT_EQ(Nvml::Open("libnothing-of-this-name.so").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(NvmlTest, OneThatFailsHidesNoOther) {
+  ::setenv("FAKE_NVML_GPUS", "3", 1);
+  ::setenv("FAKE_NVML_DENIED", "1", 1);
+  auto nvml = Nvml::Open(FAKE_NVML);
+  ASSERT_TRUE(nvml.ok()) << nvml.status();
+  const auto gpus = (*nvml)->Gpus();
+  ASSERT_TRUE(gpus.ok() && gpus->size() == 3) << gpus.status();
+  EXPECT_EQ((*gpus)[0].failure, absl::OkStatus());
+  EXPECT_EQ((*gpus)[1].failure,
+            absl::UnavailableError("opening it failed: Insufficient Permissions (NVML error 4)"));
+  EXPECT_EQ((*gpus)[2].failure, absl::OkStatus());
+  EXPECT_EQ((*gpus)[2].uuid, "GPU-fake-2") << "in its place";
+}
+
+TEST_F(NvmlTest, ADriverThatIsThereAndDoesNotOpenSaysWhy) {
+  ::setenv("FAKE_NVML_INIT", "18", 1);
+  EXPECT_EQ(
+      Nvml::Open(FAKE_NVML).status(),
+      absl::UnavailableError("nvmlInit failed: Driver/library version mismatch (NVML error 18)"));
+  // Not one that is not there.
+  EXPECT_EQ(Nvml::Open("/proc/self/exe").status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(NvmlTest, AnOldDriverLacksWhatItLacks) {
