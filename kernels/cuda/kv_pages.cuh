@@ -24,19 +24,23 @@ __device__ inline Bf16* KvRow(const KvView& kv, int64_t offset, int64_t slot, in
 }
 
 __device__ inline void StoreElement(Bf16* at, float value) { *at = __float2bfloat16_rn(value); }
-// Rounded to nearest; beyond 448 it stays 448.
+// Rounded to nearest; beyond 448 it stays 448. NaN is 0x7f.
 __device__ inline void StoreElement(uint8_t* at, float value) {
   *at = __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
 }
 
 // Four e4m3 numbers as bf16, exactly: their seven bits of exponent and fraction, put where bf16 has
-// them, are the number times 2^-120, subnormal ones too.
+// them, are the number times 2^-120, subnormal ones too. NaN (0x7f, 0xff), which would be 480, is
+// NaN, as damaged weights are to be seen: that alone is no finite bf16 times 1.125 * 2^119, and
+// infinity times zero is NaN. Two multiplications, which are not what widening waits for: integers
+// are, and copies through shared memory.
 __device__ inline uint2 WidenFp8(uint32_t four) {
   const auto two = [](uint32_t high_bytes) {
+    const auto pair = [](uint32_t bits) { return *reinterpret_cast<const __nv_bfloat162*>(&bits); };
     const uint32_t bits = (high_bytes & 0x7f007f00u) >> 4 | (high_bytes & 0x80008000u);
-    const uint32_t scale = 0x7b807b80u;  // 2^120, twice
-    const __nv_bfloat162 wide = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&bits),
-                                        *reinterpret_cast<const __nv_bfloat162*>(&scale));
+    const __nv_bfloat162 number = __hmul2(pair(bits), pair(0x7b807b80u));  // 2^120
+    const __nv_bfloat162 large = __hmul2(number, pair(0x7b107b10u));       // 1.125 * 2^119
+    const __nv_bfloat162 wide = __hfma2(large, pair(0), number);
     return *reinterpret_cast<const uint32_t*>(&wide);
   };
   return {two(__byte_perm(four, 0, 0x1404)), two(__byte_perm(four, 0, 0x3424))};

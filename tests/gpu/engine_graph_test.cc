@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "tests/gpu/test_options.h"
 #include "tests/worker/engine/engine_harness.h"
@@ -120,6 +121,7 @@ class GpuEngineGraphTest : public ::testing::TestWithParam<std::string> {
     }
   }
   void CheckThatNothingChangesABit();
+  void ExpectNoAnswer(const std::string& what);
   // Makes the model resident, and all graphs while it is idle.
   void ExpectGraphsWithinThePlan(EngineHarness& h, const EngineLimits& limits) {
     uint64_t before = 0;
@@ -308,6 +310,22 @@ TEST_P(GpuEngineGraphTest, BatchInvariant) {
   }
 }
 
+void GpuEngineGraphTest::ExpectNoAnswer(const std::string& what) {
+  auto h = Make(/*graphs=*/false);
+  h->GrantAll();
+  SubmitAll(*h, 1);
+  SequenceRequest one_row;
+  one_row.id = 1 + kSequences;
+  one_row.prompt = {1};
+  one_row.max_tokens = 2;
+  h->Settle();
+  h->engine().Submit(one_row);
+  h->Settle();
+  for (RequestId i = 1; i <= one_row.id; ++i) {
+    EXPECT_EQ(h->of(i).end, SequenceEnd::kNotNumbers) << i << ": " << what;
+  }
+}
+
 // Whatever is damaged, no token comes of it: one tensor of each role, in steps of a prompt, and of
 // one row.
 TEST_P(GpuEngineGraphTest, WeightsThatAreNotNumbersGiveNoAnswer) {
@@ -315,20 +333,35 @@ TEST_P(GpuEngineGraphTest, WeightsThatAreNotNumbersGiveNoAnswer) {
   for (const ImageTensor& tensor : image_.tensors) {
     if (!CanBeNan(tensor) || !seen.emplace(tensor.role, tensor.piece).second) continue;
     const Damage damage(tensor, master_);
+    ExpectNoAnswer(absl::StrCat(RoleName(tensor.role), " of layer ", tensor.layer));
+  }
+}
+
+// What is in the KV alone is seen, too, whatever that keeps of it: the values of one layer.
+TEST_P(GpuEngineGraphTest, ValuesThatAreNotNumbersGiveNoAnswer) {
+  const auto damaged =
+      std::find_if(image_.tensors.begin(), image_.tensors.end(),
+                   [&](const ImageTensor& tensor) { return ValueRows(arch_, tensor).count > 0; });
+  if (damaged == image_.tensors.end()) return;  // nothing of a row's own there can be NaN
+  const Damage damage(*damaged, ValueRows(arch_, *damaged), master_);
+  for (const kernels::DType kv : {kernels::DType::kBF16, kernels::DType::kF8E4M3}) {
+    limits_.kv_dtype = kv;
+    ExpectNoAnswer(absl::StrCat("values, of ", kernels::DTypeBytes(kv, 1), " bytes"));
+  }
+}
+
+TEST_P(GpuEngineGraphTest, ATokenBeforeThatIsNoNumberGivesNoAnswer) {
+  const ImageTensor& embedding = image_.tensors.front();
+  ASSERT_TRUE(embedding.role == Role::kEmbedding && CanBeNan(embedding));
+  const Damage damage(embedding, {7, 1}, master_);
+  for (const kernels::DType kv : {kernels::DType::kBF16, kernels::DType::kF8E4M3}) {
+    limits_.kv_dtype = kv;
     auto h = Make(/*graphs=*/false);
     h->GrantAll();
-    SubmitAll(*h, 1);
-    SequenceRequest one_row;
-    one_row.id = 1 + kSequences;
-    one_row.prompt = {1};
-    one_row.max_tokens = 2;
+    h->engine().Submit(AfterToken(7, 1));
     h->Settle();
-    h->engine().Submit(one_row);
-    h->Settle();
-    for (RequestId i = 1; i <= one_row.id; ++i) {
-      EXPECT_EQ(h->of(i).end, SequenceEnd::kNotNumbers)
-          << i << ": " << RoleName(tensor.role) << " of layer " << tensor.layer;
-    }
+    EXPECT_EQ(h->of(1).end, SequenceEnd::kNotNumbers)
+        << "KV of " << kernels::DTypeBytes(kv, 1) << " bytes";
   }
 }
 

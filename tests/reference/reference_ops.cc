@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "tests/reference/reference_parts.h"
 
 namespace switchyard::kernels {
 
 namespace {
+
+constexpr int kFp8Nan = 0x7f;
 
 // e4m3 without infinities; e2m1; both from their definition.
 double SmallFloat(int bits, int exponent_bits, int fraction_bits, int bias) {
@@ -25,7 +28,10 @@ double SmallFloat(int bits, int exponent_bits, int fraction_bits, int bias) {
 
 double ReferenceFloat(const void* data, DType type, int64_t index) {
   if (type == DType::kF32) return static_cast<const float*>(data)[index];
-  if (type == DType::kF8E4M3) return SmallFloat(static_cast<const uint8_t*>(data)[index], 4, 3, 7);
+  if (type == DType::kF8E4M3) {
+    const uint8_t bits = static_cast<const uint8_t*>(data)[index];
+    return (bits & 0x7f) == kFp8Nan ? NAN : SmallFloat(bits, 4, 3, 7);
+  }
   const uint16_t bits = static_cast<const uint16_t*>(data)[index];
   if (type == DType::kBF16) {
     const uint32_t wide = uint32_t{bits} << 16;
@@ -51,16 +57,18 @@ int Nibble(const Matrix& w, int64_t row, int64_t k) {
 }  // namespace
 
 uint8_t ReferenceFp8(double value) {
-  const double size = std::min(std::fabs(value), 448.0);
-  int best = 0;
-  double distance = size;
-  for (int bits = 1; bits < 0x7f; ++bits) {
-    const double other = std::fabs(SmallFloat(bits, 4, 3, 7) - size);
-    if (other < distance || (other == distance && bits % 2 == 0)) {
-      best = bits;
-      distance = other;
-    }
-  }
+  static const std::vector<double> sizes = [] {  // ascending, as their bits are
+    std::vector<double> all;
+    for (int bits = 0; bits < kFp8Nan; ++bits) all.push_back(SmallFloat(bits, 4, 3, 7));
+    return all;
+  }();
+  if (std::isnan(value)) return kFp8Nan;
+  const double size = std::min(std::fabs(value), sizes.back());
+  const int above =
+      static_cast<int>(std::lower_bound(sizes.begin(), sizes.end(), size) - sizes.begin());
+  const int below = std::max(above - 1, 0);
+  const double down = size - sizes[below], up = sizes[above] - size;
+  const int best = down < up || (down == up && below % 2 == 0) ? below : above;
   return static_cast<uint8_t>(best | (std::signbit(value) ? 0x80 : 0));
 }
 

@@ -16,7 +16,7 @@ std::unique_ptr<Ops> MakeReferenceOps();
 
 // Parts that tests use on their own.
 double ReferenceFloat(const void* data, DType type, int64_t index);
-uint8_t ReferenceFp8(double value);  // e4m3: the nearest, the even one of two
+uint8_t ReferenceFp8(double value);  // e4m3: the nearest, the even one of two; 0x7f: NaN
 double ReferenceWeight(const Matrix& w, int64_t batch, int64_t n, int64_t k);
 std::vector<double> ReferenceNorm(const float* x, const float* weight, double eps, int64_t count);
 double ReferenceActivation(Activation activation, double gate, double up);

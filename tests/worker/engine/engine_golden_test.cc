@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/json.h"
 #include "tests/worker/engine/engine_harness.h"
 #include "worker/model/families.h"
@@ -94,6 +95,7 @@ class EngineGoldenTest : public testing::TestWithParam<std::string> {
       EXPECT_TRUE(Same(h.of(r + 1).prompt, alone[r].prompt)) << what << ", record " << r;
     }
   }
+  void ExpectNoAnswer(const std::string& what);
   void SubmitAll(EngineHarness& h) {
     for (size_t r = 0; r < records_.size(); ++r) h.engine().Submit(Request(r, false));
   }
@@ -134,24 +136,48 @@ TEST_P(EngineGoldenTest, AgreesWithTheReference) {
   }
 }
 
+void EngineGoldenTest::ExpectNoAnswer(const std::string& what) {
+  auto h = Make();
+  h->GrantAll();
+  SequenceRequest scored = Request(0, false);
+  scored.id = 2;
+  h->engine().Submit(Request(0));
+  h->engine().Submit(scored);
+  h->Settle();
+  for (const RequestId id : {1, 2}) {
+    EXPECT_EQ(h->of(id).end, SequenceEnd::kNotNumbers) << what;
+  }
+}
+
 // Whatever tensor is damaged, no token comes of it.
 TEST_P(EngineGoldenTest, WeightsThatAreNotNumbersGiveNoAnswer) {
   for (const ImageTensor& tensor : image_.tensors) {
     if (!CanBeNan(tensor)) continue;
     const Damage damage(tensor, master_);
-    auto h = Make();
-    h->GrantAll();
-    SequenceRequest scored = Request(0, false);
-    scored.id = 2;
-    h->engine().Submit(Request(0));
-    h->engine().Submit(scored);
-    h->Settle();
-    for (const RequestId id : {1, 2}) {
-      EXPECT_EQ(h->of(id).end, SequenceEnd::kNotNumbers)
-          << RoleName(tensor.role) << " of layer " << tensor.layer << ", piece "
-          << static_cast<int>(tensor.piece);
-    }
+    ExpectNoAnswer(absl::StrCat(RoleName(tensor.role), " of layer ", tensor.layer, ", piece ",
+                                static_cast<int>(tensor.piece)));
   }
+}
+
+// What is in the KV alone is seen, too.
+TEST_P(EngineGoldenTest, ValuesThatAreNotNumbersGiveNoAnswer) {
+  for (const ImageTensor& tensor : image_.tensors) {
+    const RowRange rows = ValueRows(arch_, tensor);
+    if (rows.count == 0) continue;
+    const Damage damage(tensor, rows, master_);
+    ExpectNoAnswer(absl::StrCat("values of layer ", tensor.layer));
+  }
+}
+
+TEST_P(EngineGoldenTest, ATokenBeforeThatIsNoNumberGivesNoAnswer) {
+  const ImageTensor& embedding = image_.tensors.front();
+  ASSERT_TRUE(embedding.role == Role::kEmbedding && CanBeNan(embedding));
+  const Damage damage(embedding, {7, 1}, master_);
+  auto h = Make();
+  h->GrantAll();
+  h->engine().Submit(AfterToken(7, 1));
+  h->Settle();
+  EXPECT_EQ(h->of(1).end, SequenceEnd::kNotNumbers);
 }
 
 TEST_P(EngineGoldenTest, NothingChangesABit) {

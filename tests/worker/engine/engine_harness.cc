@@ -15,12 +15,31 @@ bool CanBeNan(const ImageTensor& tensor) {
   return tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF16;
 }
 
+RowRange ValueRows(const Architecture& arch, const ImageTensor& tensor) {
+  const int64_t width = int64_t{arch.q_heads + 2 * arch.kv_heads} * arch.head_dim;
+  if (tensor.role != Role::kQkv || !CanBeNan(tensor) || tensor.n != width) return {};
+  const int64_t values = int64_t{arch.kv_heads} * arch.head_dim;
+  return {width - values, values};
+}
+
 Damage::Damage(const ImageTensor& tensor, std::vector<std::byte>& image)
-    : at_(image.data() + tensor.offset), whole_(at_, at_ + tensor.bytes) {
+    : Damage(tensor, {0, tensor.batch * tensor.n}, image) {}
+
+Damage::Damage(const ImageTensor& tensor, RowRange rows, std::vector<std::byte>& image)
+    : at_(image.data() + tensor.offset + kernels::DTypeBytes(tensor.dtype, rows.first * tensor.k)),
+      whole_(at_, at_ + kernels::DTypeBytes(tensor.dtype, rows.count * tensor.k)) {
   std::fill_n(at_, whole_.size(), std::byte{0xff});
 }
 
 Damage::~Damage() { std::copy(whole_.begin(), whole_.end(), at_); }
+
+SequenceRequest AfterToken(int32_t first, RequestId id) {
+  SequenceRequest request;
+  request.id = id;
+  request.prompt = {first, first + 1, first + 2};
+  request.max_tokens = 2;
+  return request;
+}
 
 EngineHarness::EngineHarness(const Architecture& arch, const ImageLayout& image,
                              const std::byte* master, const EngineLimits& limits, kernels::Ops& ops,

@@ -51,10 +51,18 @@ inline HarnessGraphs GraphsOf(Launching launching) {
 // looked at when the image is filled, and a router's correction only chooses.
 bool CanBeNan(const ImageTensor& tensor);
 
-// A tensor of an image that is all NaN, until it goes.
+// The rows of a matrix, or of its scales.
+struct RowRange {
+  int64_t first = 0, count = 0;
+};
+// The rows of values in a layer's q, k and v that can be NaN; none in any other tensor.
+RowRange ValueRows(const Architecture& arch, const ImageTensor& tensor);
+
+// A tensor of an image that is all NaN, or some of its rows, until it goes.
 class Damage {
  public:
   Damage(const ImageTensor& tensor, std::vector<std::byte>& image);
+  Damage(const ImageTensor& tensor, RowRange rows, std::vector<std::byte>& image);
   Damage(const Damage&) = delete;
   ~Damage();
 
@@ -62,6 +70,9 @@ class Damage {
   std::byte* const at_;
   const std::vector<std::byte> whole_;
 };
+
+// Three tokens, of which only the first is damaged where `first` is.
+SequenceRequest AfterToken(int32_t first, RequestId id);
 
 class EngineHarness final : public EngineSink {
  public:
