@@ -1,6 +1,6 @@
 // AttentionInput and Attention on the GPU against the reference: head sizes with a tile and
 // without, head ratios up to 30, windows, sinks, q and k norms, partial rotation, mixes of long and
-// short; KV as bf16 and as fp8.
+// short, contexts long enough for the finest cut; KV as bf16 and as fp8, also where it is NaN.
 
 #include "tests/gpu/device_data.h"
 
@@ -18,7 +18,12 @@ const Case kCases[] = {{16, 2, 1, 0, false},  {24, 1, 3, 0, true},      {80, 2, 
 
 class GpuAttentionTest : public GpuTest, public ::testing::WithParamInterface<Case> {
  protected:
+  struct Results {
+    std::vector<float> expected, actual;
+  };
+  Results Attend(TestStep& step, const std::vector<TestSequence>& sequences);
   void CheckAttention(DType kv);
+  void CheckThatNanIsSeen(DType kv);
   void CheckAttentionInput(DType kv);
 
   const Case case_ = GetParam();
@@ -56,44 +61,114 @@ void GpuAttentionTest::CheckAttention(DType kv) {
                                                many};
   for (const auto& sequences : batches) {
     TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, kv, 3);
-    DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));
-    const int32_t rows = step.rows().rows;
-    const int64_t count = int64_t{rows} * q_heads_ * case_.head_dim;
-    const std::vector<float> q = RandomBf16(random_, count);
-    const std::vector<float> sinks = RandomVector(random_, q_heads_);
-    DeviceBf16 device_q(q);
-    DeviceArray<float> device_sinks(sinks);
-    std::vector<float> expected(count);
-    DeviceBf16 out(expected);
-    AttentionArgs args;
-    args.rows = step.rows();
-    args.q = q.data();
-    args.q_heads = q_heads_;
-    args.kv_heads = case_.kv_heads;
-    args.head_dim = case_.head_dim;
-    args.scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim));
-    args.window = case_.window;
-    args.sinks = case_.sinks ? sinks.data() : nullptr;
-    args.kv = step.kv();
-    args.out = expected.data();
-    ASSERT_TRUE(reference_->Attention(args, {}, nullptr).ok());
-    ScratchShape shape = step.shape();
-    shape.q_heads = q_heads_;
-    DeviceScratch scratch(*ops_, shape);
-    args.rows = device_step.rows;
-    args.rows.longest = 0;
-    for (const TestSequence& s : sequences) {
-      args.rows.longest = std::max(args.rows.longest, s.fresh);
-    }
-    args.q = device_q.data();
-    args.sinks = case_.sinks ? device_sinks.data() : nullptr;
-    args.kv = device_step.kv;
-    args.out = out.data();
-    ASSERT_STREQ(ops_->Attention(args, scratch, nullptr).message, nullptr);
+    const Results of = Attend(step, sequences);
     // Probabilities are rounded to bf16 before they weigh values of up to 5.
-    ExpectNear(expected, out.GetFloats(), 5 * kBf16Epsilon / 2, kBf16Epsilon, "attention");
+    ExpectNear(of.expected, of.actual, 5 * kBf16Epsilon / 2, kBf16Epsilon, "attention");
   }
 }
+
+GpuAttentionTest::Results GpuAttentionTest::Attend(TestStep& step,
+                                                   const std::vector<TestSequence>& sequences) {
+  DeviceStep device_step(step, static_cast<int32_t>(sequences.size()));
+  const int64_t count = int64_t{step.rows().rows} * q_heads_ * case_.head_dim;
+  const std::vector<float> q = RandomBf16(random_, count);
+  const std::vector<float> sinks = RandomVector(random_, q_heads_);
+  DeviceBf16 device_q(q);
+  DeviceArray<float> device_sinks(sinks);
+  std::vector<float> expected(count);
+  DeviceBf16 out(expected);
+  AttentionArgs args;
+  args.rows = step.rows();
+  args.q = q.data();
+  args.q_heads = q_heads_;
+  args.kv_heads = case_.kv_heads;
+  args.head_dim = case_.head_dim;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim));
+  args.window = case_.window;
+  args.sinks = case_.sinks ? sinks.data() : nullptr;
+  args.kv = step.kv();
+  args.out = expected.data();
+  EXPECT_TRUE(reference_->Attention(args, {}, nullptr).ok());
+  ScratchShape shape = step.shape();
+  shape.q_heads = q_heads_;
+  DeviceScratch scratch(*ops_, shape);
+  args.rows = device_step.rows;
+  args.rows.longest = 0;
+  for (const TestSequence& s : sequences) args.rows.longest = std::max(args.rows.longest, s.fresh);
+  args.q = device_q.data();
+  args.sinks = case_.sinks ? device_sinks.data() : nullptr;
+  args.kv = device_step.kv;
+  args.out = out.data();
+  EXPECT_STREQ(ops_->Attention(args, scratch, nullptr).message, nullptr);
+  return {expected, out.GetFloats()};
+}
+
+// One element of a key, or of a value, that the last row of each sequence sees; by offset.
+void PutNan(TestStep& step, const std::vector<TestSequence>& sequences, int64_t offset,
+            int32_t head_dim) {
+  const KvView kv = step.kv();
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const int32_t position = sequences[s].past + sequences[s].fresh - 2;
+    const int64_t slot = step.rows().sequence_slot[s];
+    const int64_t block = kv.table[slot * kv.table_stride + position / kv.block_tokens];
+    const int64_t element = position % kv.block_tokens * head_dim + 3;  // of the first head
+    uint8_t* at =
+        step.pool().data() + block * kv.block_bytes + offset + DTypeBytes(kv.dtype, element);
+    std::fill_n(at, DTypeBytes(kv.dtype, 1), s % 2 == 0 ? 0xff : 0x7f);
+  }
+}
+
+// Damaged weights are to be seen, also by rows that see them through the KV alone. Rows in front of
+// it may be NaN as well: they weigh it with zero.
+void GpuAttentionTest::CheckThatNanIsSeen(DType kv) {
+  const std::vector<TestSequence> batches[] = {
+      {{70, 1}}, {{4200, 1}, {90, 1}}, {{40, 5}, {200, 1}, {0, 131}}};
+  for (const auto& sequences : batches) {
+    for (const bool value : {false, true}) {
+      TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, kv, 3);
+      PutNan(step, sequences, value ? step.kv().value_offset : step.kv().key_offset,
+             case_.head_dim);
+      const Results of = Attend(step, sequences);
+      size_t seen = 0, expected = 0;
+      for (size_t i = 0; i < of.expected.size(); ++i) {
+        if (!std::isnan(of.expected[i])) continue;
+        ++expected;
+        seen += std::isnan(of.actual[i]);
+      }
+      EXPECT_GT(expected, 0u);
+      EXPECT_EQ(seen, expected) << (value ? "of a value" : "of a key");
+    }
+  }
+}
+
+TEST_P(GpuAttentionTest, NanIsSeen) { CheckThatNanIsSeen(DType::kBF16); }
+TEST_P(GpuAttentionTest, NanIsSeenOverFp8) { CheckThatNanIsSeen(DType::kF8E4M3); }
+TEST_P(GpuAttentionTest, InvariantNanIsSeenOverFp8) {
+  MakeInvariant();
+  CheckThatNanIsSeen(DType::kF8E4M3);
+}
+
+// One sequence and one KV head: as many parts as there can be, so long that they are cut by a
+// warp's tile. With a window the first key is in the midst of one.
+class GpuLongAttentionTest : public GpuAttentionTest {
+ protected:
+  void CheckLong(DType kv) {
+    const std::vector<TestSequence> sequences = {{20000, 1}};
+    TestStep step(random_, sequences, case_.kv_heads, case_.head_dim, kv, 3);
+    const Results of = Attend(step, sequences);
+    // Of so many keys each has a small share, and what its probability was rounded by adds up at
+    // random: a part that is missing is more than this.
+    const double keys = case_.window > 0 ? case_.window : 20001;
+    ExpectNear(of.expected, of.actual, 16 * kBf16Epsilon / 2 / std::sqrt(keys), kBf16Epsilon,
+               "attention");
+  }
+};
+TEST_P(GpuLongAttentionTest, Attention) { CheckLong(DType::kBF16); }
+TEST_P(GpuLongAttentionTest, AttentionOverFp8) { CheckLong(DType::kF8E4M3); }
+
+const Case kLongCases[] = {{64, 1, 2, 0, false},  {64, 1, 1, 17011, true},
+                           {128, 1, 2, 0, false}, {128, 1, 1, 17011, true},
+                           {256, 1, 2, 0, false}, {256, 1, 1, 17011, true}};
 
 void GpuAttentionTest::CheckAttentionInput(DType kv) {
   const int32_t dim = case_.head_dim;
@@ -178,6 +253,7 @@ void GpuAttentionTest::CheckAttentionInput(DType kv) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, GpuAttentionTest, ::testing::ValuesIn(kCases));
+INSTANTIATE_TEST_SUITE_P(Long, GpuLongAttentionTest, ::testing::ValuesIn(kLongCases));
 
 }  // namespace
 }  // namespace switchyard::kernels
