@@ -174,6 +174,7 @@ OpError Run(const AttentionArgs& a, int splits, float* scratch, const LaunchCont
   constexpr size_t kTiles = size_t{kWarps} * WarpPieces<kDim, kFp8>() * 16;
   constexpr size_t kMerge = size_t{kWarps} * kDecodeHeads * (kDim + 2) * 4;
   constexpr size_t kShared = kTiles > kMerge ? kTiles : kMerge;
+  static_assert(kShared <= 99 << 10);
   const int groups = (a.q_heads / a.kv_heads + kDecodeHeads - 1) / kDecodeHeads;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Decode<kDim, kFp8>, kShared));
   SWITCHYARD_RETURN_IF_OP_ERROR(Launch(context, dim3(splits, a.kv_heads * groups, a.rows.sequences),

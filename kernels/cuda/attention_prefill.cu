@@ -138,6 +138,7 @@ template <int kDim, bool kFp8>
 OpError Run(const AttentionArgs& a, const LaunchContext& context) {
   constexpr size_t kPieces = size_t{RowsOf(kDim)} * kDim / 8 + PrefillTiles<kDim, kFp8>::kPieces;
   constexpr size_t kShared = kPieces * 16;
+  static_assert(kShared <= 99 << 10);
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(Prefill<kDim, kFp8>, kShared));
   const int32_t longest = a.rows.longest < a.rows.rows ? a.rows.longest : a.rows.rows;
   const dim3 grid(a.q_heads, (longest + RowsOf(kDim) - 1) / RowsOf(kDim), a.rows.sequences);

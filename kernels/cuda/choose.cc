@@ -16,6 +16,7 @@ constexpr uint32_t kAll = kBf16 | kFp8 | kFourBits | Bit(DType::kF32) | Bit(DTyp
 constexpr uint32_t kNoExperts = Bit(ExpertRows::kNone);
 constexpr uint32_t kOne = kNoExperts | Bit(ExpertRows::kEach);
 constexpr uint32_t kAnyRows = kOne | Bit(ExpertRows::kGrouped);
+constexpr int64_t kRouteFewMostShared = 96 << 10;  // beside what its blocks keep of their own
 constexpr int64_t kNoEnd = int64_t{1} << 40;
 // Two stages of the ring and the partial sums; a column has its x and a part of the scales.
 constexpr int64_t kStreamShared = 48 << 10;
@@ -109,6 +110,16 @@ int64_t SharedLimit(int capability) {
     if (row.capability <= capability) bytes = row.bytes;
   }
   return bytes;
+}
+
+int64_t RouteFewShared(int64_t width, int64_t rows) {
+  return (rows == 1 ? 1 : kRouteFewRowsOfBlock) * width * 2;
+}
+
+bool RoutesFew(DType router, int64_t width, int64_t rows) {
+  // For every number of rows the same, so that it does not decide by which kernel they are routed.
+  return rows <= kRouteFewRows && (router == DType::kBF16 || router == DType::kF32) && width > 0 &&
+         width % 8 == 0 && RouteFewShared(width, kRouteFewRowsOfBlock) <= kRouteFewMostShared;
 }
 
 bool HasProgrammaticLaunch(int capability) { return capability >= 90; }

@@ -69,6 +69,12 @@ const ProductVariant* ChooseProduct(int capability, const ProductShape& shape);
 // As that, among those that norm x by themselves.
 bool NormsItself(int capability, const ProductShape& shape);
 
+// Whether moe_few.cu routes so many rows by a router of that type and width (where all is aligned),
+// and what a block of it has of shared memory: some of the rows, normed, as bf16.
+inline constexpr int32_t kRouteFewRows = 128, kRouteFewRowsOfBlock = 4;
+bool RoutesFew(DType router, int64_t width, int64_t rows);
+int64_t RouteFewShared(int64_t width, int64_t rows);
+
 enum class AttentionKernel : uint8_t {
   kTile,       // attention_decode.cu for sequences of one row, attention_prefill.cu for longer ones
   kInvariant,  // attention_invariant.cu

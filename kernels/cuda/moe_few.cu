@@ -8,6 +8,7 @@
 // that nothing is handed on through another kernel: the block that is the last of its rows to have
 // stored its logits chooses. Bound by latency.
 
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/moe_choose.cuh"
 
@@ -15,13 +16,11 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarp;
-constexpr int kManyRows = 4;  // of a block, where there is more than one
-constexpr int32_t kMostRows = 128;
-constexpr int64_t kMostShared = 96 << 10;
-constexpr int kEach = 4;  // experts of a lane that chooses
+constexpr int kManyRows = kRouteFewRowsOfBlock;  // of a block, where there is more than one
+constexpr int kEach = 4;                         // experts of a lane that chooses
 
 // Blocks that have stored their logits, by rows; 0 between kernels. A worker has one stream.
-__device__ uint32_t arrived[kMostRows];
+__device__ uint32_t arrived[kRouteFewRows];
 
 // Whether all other blocks of these rows have come here, and with that their logits can be seen.
 __device__ inline bool IsLast() {
@@ -184,7 +183,7 @@ __global__ __launch_bounds__(kThreads, 2) void Route(const MoeRouteArgs a, bool 
 
 template <int kRows, class Weights>
 OpError Run(const MoeRouteArgs& a, float* logits, const LaunchContext& context) {
-  const size_t shared = kRows * a.router.k * sizeof(Bf16);
+  const auto shared = static_cast<size_t>(RouteFewShared(a.router.k, kRows));
   const auto kernel = Route<kRows, Weights>;
   SWITCHYARD_RETURN_IF_OP_ERROR(AllowShared(kernel, shared));
   const dim3 grid(static_cast<unsigned>((a.router.n + kWarps - 1) / kWarps),
@@ -201,11 +200,8 @@ OpError Run(const MoeRouteArgs& a, float* logits, const LaunchContext& context) 
 }  // namespace
 
 bool TakesRouteFew(const MoeRouteArgs& a) {
-  const int64_t k = a.router.k;
-  const bool fast = a.router.dtype == DType::kBF16 || a.router.dtype == DType::kF32;
-  return a.rows <= kMostRows && fast && k > 0 && k % 8 == 0 &&
-         kManyRows * k * static_cast<int64_t>(sizeof(Bf16)) <= kMostShared && Aligned(a.x) &&
-         Aligned(a.normed) && Aligned(a.norm) && Aligned(a.router.data);
+  return RoutesFew(a.router.dtype, a.router.k, a.rows) && Aligned(a.x) && Aligned(a.normed) &&
+         Aligned(a.norm) && Aligned(a.router.data);
 }
 
 bool ChoosesItself(const MoeRouteArgs& a) {

@@ -1,11 +1,12 @@
 // Who computes a product: cuBLASLt for bf16 weights and more than 32 rows, if the machine has it,
-// and for fp8 and int4 ones and more than 64, which become bf16 in the scratch, 128 MiB at a time
-// (fp8 ones stay as they are and the activations become fp8 where the model says fast_prefill);
-// else the kernels of matmul.h. On an H200 with 64 rows it reads the weights of qkv, o, down and
-// gate/up at 68, 62, 72 and 82% of the read limit, the batched kernel at 52, 49, 68 and 77%; the
-// latter spares gate/up the activation, and with up to 32 rows it is level or ahead. And what
-// stands around cuBLASLt: the activation of gate and up, and the sum into bf16 where a bias is
-// added in float. Both are bound by memory: a thread takes eight results.
+// and for fp8 and int4 ones and more than 128, which become bf16 in the scratch, 128 MiB at a time
+// (65 to 128 rows come here in halves; fp8 ones stay as they are and the activations become fp8
+// where the model says fast_prefill); else the kernels of matmul.h. On an H200 with 64 rows it
+// reads the weights of qkv, o, down and gate/up at 68, 62, 72 and 82% of the read limit, the
+// batched kernel at 52, 49, 68 and 77%; the latter spares gate/up the activation, and with up to 32
+// rows it is level or ahead. And what stands around cuBLASLt: the activation of gate and up, and
+// the sum into bf16 where a bias is added in float. Both are bound by memory: a thread takes eight
+// results.
 
 #include <algorithm>
 

@@ -202,6 +202,27 @@ TEST(ChooseTest, RingsLeaveRoomForASecondBlock) {
   }
 }
 
+// As wide as the deployed models have them, and wider.
+TEST(ChooseTest, RoutingFewRowsFitsEveryCapability) {
+  for (const DType router : {DType::kF32, DType::kBF16}) {
+    for (const int64_t rows : {1, 2, 5, 128}) {
+      for (const int64_t width : {2048, 2880, 4096, 5120, 12288}) {
+        EXPECT_TRUE(RoutesFew(router, width, rows)) << width << " " << rows;
+        for (const int capability : kCapabilities) {
+          // What its blocks have besides, and what the driver reserves, is less than 2 KiB.
+          EXPECT_LE(RouteFewShared(width, rows) + (2 << 10), SharedLimit(capability))
+              << capability << " " << width << " " << rows;
+        }
+      }
+      EXPECT_FALSE(RoutesFew(router, 12296, rows)) << rows;
+      EXPECT_FALSE(RoutesFew(router, 2884, rows)) << rows;
+    }
+    EXPECT_FALSE(RoutesFew(router, 4096, 129));
+  }
+  EXPECT_FALSE(RoutesFew(DType::kF16, 4096, 1));
+  EXPECT_FALSE(RoutesFew(DType::kF8E4M3, 4096, 1));
+}
+
 TEST(ChooseTest, BelowTheLowestCapabilityNothingIsChosen) {
   for (const int capability : {61, 70, 75}) {
     EveryShape([&](const ProductShape& s) { EXPECT_EQ(ChooseProduct(capability, s), nullptr); });
