@@ -202,12 +202,7 @@ std::vector<SequenceRows> StepEngine::CarryOut(const BatchPlan& plan, const Pict
   for (const int32_t index : plan.pause) leaving.push_back(picture.running[index]);
   Pause(leaving);
   for (const int32_t index : plan.resume) {
-    Sequence& sequence = *picture.paused[index];
-    absl::Status status = Resume(sequence);
-    if (!status.ok()) {
-      lease_->KvCommitFailed(status);
-      return {};
-    }
+    if (!Resume(*picture.paused[index])) return {};
   }
   for (const int32_t index : plan.admit) {
     Sequence& sequence = *picture.waiting[index];

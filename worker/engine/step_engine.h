@@ -69,7 +69,7 @@ class StepEngine final : public Engine {
   void Pause(const std::vector<std::shared_ptr<Sequence>>& leaving);
   std::unique_ptr<PausedKv> SaveKv(const Sequence& sequence);
   void AwaitSaved(const std::vector<std::shared_ptr<Sequence>>& leaving);
-  absl::Status Resume(Sequence& sequence);
+  bool Resume(Sequence& sequence);
   void DropRestored(std::vector<std::unique_ptr<PausedKv>>& restored);
   void Report();
 

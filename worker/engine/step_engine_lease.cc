@@ -111,15 +111,18 @@ void StepEngine::AwaitSaved(const std::vector<std::shared_ptr<Sequence>>& leavin
   }
 }
 
-// Waits for no copy: the next step comes behind it, in the same stream. On an error it is still
-// paused.
-absl::Status StepEngine::Resume(Sequence& sequence) {
+// Waits for no copy: the next step comes behind it, in the same stream. False if it did not come
+// back: where the pool has no memory for it, it is still paused, and the pool has no more than it
+// has; for anything else it ends, as in a step that fails.
+bool StepEngine::Resume(Sequence& sequence) {
   std::unique_ptr<PausedKv> kv = std::move(sequence.paused_kv);
   sequences_.Start(sequence);
+  absl::Status reserved;
   const auto restore = [&]() -> absl::Status {
     RETURN_IF_ERROR(runner_->UploadTokens(sequence));
     if (kv == nullptr) return absl::OkStatus();
-    RETURN_IF_ERROR(cache_->Reserve(sequence.slot, kv->spans));
+    reserved = cache_->Reserve(sequence.slot, kv->spans);
+    RETURN_IF_ERROR(reserved);
     return runner_->kv_store().Load(*cache_, sequence.slot, kv->memory->data());
   };
   if (absl::Status status = restore(); !status.ok()) {
@@ -128,11 +131,17 @@ absl::Status StepEngine::Resume(Sequence& sequence) {
     cache_->Free(sequence.slot);
     sequences_.PutBack(sequence);
     sequence.paused_kv = std::move(kv);
-    return status;
+    if (absl::IsResourceExhausted(reserved)) {
+      lease_->KvCommitFailed(reserved);
+    } else {
+      LogError("a paused sequence could not come back: ", status.ToString());
+      End(sequence, SequenceEnd::kError, std::string(status.message()));
+    }
+    return false;
   }
   if (kv != nullptr) restored_.push_back(std::move(kv));
   events_.Of(sequence.request.id).resumed = true;
-  return absl::OkStatus();
+  return true;
 }
 
 // The stream has passed what reads it.

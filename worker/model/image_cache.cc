@@ -69,7 +69,7 @@ std::string PathOf(const std::string& dir, const ImageLayout& layout) {
 absl::Status Removed(const std::string& path, const absl::Status& damage) {
   if (!absl::IsDataLoss(damage)) return damage;
   ::unlink(path.c_str());
-  return absl::DataLossError(absl::StrCat(path, ": ", damage.message(), "; removed"));
+  return absl::DataLossError(absl::StrCat(damage.message(), "; removed"));
 }
 
 // A confined worker may write to the directory that was there when it started, and to no other that

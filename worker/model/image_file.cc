@@ -33,17 +33,9 @@ Header MakeHeader(const ImageLayout& layout, uint64_t checksum) {
   return header;
 }
 
-absl::Status ReadAll(int fd, uint64_t offset, std::byte* out, uint64_t bytes) {
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd, out, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus("read of a cached image");
-    if (n == 0) return absl::DataLossError("shorter than its header says");
-    out += n;
-    offset += static_cast<uint64_t>(n);
-    bytes -= static_cast<uint64_t>(n);
-  }
-  return absl::OkStatus();
+// What says that the bytes are lost, and not that reading failed for now.
+bool IsLost(int error) {
+  return error == EIO || error == ENODATA || error == EBADMSG || error == EUCLEAN;
 }
 
 }  // namespace
@@ -123,10 +115,9 @@ class ImageFile::Blocks final : public BlockReads {
 
   absl::Status Finish(uint64_t block, std::byte* to, uint64_t done) const {
     const uint64_t bytes = file_.BlockBytes(block);
-    RETURN_IF_ERROR(
-        ReadAll(file_.buffered_.get(), OffsetOf(block) + done, to + done, bytes - done));
+    RETURN_IF_ERROR(file_.ReadAll(OffsetOf(block) + done, to + done, bytes - done));
     if (BlockDigest({to, bytes}, block) == file_.digests_[block]) return absl::OkStatus();
-    return absl::DataLossError(
+    return file_.Damaged(
         absl::StrCat("block ", block, " of ", file_.blocks(), " is not what was written"));
   }
 
@@ -141,6 +132,7 @@ absl::StatusOr<std::unique_ptr<ImageFile>> ImageFile::Open(const std::string& pa
                                                            const ImageLayout& layout,
                                                            MakeReads make_reads) {
   std::unique_ptr<ImageFile> file(new ImageFile());
+  file->path_ = path;
   file->buffered_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file->buffered_.valid()) return ErrnoStatus(path.c_str());
   // The same file, whatever the path leads to by now.
@@ -152,29 +144,49 @@ absl::StatusOr<std::unique_ptr<ImageFile>> ImageFile::Open(const std::string& pa
   return file;
 }
 
+absl::Status ImageFile::Damaged(const std::string& how) const {
+  return absl::DataLossError(absl::StrCat(path_, ": ", how));
+}
+
+// A file that the disk cannot read is damaged: it can be made again.
+absl::Status ImageFile::ReadAll(uint64_t offset, std::byte* out, uint64_t bytes) const {
+  while (bytes > 0) {
+    const ssize_t n = ::pread(buffered_.get(), out, bytes, static_cast<off_t>(offset));
+    const int error = errno;
+    if (n < 0 && error == EINTR) continue;
+    if (n < 0) {
+      const absl::Status failed = absl::ErrnoToStatus(error, absl::StrCat("read at ", offset));
+      if (IsLost(error)) return Damaged(std::string(failed.message()));
+      return absl::Status(failed.code(), absl::StrCat(path_, ": ", failed.message()));
+    }
+    if (n == 0) return Damaged("shorter than its header says");
+    out += n;
+    offset += static_cast<uint64_t>(n);
+    bytes -= static_cast<uint64_t>(n);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ImageFile::ReadHeader(const ImageLayout& layout) {
   Header header;
-  RETURN_IF_ERROR(
-      ReadAll(buffered_.get(), 0, reinterpret_cast<std::byte*>(&header), sizeof(header)));
+  RETURN_IF_ERROR(ReadAll(0, reinterpret_cast<std::byte*>(&header), sizeof(header)));
   const Header wanted = MakeHeader(layout, header.checksum);
   if (std::memcmp(&header, &wanted, sizeof(header)) != 0) {
-    return absl::DataLossError("its header is not that of this image");
+    return Damaged("its header is not that of this image");
   }
   bytes_ = layout.bytes;
   checksum_ = header.checksum;
   data_offset_ = ImageFileOffset(bytes_);
   digests_.resize(blocks());
-  RETURN_IF_ERROR(ReadAll(buffered_.get(), sizeof(header),
-                          reinterpret_cast<std::byte*>(digests_.data()),
+  RETURN_IF_ERROR(ReadAll(sizeof(header), reinterpret_cast<std::byte*>(digests_.data()),
                           digests_.size() * sizeof(uint64_t)));
   if (ImageChecksum(digests_, bytes_) != checksum_) {
-    return absl::DataLossError("its checksum is not that of its digests");
+    return Damaged("its checksum is not that of its digests");
   }
   struct stat st = {};
-  if (::fstat(buffered_.get(), &st) != 0) return ErrnoStatus("size of a cached image");
+  if (::fstat(buffered_.get(), &st) != 0) return ErrnoStatus(path_.c_str());
   if (static_cast<uint64_t>(st.st_size) == ImageFileBytes(bytes_)) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat("it has ", st.st_size, " bytes instead of ", ImageFileBytes(bytes_)));
+  return Damaged(absl::StrCat("it has ", st.st_size, " bytes instead of ", ImageFileBytes(bytes_)));
 }
 
 std::unique_ptr<BlockReads> ImageFile::Open(size_t depth) const {

@@ -20,14 +20,14 @@ namespace switchyard::worker {
 class ImageFile final : public ImageBlocks {
  public:
   // NOT_FOUND if there is none; DATA_LOSS if its header, digests or size are not what they should
-  // be. The file stays readable when it is removed.
+  // be, or the disk cannot read them. The file stays readable when it is removed.
   static absl::StatusOr<std::unique_ptr<ImageFile>> Open(const std::string& path,
                                                          const ImageLayout& layout,
                                                          MakeReads make_reads = MakeFileReads);
 
   // What the page cache does not hold is read around it (O_DIRECT), where the file system allows
   // that and memory starts at a page: a copy less, and nobody's pages are pushed out. A block that
-  // is not what it was when it was written is DATA_LOSS.
+  // is not what it was when it was written, or that the disk cannot read, is DATA_LOSS.
   std::unique_ptr<BlockReads> Open(size_t depth) const override;
   bool together() const override { return together_; }
   uint64_t bytes() const override { return bytes_; }
@@ -40,7 +40,11 @@ class ImageFile final : public ImageBlocks {
   class Blocks;
   ImageFile() = default;
   absl::Status ReadHeader(const ImageLayout& layout);
+  // Through the page cache.
+  absl::Status ReadAll(uint64_t offset, std::byte* out, uint64_t bytes) const;
+  absl::Status Damaged(const std::string& how) const;
 
+  std::string path_;  // for messages
   MakeReads make_reads_;
   bool together_ = false;
   UniqueFd buffered_, direct_;

@@ -385,6 +385,40 @@ TEST_P(LeaseTest, GrowthFailsAtEveryPoint) {
   }
 }
 
+// A copy that fails is no lack of memory: the pool stays as it is, and whose KV it was ends as in a
+// step that fails.
+TEST_P(LeaseTest, ASequenceWhoseKvDoesNotComeBackEnds) {
+  h().GrantAll();
+  h().Settle();
+  for (RequestId id = 1; id <= 4; ++id) Submit(id, 100, 300);
+  RunUntilTokens(4, 100);
+  h().Grant(image(), h().kv().smallest_bytes, /*pause=*/true, kHost);
+  h().Iterate(1);
+  const int paused = last().paused;
+  ASSERT_GT(paused, 0);
+  h().faults().FailUploadsAfter(0);
+  h().GrantAll();
+  h().Settle();
+  h().faults().LetUploadsPass();
+  int ended = 0;
+  for (RequestId id = 1; id <= 4; ++id) {
+    if (h().of(id).end == SequenceEnd::kLength) {
+      ExpectAnswer(id);
+      continue;
+    }
+    ++ended;
+    EXPECT_EQ(h().of(id).end, SequenceEnd::kError);
+    EXPECT_EQ(h().of(id).error, "no copy, says the test");
+  }
+  EXPECT_EQ(ended, paused);
+  EXPECT_EQ(last().error, "");
+  EXPECT_EQ(last().kv_bytes, h().kv().useful_bytes);
+  EXPECT_EQ(last().host_kv_bytes, 0u);
+  Submit(5, 100, 20);
+  h().Settle();
+  ExpectAnswer(5);
+}
+
 TEST_P(LeaseTest, NoMasterNoWeights) {
   engine().SetSource(nullptr);
   Submit(1, 20, 5);
