@@ -63,15 +63,16 @@ enum class Transform : uint8_t {
   kTranspose,              // [in][out] to [out][in] per expert (gpt-oss)
   kTransposeDeinterleave,  // the same, and rows 0,2,4.. before rows 1,3,5.. (gpt-oss gate and up)
   kDeinterleave,           // to f32, elements 0,2,4.. before 1,3,5.. of each row (gpt-oss biases)
-  // Weights of quantized formats (worker/io/packed_weights.h).
-  kCopyF8,               // as they are; none may be "not a number"
+  // fp8.
+  kCopyF8,          // as they are; none may be "not a number"
+  kScalesToF32,     // one a row or a block
+  kBroadcastToF32,  // one for all rows
+  // Weights of formats of 4 bits (worker/io/packed_weights.h).
   kNibbles,              // eight a word in order, to the image's order
   kNibblesDeinterleave,  // the same, and rows 0,2,4.. before 1,3,5.. (MXFP4 gate and up)
   kAwqWeights,           // [k][n/8]
   kGptqWeights,          // [k/8][n]
   // Their scales.
-  kScalesToF32,            // one a row or a block
-  kBroadcastToF32,         // one for all rows
   kScalesToF16,            // [n][groups]
   kTransposedScalesToF16,  // [groups][n]
   kScaleExponents,         // e8m0
@@ -115,7 +116,9 @@ struct ImageLayout {
   uint64_t bytes = 0;                // whole image
   uint64_t chunk_bytes = 0;
   uint32_t chunks = 0;
-  bool took_work = false;  // some matrix is more than a copy: worth keeping in the cache
+  // Some source is not elementwise (image_elements.h): worth keeping in the cache, and not to be
+  // streamed from the checkpoint.
+  bool took_work = false;
   // Checkpoint identity (names, sizes, times and inodes of its files, config), layout.
   std::string key;
   std::vector<std::string> notes;  // "428 vision tensors skipped"

@@ -10,6 +10,7 @@
 #include "common/checked.h"
 #include "common/status_macros.h"
 #include "worker/model/image.h"
+#include "worker/model/image_elements.h"
 #include "worker/model/image_packed.h"
 #include "worker/model/image_quantize.h"
 #include "worker/model/ordered_jobs.h"
@@ -100,7 +101,7 @@ class Filler {
   }
 
   void AddElementJobs(const ImageTensor& tensor, const ImageSource& source, TensorType type) {
-    const uint64_t element = static_cast<uint64_t>(kernels::DTypeBytes(tensor.dtype, 1));
+    const uint64_t element = ElementBytes(tensor);
     // Whole rows where elements move within a row.
     const uint64_t unit =
         source.transform == Transform::kDeinterleave ? static_cast<uint64_t>(tensor.k) : 1;
@@ -147,30 +148,21 @@ class Filler {
     }
   }
 
-  absl::Status Run(const Job& job) {
-    absl::Status done = RunJob(job);
-    if (done.ok() || !absl::IsInvalidArgument(done)) return done;
-    return absl::InvalidArgumentError(absl::StrCat(checkpoint_.dir(), ": ", done.message()));
-  }
+  absl::Status Run(const Job& job) { return InCheckpoint(checkpoint_, RunJob(job)); }
 
   absl::Status RunJob(const Job& job) {
     if (job.tensor->quantize) return Quantize(job);
     std::byte* to = image_.data() + job.tensor->offset + job.source->offset;
-    switch (job.source->transform) {
-      case Transform::kCopy:
-        return Copy(job, to);
-      case Transform::kConvert:
-      case Transform::kConvertPlusOne:
-      case Transform::kDeinterleave:
-        return Convert(job, reinterpret_cast<float*>(to));
-      case Transform::kTranspose:
-      case Transform::kTransposeDeinterleave:
-        return Transpose(job, to);
-      case Transform::kCopyF8:
-        return CopyF8(job, to);
-      default:
-        return FillPacked(checkpoint_, *job.tensor, *job.source, job.begin, job.end, to);
+    const Transform transform = job.source->transform;
+    if (IsElementwise(transform)) {
+      return FillElements(checkpoint_, *job.source, job.begin, job.end,
+                          to + job.begin * ElementBytes(*job.tensor));
     }
+    if (transform == Transform::kDeinterleave) {
+      return Deinterleave(job, reinterpret_cast<float*>(to));
+    }
+    if (Transposes(transform)) return Transpose(job, to);
+    return FillPacked(checkpoint_, *job.tensor, *job.source, job.begin, job.end, to);
   }
 
   absl::Status Quantize(const Job& job) {
@@ -183,36 +175,14 @@ class Filler {
     return absl::OkStatus();
   }
 
-  absl::Status CopyF8(const Job& job, std::byte* to) {
-    RETURN_IF_ERROR(Copy(job, to));
-    if (AllF8Numbers({to + job.begin, job.end - job.begin})) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", QuotedName(job.source->tensor), " has a weight that is no number"));
-  }
-
-  absl::Status Copy(const Job& job, std::byte* to) {
+  absl::Status Deinterleave(const Job& job, float* to) {
     const uint64_t element = static_cast<uint64_t>(TensorTypeBits(job.type)) / 8;
-    const uint64_t offset = job.begin * element;
-    return checkpoint_.Read(job.source->tensor, offset,
-                            {to + offset, (job.end - job.begin) * element});
-  }
-
-  absl::Status Convert(const Job& job, float* to) {
-    const uint64_t element = static_cast<uint64_t>(TensorTypeBits(job.type)) / 8;
-    std::vector<std::byte> tile(std::min((job.end - job.begin) * element, kTileBytes));
-    const float plus = job.source->transform == Transform::kConvertPlusOne ? 1.0f : 0.0f;
-    const bool deinterleave = job.source->transform == Transform::kDeinterleave;
+    std::vector<std::byte> tile((job.end - job.begin) * element);
+    RETURN_IF_ERROR(checkpoint_.Read(job.source->tensor, job.begin * element, tile));
     const uint64_t width = static_cast<uint64_t>(job.tensor->k);
-    for (uint64_t at = job.begin; at < job.end;) {
-      const uint64_t count = std::min(job.end - at, tile.size() / element);
-      RETURN_IF_ERROR(
-          checkpoint_.Read(job.source->tensor, at * element, {tile.data(), count * element}));
-      for (uint64_t i = 0; i < count; ++i) {
-        const uint64_t j = at + i;
-        const uint64_t out = deinterleave ? j / width * width + Deinterleaved(j % width, width) : j;
-        to[out] = Widen(tile.data(), job.type, i) + plus;
-      }
-      at += count;
+    for (uint64_t at = job.begin; at < job.end; ++at) {
+      to[at / width * width + Deinterleaved(at % width, width)] =
+          Widen(tile.data(), job.type, at - job.begin);
     }
     return absl::OkStatus();
   }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/checked.h"
+#include "worker/model/image_elements.h"
 
 namespace switchyard::worker {
 namespace {
@@ -60,18 +61,6 @@ Transform Resolved(const ImageSlot& slot, const StoredMatrix& part, const ImageT
   }
   if (slot.transform != Transform::kCopy || piece.quantize) return slot.transform;
   return part.dtype == piece.dtype ? Transform::kCopy : Transform::kConvert;
-}
-
-bool IsWork(Transform transform) {
-  switch (transform) {
-    case Transform::kCopy:
-    case Transform::kCopyF8:
-    case Transform::kScalesToF32:
-    case Transform::kBroadcastToF32:
-      return false;
-    default:
-      return true;
-  }
 }
 
 }  // namespace
@@ -153,7 +142,7 @@ bool AddMatrixSources(const ImageSlot& slot, std::span<const StoredMatrix> parts
       const Transform transform = Resolved(slot, parts[i], piece);
       piece.sources.push_back({SourceOf(parts[i], piece.piece).tensor, transform, offset, bytes});
       offset += bytes;
-      work |= IsWork(transform) || piece.quantize;
+      work |= !IsElementwise(transform) || piece.quantize;
     }
   }
   return work;

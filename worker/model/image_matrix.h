@@ -32,7 +32,7 @@ std::vector<ImageTensor> MatrixPieces(const ImageSlot& slot, const MatrixForm& f
 // multiple of 128 or a matrix's last.
 uint64_t PieceBytes(Piece piece, const MatrixForm& form, int64_t rows, int64_t k);
 
-// Where each piece comes from. True if that is more than copying.
+// Where each piece comes from. True if that takes work (ImageLayout).
 bool AddMatrixSources(const ImageSlot& slot, std::span<const StoredMatrix> parts,
                       const MatrixForm& form, std::span<ImageTensor> pieces);
 

@@ -71,10 +71,6 @@ class PackedFiller {
       case Transform::kAwqWeights:
       case Transform::kGptqWeights:
         return Tile(begin, end);
-      case Transform::kScalesToF32:
-        return ScalesToF32(source_.bytes / 4, 1);
-      case Transform::kBroadcastToF32:
-        return ScalesToF32(1, source_.bytes / 4);
       case Transform::kScalesToF16:
         return ScalesToF16(/*transposed=*/false);
       case Transform::kTransposedScalesToF16:
@@ -165,13 +161,6 @@ class PackedFiller {
       if (!std::isfinite(floats[i])) return Bad(source_, "has a scale that is not finite");
     }
     return floats;
-  }
-
-  absl::Status ScalesToF32(uint64_t count, uint64_t copies) {
-    ASSIGN_OR_RETURN(const std::vector<float> scales, Floats(count));
-    float* to = reinterpret_cast<float*>(to_);
-    for (const float scale : scales) to = std::fill_n(to, copies, scale);
-    return absl::OkStatus();
   }
 
   absl::Status ScalesToF16(bool transposed) {

@@ -10,7 +10,7 @@
 
 namespace switchyard::worker {
 
-// True if the transform is one of those of quantized formats (but kCopyF8, which is a copy).
+// True if the transform is one of those of formats of 4 bits.
 bool IsPacked(Transform transform);
 
 // How the work on one source is cut: into units of the source, so many a job.

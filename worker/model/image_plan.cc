@@ -13,6 +13,7 @@
 #include "common/checked.h"
 #include "common/status_macros.h"
 #include "worker/model/image.h"
+#include "worker/model/image_elements.h"
 #include "worker/model/image_matrix.h"
 #include "worker/model/image_slots.h"
 #include "worker/model/stored_matrix.h"
@@ -99,6 +100,7 @@ class Planner {
                                   : type == DType::kF32              ? Transform::kCopy
                                                                      : Transform::kConvert;
       tensor.sources.push_back({part.tensor, transform, offset, bytes});
+      layout_.took_work |= !IsElementwise(transform);
       offset += bytes;
     }
     layout_.tensors.push_back(std::move(tensor));

@@ -6,7 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "common/checked.h"
 #include "common/status_macros.h"
+#include "worker/model/image_elements.h"
 
 namespace switchyard::worker {
 namespace {
@@ -19,32 +22,28 @@ struct Window {
   std::byte* At(uint64_t offset) const { return data + (offset - begin); }
 };
 
-// One source as an image of its own. Only small ones are more than a copy: vectors in float32.
-absl::Status FillAside(const Checkpoint& checkpoint, const ImageTensor& tensor,
-                       const ImageSource& source, std::vector<std::byte>& out) {
-  ImageLayout aside;
-  aside.bytes = source.bytes;
-  ImageTensor& only = aside.tensors.emplace_back(tensor);
-  only.offset = 0;
-  only.bytes = source.bytes;
-  only.sources = {source};
-  only.sources[0].offset = 0;
-  out.resize(source.bytes);
-  return FillImage(aside, checkpoint, out, nullptr);
-}
-
+// The part of a source that lies in the window. Elements that it cuts are filled beside it; so is
+// what an unaligned window is given.
 absl::Status FillSource(const Checkpoint& checkpoint, const ImageTensor& tensor,
                         const ImageSource& source, const Window& window) {
   const uint64_t first = tensor.offset + source.offset;
   const uint64_t begin = std::max(first, window.begin);
   const uint64_t end = std::min(first + source.bytes, window.end);
   if (begin >= end) return absl::OkStatus();
-  if (source.transform == Transform::kCopy) {
-    return checkpoint.Read(source.tensor, begin - first, {window.At(begin), end - begin});
+  if (!IsElementwise(source.transform)) {
+    return absl::InternalError(
+        absl::StrCat("image: tensor ", QuotedName(source.tensor), " cannot be filled in pieces"));
   }
-  std::vector<std::byte> aside;
-  RETURN_IF_ERROR(FillAside(checkpoint, tensor, source, aside));
-  std::memcpy(window.At(begin), aside.data() + (begin - first), end - begin);
+  const uint64_t element = ElementBytes(tensor);
+  const uint64_t from = (begin - first) / element, to = CeilDiv(end - first, element);
+  std::byte* const at = window.At(begin);
+  if ((begin - first) % element == 0 && (end - first) % element == 0 &&
+      reinterpret_cast<uintptr_t>(at) % element == 0) {
+    return FillElements(checkpoint, source, from, to, at);
+  }
+  std::vector<std::byte> aside((to - from) * element);
+  RETURN_IF_ERROR(FillElements(checkpoint, source, from, to, aside.data()));
+  std::memcpy(at, aside.data() + (begin - first - from * element), end - begin);
   return absl::OkStatus();
 }
 
@@ -96,7 +95,7 @@ absl::Status FillWindow(const ImageLayout& layout, const Checkpoint& checkpoint,
       [&](const ImageTensor& each) { return each.offset + each.bytes <= window.begin; });
   for (; tensor != layout.tensors.end() && tensor->offset < window.end; ++tensor) {
     for (const ImageSource& source : tensor->sources) {
-      RETURN_IF_ERROR(FillSource(checkpoint, *tensor, source, window));
+      RETURN_IF_ERROR(InCheckpoint(checkpoint, FillSource(checkpoint, *tensor, source, window)));
     }
   }
   return absl::OkStatus();

@@ -1,6 +1,7 @@
 #pragma once
 
-// An image that is a copy of its checkpoint (its layout took no work), read piece by piece.
+// An image that follows its checkpoint element by element (its layout took no work), read piece by
+// piece. A piece costs what it is made of: reads and memory do not grow with the tensors.
 
 #include <cstddef>
 #include <cstdint>

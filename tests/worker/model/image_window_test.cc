@@ -2,16 +2,19 @@
 
 #include "worker/model/image_window.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "tests/worker/io/checkpoint_writer.h"
+#include "tests/worker/model/changed_model.h"
 #include "worker/model/families.h"
 #include "worker/model/image_cache.h"
 
@@ -37,34 +40,108 @@ Filled Fill(const std::string& dir, Quantize quantize) {
   return filled;
 }
 
-std::vector<std::string> GoldenModels() {
+std::string Golden(const std::string& name) {
+  return std::string(SWITCHYARD_SOURCE_DIR) + "/tests/golden/" + name;
+}
+
+std::vector<std::string> GoldenModels(const std::string& folder = "models") {
   std::vector<std::string> dirs;
-  const std::string root = std::string(SWITCHYARD_SOURCE_DIR) + "/tests/golden/models";
-  for (const auto& entry : std::filesystem::directory_iterator(root)) {
+  for (const auto& entry : std::filesystem::directory_iterator(Golden(folder))) {
     if (entry.is_directory()) dirs.push_back(entry.path().string());
   }
   std::sort(dirs.begin(), dirs.end());
   return dirs;
 }
 
-TEST(ImageWindow, AnyWindowOfACopyIsThatPartOfTheImage) {
-  int copies = 0;
-  for (const std::string& dir : GoldenModels()) {
-    const Filled filled = Fill(dir, Quantize::kAsStored);
-    if (filled.layout.took_work) continue;
-    ++copies;
-    const uint64_t bytes = filled.layout.bytes;
-    std::mt19937_64 random(bytes);
-    for (int i = 0; i < 40; ++i) {
-      const uint64_t begin = i == 0 ? 0 : random() % bytes;
-      const uint64_t size = i == 0 ? bytes : 1 + random() % std::min(bytes - begin, bytes / 5 + 1);
-      std::vector<std::byte> window(size, std::byte{0x5a});
-      ASSERT_TRUE(FillWindow(filled.layout, filled.checkpoint, begin, window).ok());
-      ASSERT_EQ(std::memcmp(window.data(), filled.image.data() + begin, size), 0)
-          << dir << " [" << begin << ", " << begin + size << ")";
+void ExpectWindowsAreParts(const std::string& dir, const Filled& filled) {
+  const uint64_t bytes = filled.layout.bytes;
+  std::mt19937_64 random(bytes);
+  for (int i = 0; i < 40; ++i) {
+    const uint64_t begin = i == 0 ? 0 : random() % bytes;
+    const uint64_t size = i == 0 ? bytes : 1 + random() % std::min(bytes - begin, bytes / 5 + 1);
+    std::vector<std::byte> window(size, std::byte{0x5a});
+    ASSERT_TRUE(FillWindow(filled.layout, filled.checkpoint, begin, window).ok());
+    ASSERT_EQ(std::memcmp(window.data(), filled.image.data() + begin, size), 0)
+        << dir << " [" << begin << ", " << begin + size << ")";
+  }
+}
+
+TEST(ImageWindow, AnyWindowIsThatPartOfTheImage) {
+  for (const std::string folder : {"models", "quantized"}) {
+    int streamed = 0;
+    for (const std::string& dir : GoldenModels(folder)) {
+      const Filled filled = Fill(dir, Quantize::kAsStored);
+      if (filled.layout.took_work) continue;
+      ++streamed;
+      ExpectWindowsAreParts(dir, filled);
+    }
+    EXPECT_GE(streamed, folder == "models" ? 5 : 3);
+  }
+}
+
+// A checkpoint of `name` with some bytes changed.
+void WriteChanged(const TempDir& dir, const std::string& name,
+                  const std::function<void(std::vector<WrittenTensor>&)>& change) {
+  std::filesystem::copy(Golden(name) + "/config.json", dir / "config.json");
+  std::vector<WrittenTensor> tensors = ReadTensors(Golden(name) + "/model.safetensors");
+  change(tensors);
+  WriteSafetensors(dir / "model.safetensors", tensors);
+}
+
+const ImageTensor& Tensor(const ImageLayout& layout, Role role) {
+  return *std::find_if(layout.tensors.begin(), layout.tensors.end(),
+                       [&](const ImageTensor& tensor) { return tensor.role == role; });
+}
+
+// Weights that are no numbers at both ends of a tensor are seen only by windows that have them:
+// what is read does not grow with the tensor.
+TEST(ImageWindow, OfFp8WeightsReadsNoMoreThanItsPart) {
+  const TempDir dir;
+  const std::string down = "model.layers.0.mlp.down_proj.weight";
+  WriteChanged(dir, "quantized/llama_fp8_tensor", [&](std::vector<WrittenTensor>& tensors) {
+    WrittenTensor& tensor = Find(tensors, down);
+    ASSERT_EQ(tensor.dtype, "F8_E4M3");
+    tensor.data.front() = tensor.data.back() = '\x7f';
+  });
+  const auto checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto layout = PlanImage(*ReadArchitecture(checkpoint->config()), *checkpoint);
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  ASSERT_FALSE(layout->took_work);
+  const ImageTensor& tensor = Tensor(*layout, Role::kDown);
+  constexpr uint64_t kPiece = 256;
+  std::vector<std::byte> window(kPiece);
+  for (uint64_t at = 0; at < tensor.bytes; at += kPiece) {
+    const absl::Status filled = FillWindow(*layout, *checkpoint, tensor.offset + at, window);
+    const bool ends = at == 0 || at + kPiece >= tensor.bytes;
+    EXPECT_EQ(filled.ok(), !ends) << filled << " at " << at;
+    if (!filled.ok()) {
+      EXPECT_THAT(std::string(filled.message()), testing::HasSubstr(dir.path() + ": tensor"));
     }
   }
-  EXPECT_GT(copies, 5);
+}
+
+// The same of numbers that become float32: the file ends within the router, the last tensor.
+TEST(ImageWindow, OfConvertedNumbersReadsNoMoreThanItsPart) {
+  const TempDir dir;
+  const std::string router = "model.layers.1.mlp.gate.weight";
+  WriteChanged(dir, "models/qwen3_moe_normalized", [&](std::vector<WrittenTensor>& tensors) {
+    std::stable_partition(tensors.begin(), tensors.end(),
+                          [&](const WrittenTensor& tensor) { return tensor.name != router; });
+  });
+  const auto checkpoint = Checkpoint::Open(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto layout = PlanImage(*ReadArchitecture(checkpoint->config()), *checkpoint);
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  const TensorInfo& stored = *checkpoint->Find(router);
+  const std::string path = dir / "model.safetensors";
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - stored.bytes / 2);
+  for (const ImageTensor& tensor : layout->tensors) {
+    if (tensor.role != Role::kRouter || tensor.layer != 1) continue;
+    std::vector<std::byte> half(tensor.bytes / 2);
+    EXPECT_TRUE(FillWindow(*layout, *checkpoint, tensor.offset, half).ok());
+    EXPECT_FALSE(FillWindow(*layout, *checkpoint, tensor.offset + 4, half).ok());
+  }
 }
 
 TEST(ImageWindow, WhatIsWrongWithTheCheckpointIsTold) {
